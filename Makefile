@@ -1,0 +1,57 @@
+# The commands of this project; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The stubs are generated with the oldest tools that we support: what they generate sets the floors.
+PROTO_TOOLS := .tools/protos
+PROTOS := $(wildcard protos/neardict/v1/*.proto)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format protos bench coverage clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "neardict needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.server: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[server]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.server
+
+$(PROTO_TOOLS)/.done: tools/protos-requirements.txt
+	$(PYTHON) -m venv $(PROTO_TOOLS)
+	$(PROTO_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+run: $(VENV)/.server ## start the server on its embedded default (ARGS="..." passes options)
+	@exec $(BIN)/neardict serve $(ARGS)
+
+test: $(VENV)/.dev ## run every test (ARGS="..." passes options to pytest)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup --cov --cov-report=term $(ARGS)
+
+check: $(VENV)/.dev $(PROTO_TOOLS)/.done ## lint, types, contract, stubs are current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	tools/generate-stubs --check $(PROTO_TOOLS)/bin
+
+format: $(VENV)/.dev ## format the code and apply safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: $(PROTO_TOOLS)/.done ## generate the stubs from the contract
+	tools/generate-stubs $(PROTO_TOOLS)/bin
+
+bench: $(VENV)/.dev ## measure the operations against their peers
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage

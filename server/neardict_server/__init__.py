@@ -1,0 +1,1 @@
+"""The neardict service: dispatches storage operations to configured backends."""

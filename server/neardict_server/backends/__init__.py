@@ -1,0 +1,1 @@
+"""Where entries are kept: the interface in `base`, one leaf per engine."""

@@ -1,0 +1,166 @@
+"""The interface of a backend, and the words it is stated in.
+
+A backend keeps entries under (domain, key). It is made by `open`, used by tasks of one
+event loop, and ended by `close`. The service has checked domains, keys and values
+against the limits before it calls, and backends need not.
+"""
+
+import enum
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+# JSON text (str) or raw bytes.
+Value = str | bytes
+
+# The condition of a write: the revision that the present entry must have, or ABSENT; None is no condition.
+Condition = int | None
+ABSENT = 0
+
+# Returns the wall clock's microseconds since the Unix epoch. Injected, so that tests can turn it.
+Clock = Callable[[], int]
+
+# A page of a listing closes when it holds this much, in bytes and in keys: far below gRPC's default
+# message limit of 4 MiB, even with one more entry of the largest default size.
+PAGE_BYTES = 256 * 1024
+PAGE_KEYS = 4096
+
+
+def wall_clock() -> int:
+    """Returns microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+def next_revision(previous: int, now: int) -> int:
+    """Returns the revision of a write after `previous` at time `now`, in microseconds.
+
+    Taking the clock keeps revisions increasing when the data is restored from an older copy;
+    taking the successor keeps them increasing when the clock goes back.
+    """
+    return max(previous + 1, now)
+
+
+class Entry(NamedTuple):
+    """What is stored under a key. `expires` is in microseconds since the epoch, None for never."""
+
+    key: str
+    value: Value
+    revision: int
+    expires: int | None = None
+
+
+class Lookup(NamedTuple):
+    """The answer to a read: every write of the domain up to `domain_revision` is reflected."""
+
+    entry: Entry | None
+    domain_revision: int
+
+
+class Written(NamedTuple):
+    revision: int
+    expires: int | None = None
+
+
+class Deleted(NamedTuple):
+    """`revision` is the deletion's, or the domain's current one if there was nothing to delete."""
+
+    existed: bool
+    revision: int
+
+
+class Page(NamedTuple):
+    """One bounded batch of a listing: `entries` if they were asked for, else `keys`."""
+
+    domain_revision: int
+    keys: Sequence[str] = ()
+    entries: Sequence[Entry] = ()
+
+
+class Capability(enum.Enum):
+    """What some backends can do beyond the interface; the names are the contract's."""
+
+    DURABLE = "DURABLE"
+    TTL = "TTL"
+    DURABLE_REQUEST_ID = "DURABLE_REQUEST_ID"
+    SHARED = "SHARED"
+
+
+class Settings(BaseModel):
+    """Base of a backend's settings: frozen, and strict about unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the server gives every backend that it opens."""
+
+    data_dir: Path
+    clock: Clock = wall_clock
+
+
+class Backend(Protocol):
+    """Four operations and `close`. Operations may run concurrently; each is atomic.
+
+    They raise the errors of `neardict_server.errors`: BackendUnavailableError when the engine cannot
+    be reached or trusted, CorruptEntryError when the one entry at hand cannot be read, StorageFullError
+    when there is no room. A write that was cancelled while it ran may or may not take effect, but never
+    in part. What `capabilities` does not list is not asked for.
+    """
+
+    capabilities: frozenset[Capability]
+
+    async def get_value(self, domain: str, key: str) -> Lookup:
+        """Returns the entry, or none if the key is absent or its entry has expired."""
+        ...
+
+    async def set_value(
+        self,
+        domain: str,
+        key: str,
+        value: Value,
+        *,
+        ttl: int | None = None,
+        condition: Condition = None,
+        request_id: str = "",
+    ) -> Written:
+        """Stores the value and returns once it is as durable as the backend promises.
+
+        `ttl` is in microseconds. Raises ConditionFailedError if the condition does not hold. A
+        repeated `request_id` has no effect and returns the first result; a backend without
+        DURABLE_REQUEST_ID may ignore it, since the server then remembers for it.
+        """
+        ...
+
+    async def delete_key(
+        self, domain: str, key: str, *, condition: Condition = None, request_id: str = ""
+    ) -> Deleted:
+        """Removes the entry, if there is one. Condition and request_id as for `set_value`."""
+        ...
+
+    def all_keys(self, domain: str, *, prefix: str = "", entries: bool = False) -> AsyncIterator[Page]:
+        """Yields the keys of a domain in bounded pages, in any order; at least one page, even if empty.
+
+        A key that exists throughout is yielded exactly once. All pages carry the domain's revision as
+        it was when the listing began. The caller closes the iterator.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Waits for writes under way and releases everything. May be called twice."""
+        ...
+
+
+class BackendType(Protocol):
+    """What an entry point of the group `neardict.backends` names: usually the backend's class."""
+
+    # The pydantic model of `[backends.NAME.settings]`.
+    Settings: Any
+
+    async def open(self, settings: Any, surroundings: Surroundings) -> Backend:
+        """Returns a backend ready for use. Raises OSError or ValueError, with a message for the operator."""
+        ...

@@ -1,0 +1,127 @@
+"""Keeps entries in this process, and loses them with it: for tests and for what is ephemeral."""
+
+import heapq
+from collections.abc import AsyncIterator
+from typing import NamedTuple, Self
+
+from ..errors import ConditionFailedError
+from . import base
+from .paging import pages
+
+
+class _Expiry(NamedTuple):
+    expires: int
+    domain: str
+    key: str
+    revision: int
+
+
+class _Domain:
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        self.entries: dict[str, base.Entry] = {}
+
+
+class MemoryBackend:
+    """A dict of dicts. Each operation runs without a break on the event loop, which makes it atomic."""
+
+    class Settings(base.Settings):
+        pass
+
+    capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL})
+
+    def __init__(self, clock: base.Clock = base.wall_clock) -> None:
+        self._clock = clock
+        # A domain that nothing was written to yet answers with this, and so never with a
+        # revision below those that an earlier process gave out.
+        self._started = clock()
+        self._domains: dict[str, _Domain] = {}
+        self._expiries: list[_Expiry] = []
+
+    @classmethod
+    async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
+        return cls(surroundings.clock)
+
+    async def get_value(self, domain: str, key: str) -> base.Lookup:
+        stored = self._domains.get(domain)
+        if stored is None:
+            return base.Lookup(None, self._started)
+        return base.Lookup(self._present(stored, key, self._clock()), stored.revision)
+
+    async def set_value(
+        self,
+        domain: str,
+        key: str,
+        value: base.Value,
+        *,
+        ttl: int | None = None,
+        condition: base.Condition = None,
+        request_id: str = "",
+    ) -> base.Written:
+        now = self._clock()
+        self._forget_expired(now)
+        stored = self._domains.get(domain) or _Domain(self._started)
+        _check(condition, self._present(stored, key, now))
+        self._domains[domain] = stored
+        stored.revision = base.next_revision(stored.revision, now)
+        expires = None if ttl is None else now + ttl
+        stored.entries[key] = base.Entry(key, value, stored.revision, expires)
+        if expires is not None:
+            heapq.heappush(self._expiries, _Expiry(expires, domain, key, stored.revision))
+        return base.Written(stored.revision, expires)
+
+    async def delete_key(
+        self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
+    ) -> base.Deleted:
+        now = self._clock()
+        self._forget_expired(now)
+        stored = self._domains.get(domain)
+        present = stored and self._present(stored, key, now)
+        _check(condition, present)
+        if stored is None or present is None:
+            return base.Deleted(existed=False, revision=stored.revision if stored else self._started)
+        del stored.entries[key]
+        stored.revision = base.next_revision(stored.revision, now)
+        return base.Deleted(existed=True, revision=stored.revision)
+
+    async def all_keys(
+        self, domain: str, *, prefix: str = "", entries: bool = False
+    ) -> AsyncIterator[base.Page]:
+        stored = self._domains.get(domain)
+        if stored is None:
+            yield base.Page(self._started)
+            return
+        # The keys are held once more while the listing lasts, as references.
+        snapshot = list(stored.entries)
+        found = (
+            entry
+            for key in snapshot
+            if key.startswith(prefix) and (entry := self._present(stored, key, self._clock())) is not None
+        )
+        for page in pages(found, stored.revision, entries=entries):
+            yield page
+
+    async def close(self) -> None:
+        pass
+
+    @staticmethod
+    def _present(stored: _Domain, key: str, now: int) -> base.Entry | None:
+        entry = stored.entries.get(key)
+        if entry is None or (entry.expires is not None and entry.expires <= now):
+            return None
+        return entry
+
+    def _forget_expired(self, now: int) -> None:
+        """Frees what has expired. Reads do not depend on it: they look at the time themselves."""
+        while self._expiries and self._expiries[0].expires <= now:
+            due = heapq.heappop(self._expiries)
+            entries = self._domains[due.domain].entries
+            entry = entries.get(due.key)
+            if entry is not None and entry.revision == due.revision:
+                del entries[due.key]
+
+
+def _check(condition: base.Condition, present: base.Entry | None) -> None:
+    current = present.revision if present else base.ABSENT
+    if condition is not None and condition != current:
+        raise ConditionFailedError(current)

@@ -1,0 +1,58 @@
+"""Keeps nothing: for switching storage off without touching the services that use it."""
+
+from collections.abc import AsyncIterator
+from typing import Self
+
+from ..errors import ConditionFailedError
+from . import base
+
+
+class NullBackend:
+    """Accepts every write and forgets it; every key is absent."""
+
+    class Settings(base.Settings):
+        pass
+
+    capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL})
+
+    def __init__(self, clock: base.Clock = base.wall_clock) -> None:
+        self._clock = clock
+        self._revision = 0
+
+    @classmethod
+    async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
+        return cls(surroundings.clock)
+
+    async def get_value(self, domain: str, key: str) -> base.Lookup:
+        return base.Lookup(None, self._revision)
+
+    async def set_value(
+        self,
+        domain: str,
+        key: str,
+        value: base.Value,
+        *,
+        ttl: int | None = None,
+        condition: base.Condition = None,
+        request_id: str = "",
+    ) -> base.Written:
+        if condition:
+            raise ConditionFailedError(base.ABSENT)
+        now = self._clock()
+        self._revision = base.next_revision(self._revision, now)
+        return base.Written(self._revision, None if ttl is None else now + ttl)
+
+    async def delete_key(
+        self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
+    ) -> base.Deleted:
+        if condition:
+            raise ConditionFailedError(base.ABSENT)
+        return base.Deleted(existed=False, revision=self._revision)
+
+    async def all_keys(
+        self, domain: str, *, prefix: str = "", entries: bool = False
+    ) -> AsyncIterator[base.Page]:
+        yield base.Page(self._revision)
+
+    async def close(self) -> None:
+        pass

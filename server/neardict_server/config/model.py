@@ -1,0 +1,64 @@
+"""The shape of the configuration. `deploy/neardict.sample.toml` shows every setting."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..limits import Limits
+
+
+class ConfigError(ValueError):
+    """The configuration has mistakes; the message names the key path of each."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class BackendConfig(_Strict):
+    """`settings` is checked by the settings class of the implementation when the backend opens."""
+
+    implementation: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class RouteConfig(_Strict):
+    """Domains that match the pattern `domain` are served by the backend named `backend`."""
+
+    domain: str = Field(min_length=1)
+    backend: str
+
+
+class Config(_Strict):
+    """All settings, with their defaults: every domain in SQLite below `neardict-data`, on loopback."""
+
+    listen: str = Field(default="127.0.0.1:50051", pattern=r"^(\[[^\]]+\]|[^:]+):\d{1,5}$")
+    data_dir: Path = Path("neardict-data")
+    default: str | None = None
+    shutdown_grace_seconds: float = Field(default=10.0, ge=0, le=3600)
+    limits: Limits = Limits()
+    backends: dict[str, BackendConfig] = Field(
+        default_factory=lambda: {"sqlite": BackendConfig(implementation="sqlite")}, min_length=1
+    )
+    routes: tuple[RouteConfig, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_backend_is_default(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """With a single backend and no routes there is nothing to choose."""
+        names = list(data.get("backends", {"sqlite": None}))
+        if data.get("default") is None and not data.get("routes") and len(names) == 1:
+            return {**data, "default": names[0]}
+        return data
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Config":
+        named = [("default", self.default)] if self.default is not None else []
+        named += [(f"routes.{number}.backend", route.backend) for number, route in enumerate(self.routes)]
+        for path, name in named:
+            if name not in self.backends:
+                raise ValueError(f"{path}: no backend is named {name!r}; there are {', '.join(self.backends)}")
+        if self.default is None and not self.routes:
+            raise ValueError("default: name the backend that serves every domain, or add routes")
+        return self

@@ -1,0 +1,114 @@
+"""The one place where errors become gRPC statuses.
+
+An outermost interceptor: requests are parsed inside it, so that bytes which are no message are the
+caller's mistake, and whatever a handler raises leaves as a clean status with google.rpc details.
+"""
+
+from __future__ import annotations  # grpc classes are generic for type checkers only
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from . import errors
+
+logger = logging.getLogger(__name__)
+
+ERROR_DOMAIN = "neardict"
+
+STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
+    errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ValueTooLargeError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ConditionFailedError: grpc.StatusCode.ABORTED,
+    errors.NoRouteError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.CapabilityMissingError: grpc.StatusCode.UNIMPLEMENTED,
+    errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.CorruptEntryError: grpc.StatusCode.DATA_LOSS,
+    errors.BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Wraps the handlers of our own services; health and reflection pass untouched."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or not method.startswith(self._prefix):
+                return handler
+            wrapped = self._wrapped[method] = _wrap(method, handler)
+        return wrapped
+
+
+def _wrap(method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    parse = handler.request_deserializer
+    if handler.unary_unary:
+
+        async def unary(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                return await handler.unary_unary(parse(data), context)
+            except Exception as error:
+                await _abort(context, method, error)
+
+        return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+    if handler.unary_stream:
+
+        async def stream(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                async for response in handler.unary_stream(parse(data), context):
+                    yield response
+            except Exception as error:
+                await _abort(context, method, error)
+
+        return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
+    raise AssertionError(f"{method} has a shape that the edge does not know")
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> NoReturn:
+    code, message, reason, metadata = _describe(method, error)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)
+    details = any_pb2.Any()
+    details.Pack(info)
+    status = status_pb2.Status(code=code.value[0], message=message, details=[details])
+    await context.abort(
+        code, message, trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),)
+    )
+
+
+def _describe(method: str, error: Exception) -> tuple[grpc.StatusCode, str, str, dict[str, str]]:
+    if isinstance(error, errors.StorageError):
+        code = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+        return code, str(error), error.reason, error.metadata
+    if isinstance(error, DecodeError):
+        message = (
+            "the request is not a valid message of the contract: text must be UTF-8, and the stubs "
+            "generated from its .proto"
+        )
+        return grpc.StatusCode.INVALID_ARGUMENT, message, "INVALID_REQUEST", {}
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    # Type and place only: the text of an unforeseen error may quote a value.
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
+    logger.error("%s failed unexpectedly: %s at %s", method, type(error).__name__, where)
+    return grpc.StatusCode.INTERNAL, "the service failed; its log tells where", "INTERNAL", {}
+
+

@@ -1,0 +1,87 @@
+"""What can go wrong below the edge, without a word of gRPC.
+
+StorageError
+├── InvalidRequestError     the caller broke a rule of the contract
+├── ValueTooLargeError      the value exceeds the configured limit
+├── ConditionFailedError    the condition of a write does not hold
+├── NoRouteError            no backend is configured for the domain
+├── CapabilityMissingError  the backend cannot do what the request needs
+├── StorageFullError        there is no room for the write
+├── CorruptEntryError       one stored entry cannot be read; others can
+└── BackendUnavailableError the engine cannot be reached or cannot be trusted now
+
+`edge` maps each class to a status in one table. Messages never hold values.
+"""
+
+from typing import ClassVar
+
+
+class StorageError(Exception):
+    """An operation failed; `reason` is stable, `metadata` holds facts for programs."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, **metadata: str | int) -> None:
+        super().__init__(message)
+        self.metadata = {name: str(fact) for name, fact in metadata.items()}
+
+
+class InvalidRequestError(StorageError):
+    """The request breaks a rule; `reason` tells which part of it."""
+
+    def __init__(self, message: str, *, reason: str = "INVALID_REQUEST", **metadata: str | int) -> None:
+        super().__init__(message, **metadata)
+        self.reason = reason  # type: ignore[misc]  # one class, since callers treat them alike
+
+
+class ValueTooLargeError(StorageError):
+    reason = "VALUE_TOO_LARGE"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"the value has {size} bytes and the limit is {limit}: store less under one key, "
+            "or raise limits.max_value_bytes in the server's configuration",
+            size=size,
+            limit=limit,
+        )
+
+
+class ConditionFailedError(StorageError):
+    """`current_revision` is the present entry's, 0 if the key is absent."""
+
+    reason = "CONDITION_FAILED"
+
+    def __init__(self, current_revision: int) -> None:
+        found = f"has revision {current_revision}" if current_revision else "is absent"
+        super().__init__(
+            f"the condition does not hold: the key {found}; read it again and retry",
+            current_revision=current_revision,
+        )
+        self.current_revision = current_revision
+
+
+class NoRouteError(StorageError):
+    reason = "NO_ROUTE"
+
+
+class CapabilityMissingError(StorageError):
+    reason = "CAPABILITY_MISSING"
+
+    def __init__(self, capability: str) -> None:
+        super().__init__(
+            f"the backend of this domain lacks {capability}: leave out what needs it, or route the domain "
+            "to a backend that has it (GetServerInfo lists them)",
+            capability=capability,
+        )
+
+
+class StorageFullError(StorageError):
+    reason = "STORAGE_FULL"
+
+
+class CorruptEntryError(StorageError):
+    reason = "CORRUPT_ENTRY"
+
+
+class BackendUnavailableError(StorageError):
+    reason = "BACKEND_UNAVAILABLE"

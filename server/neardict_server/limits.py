@@ -1,0 +1,100 @@
+"""What the service accepts, checked before a backend is asked."""
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from .backends.base import Value
+from .errors import InvalidRequestError, ValueTooLargeError
+
+MAX_DOMAIN_BYTES = 255
+MAX_KEY_BYTES = 1024
+MAX_REQUEST_ID_BYTES = 64
+MAX_TTL = 100 * 365 * 24 * 3600 * 1_000_000  # microseconds
+
+
+class Limits(BaseModel):
+    """The limits that an operator may change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # gRPC clients of every language receive 4 MiB by default, which bounds what is useful.
+    max_value_bytes: int = Field(default=1024 * 1024, ge=1, le=1024 * 1024 * 1024)
+    # What common parsers of other languages read at least (64 in .NET, 1000 in Jackson).
+    max_json_depth: int = Field(default=64, ge=1, le=500)
+
+
+def check_domain(domain: str) -> None:
+    _check_text("domain", domain, MAX_DOMAIN_BYTES, reason="INVALID_DOMAIN")
+
+
+def check_key(key: str) -> None:
+    _check_text("key", key, MAX_KEY_BYTES, reason="INVALID_KEY")
+
+
+def check_request_id(request_id: str) -> None:
+    if request_id:
+        _check_text("request_id", request_id, MAX_REQUEST_ID_BYTES, reason="INVALID_REQUEST")
+
+
+def check_ttl(ttl: int) -> None:
+    """Refuses a time to live, in microseconds, that is not positive or absurdly long."""
+    if not 0 < ttl <= MAX_TTL:
+        raise InvalidRequestError("ttl must be more than 0 and at most 100 years", field="ttl")
+
+
+def check_value(value: Value, limits: Limits) -> None:
+    """Refuses a value that is too large, or text that is not strict JSON."""
+    size = len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
+    if size > limits.max_value_bytes:
+        raise ValueTooLargeError(size, limits.max_value_bytes)
+    if isinstance(value, str):
+        _check_json(value, limits.max_json_depth)
+
+
+def _check_text(field: str, text: str, limit: int, *, reason: str) -> None:
+    size = len(text) if text.isascii() else len(text.encode())
+    if not text:
+        problem = "is empty"
+    elif size > limit:
+        problem = f"has {size} bytes, more than {limit}"
+    elif "\0" in text:
+        problem = "holds a NUL character"
+    else:
+        return
+    raise InvalidRequestError(
+        f"{field} {problem}: use 1 to {limit} bytes of UTF-8 without NUL", reason=reason, field=field
+    )
+
+
+def _check_json(text: str, max_depth: int) -> None:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        # Only the position: the message of the parser could quote the value.
+        raise InvalidRequestError(
+            f"value.json is not JSON (RFC 8259) at line {error.lineno} column {error.colno}: NaN, "
+            "infinities, lone surrogates and trailing text are not allowed; store other data as value.raw",
+            reason="INVALID_VALUE",
+            field="value.json",
+        ) from None
+    # Most values hold too few brackets to be too deep, which is cheap to see.
+    if text.count("[") + text.count("{") > max_depth and _depth(value) > max_depth:
+        raise InvalidRequestError(
+            f"value.json nests arrays and objects deeper than {max_depth}: flatten it or spread it over keys",
+            reason="INVALID_VALUE",
+            field="value.json",
+        )
+
+
+def _depth(value: object) -> int:
+    """Returns how many arrays and objects enclose the innermost one, itself included."""
+    depth = 0
+    level = [value]
+    while level := [inner for outer in level if isinstance(outer, (list, dict)) for inner in _items(outer)]:
+        depth += 1
+    return depth
+
+
+def _items(container: list[object] | dict[str, object]) -> list[object]:
+    # An empty container counts as a level too, so something must stand for its contents.
+    return list(container.values() if isinstance(container, dict) else container) or [None]

@@ -1,0 +1,50 @@
+"""The command `neardict serve`."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from .app import StartError, serving
+from .config import Config, ConfigError, load
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file, or a Moobius db_config .json. Default: $NEARDICT_CONFIG, else SQLite in ./neardict-data.",
+)
+@click.option("--listen", metavar="HOST:PORT", help="Address to serve; port 0 picks a free one.")
+@click.option("--data", "data_dir", metavar="DIR", help="Folder of the embedded backends.")
+@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+def serve(config_path: Path | None, listen: str | None, data_dir: str | None, log_level: str) -> None:
+    """Serve domains from the configured backends until SIGTERM or Ctrl-C."""
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        config = load(config_path, environ=os.environ, overrides={"listen": listen, "data_dir": data_dir})
+        asyncio.run(_serve(config))
+    except (ConfigError, StartError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _serve(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(config) as server:
+        click.echo(f"listening on {server.address}")
+        for domain, backend in server.routes:
+            click.echo(f"  {domain} -> {backend} ({config.backends[backend].implementation})")
+        sys.stdout.flush()
+        await stop.wait()
+        click.echo("draining")
