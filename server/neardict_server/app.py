@@ -10,9 +10,8 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from pydantic import ValidationError
-
 from neardict.v1 import storage_pb2, storage_pb2_grpc
+from pydantic import ValidationError
 
 from .backends import base
 from .backends.request_ids import RequestIds

@@ -110,5 +110,3 @@ def _describe(method: str, error: Exception) -> tuple[grpc.StatusCode, str, str,
     where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
     logger.error("%s failed unexpectedly: %s at %s", method, type(error).__name__, where)
     return grpc.StatusCode.INTERNAL, "the service failed; its log tells where", "INTERNAL", {}
-
-

@@ -73,7 +73,8 @@ def _check_json(text: str, max_depth: int) -> None:
         # Only the position: the message of the parser could quote the value.
         raise InvalidRequestError(
             f"value.json is not JSON (RFC 8259) at line {error.lineno} column {error.colno}: NaN, "
-            "infinities, lone surrogates and trailing text are not allowed; store other data as value.raw",
+            "infinities, numbers beyond a double's range and lone surrogates are not allowed; store other "
+            "data as value.raw",
             reason="INVALID_VALUE",
             field="value.json",
         ) from None

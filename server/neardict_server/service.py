@@ -7,7 +7,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import duration_pb2, timestamp_pb2
-
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from . import limits as checks
@@ -26,9 +25,7 @@ if TYPE_CHECKING:
 class StorageService(storage_pb2_grpc.StorageServiceServicer):
     """The RPCs: check the request, ask the backend of its domain, word the response."""
 
-    def __init__(
-        self, router: Router, limits: Limits, info: storage_pb2.GetServerInfoResponse
-    ) -> None:
+    def __init__(self, router: Router, limits: Limits, info: storage_pb2.GetServerInfoResponse) -> None:
         self._router = router
         self._limits = limits
         self._info = info
@@ -89,15 +86,14 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         if request.prefix:
             checks.check_key(request.prefix)
         backend = self._backend(request.domain)
-        listing = backend.all_keys(
-            request.domain, prefix=request.prefix, entries=request.include_entries
-        )
+        listing = backend.all_keys(request.domain, prefix=request.prefix, entries=request.include_entries)
         async with aclosing(listing):  # type: ignore[type-var]  # every backend yields from a generator
             async for page in listing:
                 yield storage_pb2.AllKeysResponse(
                     domain_revision=page.domain_revision,
                     keys=page.keys,
                     entries=map(to_entry, page.entries),
+                    unreadable_keys=page.unreadable,
                 )
 
     async def GetServerInfo(  # noqa: N802  # the contract's name

@@ -1,1 +1,57 @@
-"""x"""
+"""A shared dictionary that is near: the Python client of a neardict service.
+
+import neardict
+
+with neardict.connect() as store:
+scores = store.dict("game.scores")
+scores["alice"] = {"points": 3}
+print(scores["alice"]["points"])
+"""
+
+from . import errors
+from ._connect import connect
+from .cached_dict import CachedDict
+from .entry import Entry
+from .errors import (
+    AbsentKeyError,
+    BulkError,
+    CapabilityMissingError,
+    ClosedError,
+    ConflictError,
+    DataLossError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NeardictError,
+    PermissionDeniedError,
+    ServiceError,
+    UnavailableError,
+    UndecodableValueError,
+    UnsupportedValueError,
+)
+from .registry import register
+from .store import Store
+
+__all__ = [
+    "AbsentKeyError",
+    "BulkError",
+    "CachedDict",
+    "CapabilityMissingError",
+    "ClosedError",
+    "ConflictError",
+    "DataLossError",
+    "DeadlineExceededError",
+    "Entry",
+    "InvalidArgumentError",
+    "LimitExceededError",
+    "NeardictError",
+    "PermissionDeniedError",
+    "ServiceError",
+    "Store",
+    "UnavailableError",
+    "UndecodableValueError",
+    "UnsupportedValueError",
+    "connect",
+    "errors",
+    "register",
+]

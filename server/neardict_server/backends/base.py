@@ -73,11 +73,15 @@ class Deleted(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One bounded batch of a listing: `entries` if they were asked for, else `keys`."""
+    """One bounded batch of a listing: `entries` if they were asked for, else `keys`.
+
+    `unreadable` are keys whose entries were asked for but are corrupt.
+    """
 
     domain_revision: int
     keys: Sequence[str] = ()
     entries: Sequence[Entry] = ()
+    unreadable: Sequence[str] = ()
 
 
 class Capability(enum.Enum):

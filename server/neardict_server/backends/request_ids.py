@@ -76,9 +76,7 @@ class RequestIds:
 
         return await self._once(domain, request_id, ("delete", key), delete)
 
-    def all_keys(
-        self, domain: str, *, prefix: str = "", entries: bool = False
-    ) -> AsyncIterator[base.Page]:
+    def all_keys(self, domain: str, *, prefix: str = "", entries: bool = False) -> AsyncIterator[base.Page]:
         return self._inner.all_keys(domain, prefix=prefix, entries=entries)
 
     async def close(self) -> None:

@@ -293,9 +293,7 @@ class _Transaction:
             self._remember(known[0], request_id, key, revision, expires, None)
         return base.Written(revision, expires)
 
-    def delete_key(
-        self, domain: str, key: str, condition: base.Condition, request_id: str
-    ) -> base.Deleted:
+    def delete_key(self, domain: str, key: str, condition: base.Condition, request_id: str) -> base.Deleted:
         known = self._domain(domain)
         if request_id and (earlier := self._earlier(known[0], request_id)):
             earlier_key, revision, _, existed = earlier
@@ -412,9 +410,7 @@ def _create_schema(connection: sqlite3.Connection, path: Path) -> None:
         return
     if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
         raise ValueError(f"{path} is a database of something else, or of another version of neardict")
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-    )
+    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _after_prefix(prefix: str) -> str | None:

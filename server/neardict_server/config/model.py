@@ -58,7 +58,9 @@ class Config(_Strict):
         named += [(f"routes.{number}.backend", route.backend) for number, route in enumerate(self.routes)]
         for path, name in named:
             if name not in self.backends:
-                raise ValueError(f"{path}: no backend is named {name!r}; there are {', '.join(self.backends)}")
+                raise ValueError(
+                    f"{path}: no backend is named {name!r}; there are {', '.join(self.backends)}"
+                )
         if self.default is None and not self.routes:
             raise ValueError("default: name the backend that serves every domain, or add routes")
         return self

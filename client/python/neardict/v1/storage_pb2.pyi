@@ -119,14 +119,16 @@ class AllKeysRequest(_message.Message):
     def __init__(self, domain: _Optional[str] = ..., prefix: _Optional[str] = ..., include_entries: bool = ...) -> None: ...
 
 class AllKeysResponse(_message.Message):
-    __slots__ = ("domain_revision", "keys", "entries")
+    __slots__ = ("domain_revision", "keys", "entries", "unreadable_keys")
     DOMAIN_REVISION_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_KEYS_FIELD_NUMBER: _ClassVar[int]
     domain_revision: int
     keys: _containers.RepeatedScalarFieldContainer[str]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
-    def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+    unreadable_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()

@@ -123,8 +123,7 @@ class StorageServiceServicer(object):
         that is created or deleted meanwhile may or may not be sent. A domain
         without entries gives a single message without keys.
 
-        Idempotent. With `include_entries`, an entry that cannot be read ends the
-        listing with DATA_LOSS.
+        Idempotent. An entry that cannot be read does not end a listing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -214,8 +214,7 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
     that is created or deleted meanwhile may or may not be sent. A domain
     without entries gives a single message without keys.
 
-    Idempotent. With `include_entries`, an entry that cannot be read ends the
-    listing with DATA_LOSS.
+    Idempotent. An entry that cannot be read does not end a listing.
     """
 
     GetServerInfo: _StorageServiceGetServerInfoType
@@ -312,8 +311,7 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         that is created or deleted meanwhile may or may not be sent. A domain
         without entries gives a single message without keys.
 
-        Idempotent. With `include_entries`, an entry that cannot be read ends the
-        listing with DATA_LOSS.
+        Idempotent. An entry that cannot be read does not end a listing.
         """
 
     @abc.abstractmethod

@@ -1,0 +1,67 @@
+"""Tells the dicts of one store what was written, each of the domains that it mirrors or caches.
+
+Today a change is one that this store made itself. The stream of the service's changes will enter here.
+"""
+
+import threading
+import weakref
+from typing import NamedTuple, Protocol
+
+from .v1 import storage_pb2 as pb
+
+
+class Change(NamedTuple):
+    """A write of `key` that was given `revision`; `value` is None for a deletion.
+
+    `expires` is the wall clock's time of expiry in seconds, None for never.
+    """
+
+    key: str
+    revision: int
+    value: pb.Value | None
+    expires: float | None = None
+
+
+class Listener(Protocol):
+    def apply(self, change: Change) -> None:
+        """Takes notice of a change; changes may come twice, and in any order. Must not block or raise."""
+        ...
+
+    def forked(self) -> None:
+        """Empties itself, in the child of a fork."""
+        ...
+
+
+class Changes:
+    """Listeners by domain, held weakly: a dict that nobody uses any more needs no changes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # By identity, since dicts have no hash.
+        self._listeners: dict[str, dict[int, weakref.ref[Listener]]] = {}
+
+    def subscribe(self, domain: str, listener: Listener) -> None:
+        """Lets the listener know of every change of the domain from now on, while it lives."""
+        identity = id(listener)
+
+        def gone(_: object) -> None:
+            # May run in any thread and within any call, so without the lock; dict.pop is atomic.
+            self._listeners.get(domain, {}).pop(identity, None)
+
+        with self._lock:
+            self._listeners.setdefault(domain, {})[identity] = weakref.ref(listener, gone)
+
+    def publish(self, domain: str, change: Change, *, but: Listener | None = None) -> None:
+        """Tells every listener of the domain, except the one that knows already."""
+        for reference in list(self._listeners.get(domain, {}).values()):
+            listener = reference()
+            if listener is not None and listener is not but:
+                listener.apply(change)
+
+    def forked(self) -> None:
+        """Tells every listener that it is in the child of a fork now."""
+        self._lock = threading.Lock()
+        for listeners in list(self._listeners.values()):
+            for reference in list(listeners.values()):
+                if (listener := reference()) is not None:
+                    listener.forked()

@@ -1,0 +1,64 @@
+"""Changing a value without losing anybody else's change: compare-and-set, as a block or as a function."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .cached_dict import CachedDict
+
+# Between attempts, so that several editors of one key do not run into each other in step.
+_FIRST_PAUSE = 0.001  # seconds
+_LONGEST_PAUSE = 0.05
+
+
+class Edit:
+    """The block form of `CachedDict.edit`: one attempt."""
+
+    def __init__(self, cache: CachedDict, key: str, default: Any) -> None:
+        self._cache = cache
+        self._key = key
+        self._default = default
+
+    def __enter__(self) -> Any:
+        self._value, self._revision = self._cache.fresh_copy(self._key, self._default)
+        return self._value
+
+    def __exit__(self, exc_type: object, *exc_info: object) -> None:
+        if exc_type is not None:
+            return
+        try:
+            self._cache.compare_and_set(self._key, self._value, self._revision)
+        except ConflictError as error:
+            raise ConflictError(
+                f"{self._key!r} was written by somebody else during the edit, which is not stored: edit it "
+                "again, or use d.edit(key, function), which starts over by itself",
+                reason=error.reason,
+                current_revision=error.current_revision,
+            ) from None
+
+
+def edit(cache: CachedDict, key: str, change: Callable[[Any], Any], default: Any, timeout: float) -> Any:
+    """The function form of `CachedDict.edit`: attempts until one succeeds or the time is over."""
+    deadline = time.monotonic() + timeout
+    longest = _FIRST_PAUSE
+    while True:
+        value, revision = cache.fresh_copy(key, default)
+        changed = change(value)
+        if changed is None:
+            changed = value
+        try:
+            cache.compare_and_set(key, changed, revision)
+        except ConflictError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
+            longest = min(2 * longest, _LONGEST_PAUSE)
+        else:
+            return changed

@@ -1,0 +1,105 @@
+"""Words the requests and reads the responses, for the sync and the async store alike. No I/O."""
+
+import datetime
+import uuid
+
+from google.protobuf import duration_pb2
+
+from . import values
+from .entry import Entry
+from .errors import InvalidArgumentError
+from .v1 import storage_pb2 as pb
+
+# Time to live: seconds, or a timedelta.
+Ttl = float | datetime.timedelta | None
+
+MAX_KEY_BYTES = 1024
+
+
+def set_value(
+    domain: str,
+    key: str,
+    value: pb.Value,
+    *,
+    ttl: Ttl = None,
+    if_revision: int | None = None,
+    if_absent: bool = False,
+) -> pb.SetValueRequest:
+    if if_absent and if_revision is not None:
+        raise InvalidArgumentError("give if_revision or if_absent, not both")
+    check_text("domain", domain)
+    check_text("key", key)
+    request = pb.SetValueRequest(domain=domain, key=key, value=value, request_id=uuid.uuid4().hex)
+    if ttl is not None:
+        request.ttl.CopyFrom(_duration(ttl))
+    if if_revision is not None:
+        request.if_revision = _revision(if_revision)
+    elif if_absent:
+        request.if_absent = True
+    return request
+
+
+def delete_key(domain: str, key: str, *, if_revision: int | None = None) -> pb.DeleteKeyRequest:
+    check_text("domain", domain)
+    check_text("key", key)
+    request = pb.DeleteKeyRequest(domain=domain, key=key, request_id=uuid.uuid4().hex)
+    if if_revision is not None:
+        request.if_revision = _revision(if_revision)
+    return request
+
+
+def get_value(domain: str, key: str) -> pb.GetValueRequest:
+    check_text("domain", domain)
+    check_text("key", key)
+    return pb.GetValueRequest(domain=domain, key=key)
+
+
+def all_keys(domain: str, *, prefix: str = "", entries: bool = False) -> pb.AllKeysRequest:
+    check_text("domain", domain)
+    if prefix:
+        check_text("prefix", prefix)
+    return pb.AllKeysRequest(domain=domain, prefix=prefix, include_entries=entries)
+
+
+def entry(message: pb.Entry) -> Entry:
+    return Entry(message.key, values.decode(message.value), message.revision, expire_time(message))
+
+
+def expire_time(message: pb.Entry | pb.SetValueResponse) -> datetime.datetime | None:
+    if not message.HasField("expire_time"):
+        return None
+    return message.expire_time.ToDatetime(tzinfo=datetime.UTC)
+
+
+def may_exist(key: object) -> bool:
+    """Returns whether the service could hold such a key, without asking it."""
+    if not isinstance(key, str) or not key or "\0" in key:
+        return False
+    try:
+        return len(key.encode()) <= MAX_KEY_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def check_text(field: str, text: str) -> None:
+    """Refuses what protobuf could not carry, in words of ours; the service checks the rest."""
+    if not isinstance(text, str):
+        raise InvalidArgumentError(f"{field} must be a str, not {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(f"{field} holds a lone surrogate: it is no Unicode text") from None
+
+
+def _revision(revision: int) -> int:
+    if not isinstance(revision, int) or not 0 < revision < 2**64:
+        raise InvalidArgumentError("if_revision must be the revision of an entry; for none, use if_absent")
+    return revision
+
+
+def _duration(ttl: float | datetime.timedelta) -> duration_pb2.Duration:
+    seconds = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else float(ttl)
+    if not 0 < seconds <= 100 * 365 * 24 * 3600:
+        raise InvalidArgumentError("ttl must be more than 0 seconds and at most 100 years")
+    microseconds = max(1, round(seconds * 1_000_000))
+    return duration_pb2.Duration(seconds=microseconds // 10**6, nanos=microseconds % 10**6 * 1000)

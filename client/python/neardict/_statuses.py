@@ -1,0 +1,61 @@
+"""The one place where a gRPC status becomes an error of ours."""
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from . import errors
+
+_SIMPLE: dict[grpc.StatusCode, type[errors.NeardictError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.InvalidArgumentError,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidArgumentError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.LimitExceededError,
+    grpc.StatusCode.DATA_LOSS: errors.DataLossError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.PermissionDeniedError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
+}
+
+
+def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
+    """Returns the error to raise for a failed call to `target`."""
+    code = error.code()
+    message = error.details() or code.name
+    info = _error_info(error)
+    reason = info.reason
+    if code is grpc.StatusCode.ABORTED:
+        current = int(info.metadata["current_revision"] or 0) if "current_revision" in info.metadata else 0
+        return errors.ConflictError(message, reason=reason, current_revision=current)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        # With a reason it is the service that answers, of its backend; without one nothing answered.
+        if not reason:
+            message = (
+                f"cannot reach neardict at {target}: start it with `neardict serve`, or set NEARDICT_TARGET "
+                f"or connect(target) to where it runs ({message})"
+            )
+        return errors.UnavailableError(message, reason=reason)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return errors.DeadlineExceededError(
+            f"no answer from neardict at {target} in time: it is slow, or cannot be reached; raise the "
+            "timeout, or look at the service",
+            reason=reason,
+        )
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        if reason:
+            capability = info.metadata["capability"] if "capability" in info.metadata else ""
+            return errors.CapabilityMissingError(message, reason=reason, capability=capability)
+        return errors.ServiceError(f"{target} does not serve neardict.v1, or an older one: {message}")
+    if code is grpc.StatusCode.CANCELLED:
+        return errors.ClosedError("the call was cancelled: its store was closed meanwhile")
+    kind = _SIMPLE.get(code, errors.ServiceError)
+    return kind(message, reason=reason)
+
+
+def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo()
+    for name, data in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(data)
+            for detail in status.details:
+                if detail.Is(info.DESCRIPTOR):
+                    detail.Unpack(info)
+    return info

@@ -1,0 +1,59 @@
+"""Views of a dict that changes under its reader: each iteration is over a snapshot of its own."""
+
+from __future__ import annotations
+
+from collections import abc
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .cached_dict import CachedDict
+
+
+class KeysView(abc.KeysView[str]):
+    """Set-like, as `dict.keys()`."""
+
+    _mapping: CachedDict
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._mapping)
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._mapping)
+
+    def __repr__(self) -> str:
+        return f"dict_keys({list(self)!r})"
+
+
+class ValuesView(abc.ValuesView[Any]):
+    """As `dict.values()`."""
+
+    _mapping: CachedDict
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._mapping.snapshot().values())
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._mapping.snapshot().values()
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(self._mapping.snapshot().values())
+
+    def __repr__(self) -> str:
+        return f"dict_values({list(self)!r})"
+
+
+class ItemsView(abc.ItemsView[str, Any]):
+    """Set-like, as `dict.items()`."""
+
+    _mapping: CachedDict
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(self._mapping.snapshot().items())
+
+    def __reversed__(self) -> Iterator[tuple[str, Any]]:
+        return reversed(self._mapping.snapshot().items())
+
+    def __repr__(self) -> str:
+        return f"dict_items({list(self)!r})"

@@ -1,0 +1,537 @@
+"""A dict of one domain, near: hits are plain dict look-ups, writes go through to the service."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from . import _requests, values
+from ._changes import Change
+from ._edit import Edit, edit
+from ._versions import Versions
+from ._views import ItemsView, KeysView, ValuesView
+from .errors import (
+    AbsentKeyError,
+    ConflictError,
+    InvalidArgumentError,
+    LimitExceededError,
+    UndecodableValueError,
+    UnsupportedValueError,
+)
+
+if TYPE_CHECKING:
+    from .store import Store
+    from .v1 import storage_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+_MISSING: Any = object()
+
+# After these the service has certainly not applied the write.
+_REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError, UnsupportedValueError)
+
+
+class CachedDict(dict[str, Any]):
+    """The entries of a domain as a dict. Made by `Store.dict`.
+
+    A mirror (`load=True`) holds the whole domain: look-ups, `in`, `len`, iteration and `==` are local. A
+    cache (`load=False`) holds what was used; the same operations answer for the whole domain all the
+    same, by asking the service. In either, a key that is not held is looked up at the service, and
+    `d[k]` returns the same object until the entry changes.
+
+    Assignments, deletions and all other methods that modify write through: when they return, the service
+    has acknowledged; when they raise, the dict does not show the new value. After editing a value in
+    place call `d.save(key)`; `edit` does it with a check that nobody else wrote meanwhile.
+
+    What this promises today:
+
+    - Read your writes: what was written through any dict or method of one store is seen by all its dicts
+      of the domain when the call returns.
+    - Never backwards: the values that one dict shows for a key never go back to an older revision.
+    - Expired entries disappear by themselves, as exactly as the machines' clocks agree.
+    - What other processes write is seen at the first look-up of a key, and after `refresh()`.
+
+    Iteration is over a snapshot, so that the dict may change meanwhile. All methods are thread-safe. Any
+    that asks the service raises the errors of `neardict.errors`; a key that does not exist, KeyError.
+
+    C code that reads the storage of a dict directly (orjson, `PyDict_GET_SIZE`) sees only what is held:
+    for a mirror everything, for a cache what was used. Pickling and copying give plain dicts.
+    """
+
+    __slots__ = ("__weakref__", "_domain", "_flights", "_load", "_lock", "_store", "_versions", "_whole")
+
+    def __init__(self, store: Store, domain: str, *, load: bool = True) -> None:
+        super().__init__()
+        _requests.check_text("domain", domain)
+        self._store = store
+        self._domain = domain
+        self._load = load
+        self._reset()
+        store.changes.subscribe(domain, self)
+        if load:
+            self.refresh()
+
+    def _reset(self) -> None:
+        # Guards the three below together with the contents. Never held across I/O.
+        self._lock = threading.Lock()
+        self._versions = Versions()
+        # Look-ups under way, by key: concurrent misses of one key share one request.
+        self._flights: dict[str, Future[Any]] = {}
+        # Whether the contents are the whole domain, as they should be in a mirror.
+        self._whole = False
+
+    @property
+    def domain(self) -> str:
+        """The domain that this is a dict of."""
+        return self._domain
+
+    # Reading.
+
+    def __missing__(self, key: object) -> Any:
+        if not _requests.may_exist(key):
+            raise AbsentKeyError(key)
+        assert isinstance(key, str)
+        return self._fetch(key)
+
+    def __contains__(self, key: object) -> bool:
+        if super().__contains__(key):
+            return True
+        if not _requests.may_exist(key):
+            return False
+        try:
+            self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
+        except AbsentKeyError:
+            return False
+        return True
+
+    def get(self, key: object, default: Any = None) -> Any:
+        """Returns the value of the key, or the default if there is none."""
+        try:
+            return self[key]  # type: ignore[index]  # any object may be asked for, as with dict
+        except AbsentKeyError:
+            return default
+
+    def __len__(self) -> int:
+        if self._held_whole():
+            return super().__len__()
+        return sum(1 for _ in self._store.all_keys(self._domain))
+
+    def __bool__(self) -> bool:
+        if super().__len__():
+            return True
+        if self._held_whole():
+            return False
+        return any(True for _ in self._store.all_keys(self._domain))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.snapshot_keys())
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self.snapshot_keys())
+
+    def keys(self) -> KeysView:  # type: ignore[override]  # dict's views are final and live
+        """Returns a set-like view of the keys."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView:  # type: ignore[override]  # as for keys
+        """Returns a view of the values."""
+        return ValuesView(self)
+
+    def items(self) -> ItemsView:  # type: ignore[override]  # as for keys
+        """Returns a view of the (key, value) pairs."""
+        return ItemsView(self)
+
+    def snapshot_keys(self) -> list[str]:
+        """Returns the keys as they are now."""
+        if self._held_whole():
+            return list(super().keys())
+        return list(self._store.all_keys(self._domain))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Returns a plain dict of the whole domain, with the same value objects."""
+        # dict.copy makes a plain dict, without a break.
+        return dict.copy(self) if self._held_whole() else self._list()
+
+    copy = snapshot
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Returns the values of those keys that have one, asking for all that are not held at once."""
+        found = {}
+        missing = []
+        for key in keys:
+            value = dict.get(self, key, _MISSING)
+            if value is not _MISSING:
+                found[key] = value
+            elif _requests.may_exist(key):
+                missing.append(key)
+        if missing:
+            with self._filling():
+                for key, response in self._store.lookup_many(self._domain, missing).items():
+                    value = self._install_reply(key, response)
+                    if value is not _MISSING:
+                        found[key] = value
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self.snapshot() == (other.snapshot() if isinstance(other, CachedDict) else other)
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    __hash__ = None  # type: ignore[assignment]  # as dict
+
+    def __or__(self, other: Any) -> Any:
+        return self.snapshot() | other if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.snapshot() if isinstance(other, dict) else NotImplemented
+
+    def __repr__(self) -> str:
+        # What is held, so that a debugger does not talk to the network.
+        kind = "" if self._load else ", load=False"
+        return f"CachedDict({self._domain!r}{kind}, {dict.copy(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self.snapshot(),)
+
+    # Writing.
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        with self._doubting(key, value):
+            request = _requests.set_value(self._domain, key, values.encode(value))
+            revision = self._store.write(request, by=self)
+        self._wrote(key, value, revision)
+
+    def compare_and_set(self, key: str, value: Any, revision: int) -> None:
+        """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
+        condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
+        with self._doubting(key, value):
+            request = _requests.set_value(self._domain, key, values.encode(value), **condition)
+            written = self._store.write(request, by=self)
+        self._wrote(key, value, written)
+
+    def __delitem__(self, key: str) -> None:
+        if not _requests.may_exist(key):
+            raise AbsentKeyError(key)
+        request = _requests.delete_key(self._domain, key)
+        with self._doubting(key):
+            response = self._store.remove(request, by=self)
+        self.apply(Change(key, response.revision, None))
+        if not response.existed:
+            raise AbsentKeyError(key)
+
+    def save(self, key: str) -> None:
+        """Stores the value that is held under the key, after it was edited in place."""
+        self[key] = self[key]
+
+    def edit(
+        self,
+        key: str,
+        change: Callable[[Any], Any] | None = None,
+        *,
+        default: Any = _MISSING,
+        timeout: float = 30.0,
+    ) -> Any:
+        """Changes a value by compare-and-set, so that no other writer's change is lost.
+
+        `d.edit(key, change)` calls `change` with a fresh copy of the value and stores what it returns, or
+        the copy itself, edited in place, if it returns None. When somebody else wrote meanwhile it starts
+        over, until `timeout` seconds have passed (then ConflictError). Returns the stored value.
+
+        `with d.edit(key) as value:` gives the copy to the block and stores it at the end. A block cannot be
+        started over, so here a write of somebody else raises ConflictError; nothing is stored then, nor
+        when the block raises.
+
+        An absent key starts with a copy of `default`; without a default it raises KeyError.
+        """
+        if change is None:
+            return Edit(self, key, default)
+        return edit(self, key, change, default, timeout)
+
+    def fresh_copy(self, key: str, default: Any = _MISSING) -> tuple[Any, int]:
+        """Returns a copy of the value, of nobody else, and its revision; of the default, and 0, if absent."""
+        entry = self._store.get_entry(self._domain, key)
+        if entry is not None:
+            return entry.value, entry.revision
+        if default is _MISSING:
+            raise AbsentKeyError(key)
+        return copy.deepcopy(default), 0
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Returns the value of the key, after storing the default if there was none; atomic."""
+        while True:
+            try:
+                return self[key]
+            except AbsentKeyError:
+                pass
+            try:
+                self.compare_and_set(key, default, 0)
+            except ConflictError:
+                continue  # somebody else has stored it meanwhile
+            return default
+
+    def pop(self, key: str, default: Any = _MISSING) -> Any:  # type: ignore[override]  # dict's overloads
+        """Deletes the key and returns the value that it had, or the default if there was none."""
+        try:
+            while True:
+                value = self[key]
+                with self._lock:
+                    revision = self._versions.held.get(key)
+                if revision is None:
+                    continue  # it went while we looked
+                try:
+                    with self._doubting(key):
+                        removed = self._store.remove(
+                            _requests.delete_key(self._domain, key, if_revision=revision), by=self
+                        )
+                except ConflictError:
+                    self.refresh(key)
+                    continue
+                self.apply(Change(key, removed.revision, None))
+                return value
+        except AbsentKeyError:
+            if default is _MISSING:
+                raise
+            return default
+
+    def popitem(self) -> tuple[str, Any]:
+        """Deletes some entry and returns its key and value; KeyError if the domain is empty."""
+        while True:
+            keys = self.snapshot_keys()
+            if not keys:
+                raise AbsentKeyError("popitem(): the domain is empty")
+            for key in reversed(keys):
+                value = self.pop(key, _MISSING)
+                if value is not _MISSING:
+                    return key, value
+
+    def clear(self) -> None:
+        """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
+        self.delete_many(list(self._store.all_keys(self._domain)))
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Stores all given entries, many at once. Nothing is stored if one value is not supported.
+
+        Raises BulkError if some could not be written; the others are.
+        """
+        new: dict[str, Any] = {}
+        new.update(*args, **kwargs)
+        requests = {
+            key: _requests.set_value(self._domain, key, values.encode(value)) for key, value in new.items()
+        }
+        try:
+            self._store.write_many(
+                self._domain,
+                requests,
+                by=self,
+                written=lambda key, revision: self._wrote(key, new[key], revision),
+            )
+        except BaseException as error:
+            for key in getattr(error, "failures", new):
+                self._doubt(key, new[key], error)
+            raise
+
+    set_many = update
+
+    def __ior__(self, other: Any) -> CachedDict:  # type: ignore[override, misc]  # dict's overloads
+        self.update(other)
+        return self
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Deletes each key that exists, many at once, and returns how many did. Raises BulkError."""
+        keys = [key for key in keys if _requests.may_exist(key)]
+        try:
+            return self._store.delete_many(self._domain, keys)
+        except BaseException as error:
+            for key in getattr(error, "failures", keys):
+                self._doubt(key, _MISSING, error)
+            raise
+
+    # Keeping up with the store.
+
+    def refresh(self, key: str | None = None) -> None:
+        """Reads the key, or the whole domain, from the service anew."""
+        if key is None:
+            self._list()
+        elif _requests.may_exist(key):
+            with self._filling():
+                self._install_reply(key, self._store.lookup(self._domain, key))
+
+    load = refresh
+
+    def apply(self, change: Change) -> None:
+        """Takes notice of a write; for this package."""
+        with self._lock:
+            # A look-up that began before the change must not answer for one that begins after it.
+            self._flights.pop(change.key, None)
+            if change.value is None:
+                self._remove(change.key, change.revision)
+                return
+            try:
+                self._install(change.key, change.revision, change.value, change.expires)
+            except UndecodableValueError:
+                # A look-up will raise it to somebody who can act; here it must not disturb the writer.
+                self._versions.forget(change.key)
+                dict.pop(self, change.key, None)
+
+    def expire(self, key: str, revision: int) -> None:
+        """Drops the key if it holds this revision; for this package's timer."""
+        with self._lock:
+            if self._versions.held.get(key) == revision:
+                self._remove(key, revision)
+
+    def forked(self) -> None:
+        """In the child of a fork: holds nothing, so that every access meets the closed store."""
+        self._reset()
+        dict.clear(self)
+
+    @contextlib.contextmanager
+    def _doubting(self, key: str, value: Any = _MISSING) -> Iterator[None]:
+        """Around a write of one key: whatever it raises, the key does not show what was not stored."""
+        try:
+            yield
+        except BaseException as error:
+            self._doubt(key, value, error)
+            raise
+
+    def _doubt(self, key: str, value: Any, error: BaseException) -> None:
+        """Drops the key after a failed write, if what is held may differ from what is stored.
+
+        It may, if the service has perhaps applied the write; or if the object that is held is the one that
+        was to be written, which then was edited in place.
+        """
+        with self._lock:
+            held = dict.get(self, key, _MISSING)
+            if isinstance(error, _REFUSALS) and (held is not value or held is _MISSING):
+                return
+            self._flights.pop(key, None)
+            self._versions.forget(key)
+            dict.pop(self, key, None)
+            self._whole = False
+
+    @contextlib.contextmanager
+    def _filling(self) -> Iterator[None]:
+        with self._lock:
+            self._versions.begin_fill()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._versions.end_fill()
+
+    def _held_whole(self) -> bool:
+        """Returns whether the contents are the whole domain; reads it again if a mirror lost its place."""
+        if not self._load:
+            return False
+        if not self._whole:
+            self._list()
+        return True
+
+    def _fetch(self, key: str) -> Any:
+        """Returns the value from the service, and holds it; raises AbsentKeyError."""
+        while True:
+            with self._lock:
+                held = dict.get(self, key, _MISSING)
+                if held is not _MISSING:
+                    return held
+                flight = self._flights.get(key)
+                mine = flight is None
+                if flight is None:
+                    flight = self._flights[key] = Future()
+                    self._versions.begin_fill()
+            if not mine:
+                value = flight.result()
+                if value is _MISSING:
+                    raise AbsentKeyError(key)
+                return value
+            try:
+                response = self._store.lookup(self._domain, key)
+                value = self._install_reply(key, response)
+            except BaseException as error:
+                self._land(key, flight)
+                flight.set_exception(error)
+                raise
+            self._land(key, flight)
+            flight.set_result(value)
+            if value is _MISSING:
+                raise AbsentKeyError(key)
+            return value
+
+    def _land(self, key: str, flight: Future[Any]) -> None:
+        with self._lock:
+            self._versions.end_fill()
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
+    def _install_reply(self, key: str, response: pb.GetValueResponse) -> Any:
+        """Holds what a look-up found, unless something newer is known; returns the value or _MISSING."""
+        with self._lock:
+            if response.found:
+                self._install_entry(response.entry)
+            else:
+                self._remove(key, response.domain_revision)
+            return dict.get(self, key, _MISSING)
+
+    def _install_entry(self, entry: pb.Entry) -> None:
+        expires = _requests.expire_time(entry)
+        self._install(entry.key, entry.revision, entry.value, expires.timestamp() if expires else None)
+
+    def _install(self, key: str, revision: int, message: pb.Value, expires: float | None) -> None:
+        if self._versions.admits(key, revision):
+            value = values.decode(message)
+            self._versions.install(key, revision)
+            super().__setitem__(key, value)
+            if expires is not None:
+                self._store.expiry.add(self, key, revision, expires)
+
+    def _remove(self, key: str, revision: int) -> None:
+        if self._versions.remove(key, revision):
+            dict.pop(self, key, None)
+
+    def _wrote(self, key: str, value: Any, revision: int) -> None:
+        """Holds the very object that was written."""
+        with self._lock:
+            self._flights.pop(key, None)
+            if self._versions.install(key, revision):
+                super().__setitem__(key, value)
+
+    def _list(self) -> dict[str, Any]:
+        """Reads the whole domain, holds it and returns it."""
+        listed: set[str] = set()
+        unreadable: list[str] = []
+        revision = 0
+        with self._filling():
+            for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
+                revision = page.domain_revision
+                unreadable += page.unreadable_keys
+                with self._lock:
+                    for entry in page.entries:
+                        try:
+                            self._install_entry(entry)
+                        except UndecodableValueError:
+                            unreadable.append(entry.key)
+                        else:
+                            listed.add(entry.key)
+            with self._lock:
+                # What was not listed was absent at that revision, or is newer.
+                for key in [key for key in dict.keys(self) if key not in listed]:
+                    self._remove(key, revision)
+                self._whole = True
+                found = dict.copy(self)
+        if unreadable:
+            logger.warning(
+                "%d entries of the domain %r cannot be read and are left out, the first being %r: looking one "
+                "up raises the reason",
+                len(unreadable),
+                self._domain,
+                unreadable[0],
+            )
+        return found

@@ -1,0 +1,104 @@
+"""Everything that neardict raises on purpose.
+
+NeardictError
+├── AbsentKeyError (KeyError)               the key has no entry
+├── ConflictError                           another writer came first: a condition does not hold
+├── InvalidArgumentError (ValueError)       the service refuses the domain, key, value or option
+├── UnsupportedValueError (TypeError)       the value would not come back as it is
+├── UndecodableValueError (ValueError)      the stored value does not fit the class registered for it
+├── LimitExceededError                      the value is too large, or storage is full
+├── CapabilityMissingError                  the backend of the domain cannot do this
+├── DataLossError                           the stored entry is damaged
+├── UnavailableError (ConnectionError)      the service, or its backend, cannot be reached
+├── DeadlineExceededError (TimeoutError)    no answer in time; a write may or may not have happened
+├── PermissionDeniedError (PermissionError) the service wants other credentials
+├── ServiceError                            the service failed, or answered out of contract
+├── BulkError                               some keys of a bulk operation failed; the others are done
+└── ClosedError (RuntimeError)              the store was closed, or belongs to another process
+"""
+
+from collections.abc import Mapping
+
+
+class NeardictError(Exception):
+    """Base of all. `reason` is the stable word of the contract for what the service refused, or ''."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class AbsentKeyError(NeardictError, KeyError):
+    """`key` has no entry, or it has expired."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"{key!r}")
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{self.key!r}"
+
+
+class ConflictError(NeardictError):
+    """`current_revision` is the revision that the entry had instead, 0 if it was absent."""
+
+    def __init__(self, message: str, *, reason: str = "", current_revision: int = 0) -> None:
+        super().__init__(message, reason=reason)
+        self.current_revision = current_revision
+
+
+class InvalidArgumentError(NeardictError, ValueError):
+    """The service refuses the domain, key, value or option; the message says what it takes."""
+
+
+class UnsupportedValueError(NeardictError, TypeError):
+    """A value would not come back as it is; the message names the type and the place."""
+
+
+class UndecodableValueError(NeardictError, ValueError):
+    """The stored value does not fit the class that is registered for it."""
+
+
+class LimitExceededError(NeardictError):
+    """The value is larger than the service takes, or its storage is full."""
+
+
+class CapabilityMissingError(NeardictError):
+    """The backend of the domain cannot do this; `capability` names what it lacks."""
+
+    def __init__(self, message: str, *, reason: str = "", capability: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.capability = capability
+
+
+class DataLossError(NeardictError):
+    """The stored entry is damaged; other keys are not affected."""
+
+
+class UnavailableError(NeardictError, ConnectionError):
+    """The service, or the backend behind it, cannot be reached. Writes are retried safely before this."""
+
+
+class DeadlineExceededError(NeardictError, TimeoutError):
+    """No answer came in time. A write may or may not have happened."""
+
+
+class PermissionDeniedError(NeardictError, PermissionError):
+    """The service wants other credentials."""
+
+
+class ServiceError(NeardictError):
+    """The service failed, or answered what the contract does not know."""
+
+
+class BulkError(NeardictError):
+    """`failures` maps each key that failed to its error; all other keys of the call are done."""
+
+    def __init__(self, failures: Mapping[str, NeardictError], total: int) -> None:
+        first, error = next(iter(failures.items()))
+        super().__init__(f"{len(failures)} of {total} keys failed, the first being {first!r}: {error}")
+        self.failures = dict(failures)
+
+
+class ClosedError(NeardictError, RuntimeError):
+    """The store was closed, or was made before a fork, in another process."""

@@ -1,0 +1,308 @@
+"""The synchronous client: the four operations, and dicts over them."""
+
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from . import _channel, _requests, values
+from ._changes import Change, Changes, Listener
+from ._expiry import ExpiryTimer
+from ._statuses import to_error
+from .cached_dict import CachedDict
+from .entry import Entry
+from .errors import AbsentKeyError, BulkError, ClosedError, NeardictError
+from .v1 import storage_pb2 as pb
+from .v1 import storage_pb2_grpc
+
+_Answer = TypeVar("_Answer")
+
+# How many calls of a bulk operation are under way at once.
+_WINDOW = 128
+
+
+class Store:
+    """A connection to the service. Thread-safe. A context manager; `close` may be called twice.
+
+    Every call waits at most `timeout` seconds, and raises the errors that `neardict.errors` lists:
+    UnavailableError and DeadlineExceededError from any of them. Reads and writes are retried for a few
+    seconds while the service cannot be reached; a write is applied once all the same.
+
+    A store does not survive a fork: in the child its methods raise ClosedError, and its dicts are empty.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        timeout: float = _channel.DEFAULT_TIMEOUT,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.target = _channel.resolve_target(target)
+        self._timeout = timeout
+        if credentials is None:
+            self._channel = grpc.insecure_channel(self.target, _channel.OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(self.target, credentials, _channel.OPTIONS)
+        self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
+        self._closed = ""
+        self.changes = Changes()
+        self.expiry = ExpiryTimer()
+        _stores.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"neardict.Store({self.target!r})"
+
+    def close(self) -> None:
+        """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
+        if not self._closed:
+            self._closed = f"this store, of {self.target}, is closed: connect again"
+            self.expiry.close()
+            self._channel.close()
+
+    def dict(self, domain: str, *, load: bool = True) -> CachedDict:
+        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used."""
+        return CachedDict(self, domain, load=load)
+
+    def get_value(self, domain: str, key: str, *, timeout: float | None = None) -> Any:
+        """Returns the value. Raises AbsentKeyError, a KeyError, if there is none."""
+        entry = self.get_entry(domain, key, timeout=timeout)
+        if entry is None:
+            raise AbsentKeyError(key)
+        return entry.value
+
+    def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
+        """Returns the value with its revision and time of expiry, None if the key is absent."""
+        response = self.call(self._stub.GetValue, _requests.get_value(domain, key), timeout)
+        return _requests.entry(response.entry) if response.found else None
+
+    def set_value(
+        self,
+        domain: str,
+        key: str,
+        value: Any,
+        *,
+        ttl: _requests.Ttl = None,
+        if_revision: int | None = None,
+        if_absent: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Stores the value and returns the revision of the write.
+
+        `ttl`, in seconds or as timedelta, makes the entry expire. With `if_revision` or `if_absent` the
+        write happens only if the entry has that revision, or does not exist; ConflictError otherwise.
+        Raises UnsupportedValueError if the value would not come back as it is.
+        """
+        request = _requests.set_value(
+            domain, key, values.encode(value), ttl=ttl, if_revision=if_revision, if_absent=if_absent
+        )
+        return self.write(request, timeout=timeout)
+
+    def delete_key(
+        self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
+    ) -> bool:
+        """Deletes the entry and returns whether there was one. `if_revision` as for set_value."""
+        request = _requests.delete_key(domain, key, if_revision=if_revision)
+        return self.remove(request, timeout=timeout).existed
+
+    def all_keys(self, domain: str, *, prefix: str = "", timeout: float | None = None) -> Iterator[str]:
+        """Yields the keys of the domain, in no particular order, as they arrive.
+
+        A key that exists all the while is yielded exactly once. `timeout` bounds the wait for the whole
+        listing; by default each wait for the service is unbounded, as a listing may be long.
+        """
+        request = _requests.all_keys(domain, prefix=prefix)
+        for page in self.pages(request, timeout=timeout):
+            yield from page.keys
+
+    def all_entries(self, domain: str, *, prefix: str = "", timeout: float | None = None) -> Iterator[Entry]:
+        """Yields the entries of the domain, as all_keys does the keys."""
+        request = _requests.all_keys(domain, prefix=prefix, entries=True)
+        for page in self.pages(request, timeout=timeout):
+            yield from map(_requests.entry, page.entries)
+
+    def get_many(
+        self, domain: str, keys: Iterable[str], *, timeout: float | None = None
+    ) -> "dict_type[str, Any]":
+        """Returns the values of those keys that have one. Raises BulkError."""
+        found = self.lookup_many(domain, keys, timeout=timeout)
+        return {key: values.decode(r.entry.value) for key, r in found.items() if r.found}
+
+    def set_many(
+        self,
+        domain: str,
+        mapping: Mapping[str, Any],
+        *,
+        ttl: _requests.Ttl = None,
+        timeout: float | None = None,
+    ) -> "dict_type[str, int]":
+        """Stores each value, each on its own and in no order, and returns the revisions by key.
+
+        Nothing is stored if one of the values is not supported. Raises BulkError if some could not be
+        written; the others are.
+        """
+        requests = {
+            key: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
+            for key, value in mapping.items()
+        }
+        return self.write_many(domain, requests, timeout=timeout)
+
+    def delete_many(self, domain: str, keys: Iterable[str], *, timeout: float | None = None) -> int:
+        """Deletes each key that exists, and returns how many did. Raises BulkError."""
+        requests = {key: _requests.delete_key(domain, key) for key in keys}
+
+        def answered(key: str, response: pb.DeleteKeyResponse) -> None:
+            self.changes.publish(domain, Change(key, response.revision, None))
+
+        found = self.bulk(self._stub.DeleteKey, requests, timeout, answered)
+        return sum(response.existed for response in found.values())
+
+    def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
+        """Returns the service's version, limits, backends and routes."""
+        return self.call(self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout)
+
+    # What follows is for this package: requests and responses as messages.
+
+    def lookup(self, domain: str, key: str) -> pb.GetValueResponse:
+        return self.call(self._stub.GetValue, _requests.get_value(domain, key), None)
+
+    def lookup_many(
+        self, domain: str, keys: Iterable[str], *, timeout: float | None = None
+    ) -> "dict_type[str, pb.GetValueResponse]":
+        requests = {key: _requests.get_value(domain, key) for key in keys}
+        return self.bulk(self._stub.GetValue, requests, timeout)
+
+    def write(
+        self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
+    ) -> int:
+        response = self.call(self._stub.SetValue, request, timeout)
+        self._publish_write(request, response, by)
+        return response.revision
+
+    def remove(
+        self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
+    ) -> pb.DeleteKeyResponse:
+        response = self.call(self._stub.DeleteKey, request, timeout)
+        self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
+        return response
+
+    def write_many(
+        self,
+        domain: str,
+        requests: Mapping[str, pb.SetValueRequest],
+        *,
+        by: Listener | None = None,
+        written: Callable[[str, int], None] | None = None,
+        timeout: float | None = None,
+    ) -> "dict_type[str, int]":
+        def answered(key: str, response: pb.SetValueResponse) -> None:
+            if written is not None:
+                written(key, response.revision)
+            self._publish_write(requests[key], response, by)
+
+        found = self.bulk(self._stub.SetValue, requests, timeout, answered)
+        return {key: response.revision for key, response in found.items()}
+
+    def pages(
+        self, request: pb.AllKeysRequest, *, timeout: float | None = None
+    ) -> Iterator[pb.AllKeysResponse]:
+        self._check_open()
+        call = self._stub.AllKeys(request, timeout=timeout)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+        finally:
+            call.cancel()
+
+    def call(self, method: Callable[..., _Answer], request: Any, timeout: float | None) -> _Answer:
+        self._check_open()
+        try:
+            return method(request, timeout=self._timeout if timeout is None else timeout)
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+        except ValueError:
+            # What a closed channel raises, when another thread closed it since the check.
+            self._check_open()
+            raise
+
+    def bulk(
+        self,
+        method: Any,
+        requests: Mapping[str, Any],
+        timeout: float | None,
+        answered: Callable[[str, Any], None] | None = None,
+    ) -> "dict_type[str, Any]":
+        """Makes the calls, up to _WINDOW at once, and returns the answers by key. Raises BulkError."""
+        self._check_open()
+        timeout = self._timeout if timeout is None else timeout
+        answers: dict_type[str, Any] = {}
+        failures: dict_type[str, NeardictError] = {}
+        under_way: deque[tuple[str, Any]] = deque()
+
+        def take() -> None:
+            key, future = under_way.popleft()
+            try:
+                answers[key] = future.result()
+            except grpc.RpcError as error:
+                failures[key] = self._error(error)
+            else:
+                if answered is not None:
+                    answered(key, answers[key])
+
+        for key, request in requests.items():
+            if len(under_way) == _WINDOW:
+                take()
+            under_way.append((key, method.future(request, timeout=timeout)))
+        while under_way:
+            take()
+        if failures:
+            raise BulkError(failures, len(requests))
+        return answers
+
+    def forked(self) -> None:
+        """Called in the child after a fork, where gRPC must not be touched."""
+        self._closed = (
+            f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
+        )
+        self.changes.forked()
+        self.expiry.forked()
+
+    def _publish_write(
+        self, request: pb.SetValueRequest, response: pb.SetValueResponse, by: Listener | None
+    ) -> None:
+        expires = _requests.expire_time(response)
+        change = Change(
+            request.key, response.revision, request.value, expires.timestamp() if expires else None
+        )
+        self.changes.publish(request.domain, change, but=by)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(self._closed)
+
+    def _error(self, error: grpc.RpcError) -> NeardictError:
+        return ClosedError(self._closed) if self._closed else to_error(error, self.target)
+
+
+# `dict` is a method inside the class.
+dict_type = dict
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
