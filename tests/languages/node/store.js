@@ -1,0 +1,77 @@
+// The service from Node: stubs made from the contract by @grpc/proto-loader, a stock channel.
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+import grpc from "@grpc/grpc-js";
+import protoLoader from "@grpc/proto-loader";
+
+// Of each call; a service that hangs is a failure, not a wait.
+const SECONDS = 10;
+
+// Revisions fit a double, so `longs: Number` loses nothing.
+const OPTIONS = { longs: Number, enums: String, defaults: true, oneofs: true };
+
+// The operations on one domain. Errors are those of @grpc/grpc-js; `refusal` reads their details.
+export class Store {
+  constructor(protos, target, domain) {
+    const definition = protoLoader.loadSync("neardict/v1/storage.proto", { ...OPTIONS, includeDirs: [protos] });
+    const { StorageService } = grpc.loadPackageDefinition(definition).neardict.v1;
+    this.client = new StorageService(target, grpc.credentials.createInsecure());
+    this.domain = domain;
+  }
+
+  getValue(key) {
+    return this.#call("getValue", { domain: this.domain, key });
+  }
+
+  setValue(key, value, more = {}) {
+    return this.#call("setValue", { domain: this.domain, key, value, ...more });
+  }
+
+  deleteKey(key, more = {}) {
+    return this.#call("deleteKey", { domain: this.domain, key, ...more });
+  }
+
+  // Returns the messages of the listing.
+  async allKeys(request = {}) {
+    const pages = [];
+    const stream = this.client.allKeys({ domain: this.domain, ...request }, { deadline: soon() });
+    for await (const page of stream) pages.push(page);
+    return pages;
+  }
+
+  getServerInfo() {
+    return this.#call("getServerInfo", {});
+  }
+
+  close() {
+    this.client.close();
+  }
+
+  #call(name, request) {
+    return promisify(this.client[name]).call(this.client, request, { deadline: soon() });
+  }
+}
+
+function soon() {
+  return Date.now() + SECONDS * 1000;
+}
+
+const rpc = protoLoader.loadSync(fileURLToPath(new URL("google_rpc.proto", import.meta.url)), OPTIONS);
+
+// Returns the ErrorInfo of a failed call, which must have this code and reason.
+export async function refusal(call, code, reason) {
+  const error = await call.then(
+    () => null,
+    (error) => error,
+  );
+  if (error?.code !== grpc.status[code]) throw new Error(`${error ?? "success"} and not ${code}`);
+  const [status = Buffer.alloc(0)] = error.metadata.get("grpc-status-details-bin");
+  const { details } = rpc["google.rpc.Status"].deserialize(status);
+  const packed = details.find((detail) => detail.type_url.endsWith("/google.rpc.ErrorInfo"));
+  const info = packed && rpc["google.rpc.ErrorInfo"].deserialize(packed.value);
+  if (info?.domain !== "neardict" || info.reason !== reason) {
+    throw new Error(`reason ${info?.reason} of ${info?.domain} and not ${reason}`);
+  }
+  return info;
+}

@@ -1,0 +1,90 @@
+"""Programs in other languages, on stubs of their own tools, against the served binary.
+
+Each does the same steps and prints a line of JSON for each; see `go/` and `node/`.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from neardict.v1 import storage_pb2, storage_pb2_grpc
+from served import Served
+
+from .toolchains import BUF, PROTOS, SECONDS, needed, run
+
+# One worker runs them all: two compilers at a time would only wait for each other.
+pytestmark = [pytest.mark.xdist_group("languages"), pytest.mark.timeout(SECONDS + 60)]
+
+HERE = Path(__file__).parent
+OLDEST_NODE = 18
+
+STEPS = [
+    "an absent key is not found",
+    "a listing of an empty domain is one message without keys",
+    "a value that was set is read back with its revision",
+    "a revision is a number that a double holds",
+    "if_absent on a present key is ABORTED with CONDITION_FAILED",
+    "if_revision writes once and is stale the second time",
+    "a number beyond 2^53 in JSON is kept as written",
+    "null is a value and not an absent key",
+    "raw bytes come back exactly",
+    "a value of exactly the limit passes a stock channel both ways",
+    "a value over the limit is RESOURCE_EXHAUSTED with VALUE_TOO_LARGE",
+    "an empty key is INVALID_ARGUMENT with INVALID_KEY",
+    "a time to live is answered with the moment of expiry",
+    "an expired key is absent",
+    "keys are listed by prefix, whatever the script",
+    "a listing holds whole entries on request",
+    "a key is deleted once, and deleting it again succeeds",
+    "a delete with a stale revision is ABORTED",
+    "the service tells its limits and backends",
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served("--data", tmp_path_factory.mktemp("languages")) as server:
+        yield server
+
+
+def test_a_go_program_uses_the_service(served: Served, tmp_path: Path) -> None:
+    needed("go")
+    program = shutil.copytree(HERE / "go", tmp_path / "go")
+    known = subprocess.run(["go", "list", "-m"], cwd=program, capture_output=True, text=True, check=False)
+    if known.returncode != 0:
+        pytest.skip(f"this go is older than tests/languages/go/go.mod asks: {known.stderr.strip()}")
+    run(BUF, "generate", PROTOS, cwd=program)
+    run("go", "build", "-o", "check", ".", cwd=program)
+    holds_every_step(run("./check", served.address, "languages.go", cwd=program))
+    assert greeting(served, "languages.go")["from"] == "go"
+
+
+def test_a_node_program_uses_the_service(served: Served, tmp_path: Path) -> None:
+    needed("node", "npm")
+    version = run("node", "--version", cwd=tmp_path)
+    if int(re.findall(r"\d+", version)[0]) < OLDEST_NODE:
+        pytest.skip(f"needs node {OLDEST_NODE} or later, and this one is {version.strip()}")
+    program = shutil.copytree(HERE / "node", tmp_path / "node", ignore=shutil.ignore_patterns("node_modules"))
+    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", cwd=program)
+    holds_every_step(run("node", "check.js", PROTOS, served.address, "languages.node", cwd=program))
+    assert greeting(served, "languages.node")["from"] == "node"
+
+
+def holds_every_step(output: str) -> None:
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [line["step"] for line in lines if line["ok"]] == STEPS
+
+
+def greeting(served: Served, domain: str) -> dict[str, object]:
+    """Returns what the program left behind, as Python reads it."""
+    with grpc.insecure_channel(served.address) as channel:
+        request = storage_pb2.GetValueRequest(domain=domain, key="greeting")
+        entry = storage_pb2_grpc.StorageServiceStub(channel).GetValue(request, timeout=10).entry
+    value: dict[str, object] = json.loads(entry.value.json)
+    assert value["text"] == "grüße 🎲"
+    return value
