@@ -19,7 +19,7 @@ from .config import Config, ConfigError, load
     "config_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="TOML file, or a Moobius db_config .json. Default: $NEARDICT_CONFIG, else SQLite in ./neardict-data.",
+    help="TOML file, or a Moobius db_config .json. Default: $NEARDICT_CONFIG, else all in SQLite.",
 )
 @click.option("--listen", metavar="HOST:PORT", help="Address to serve; port 0 picks a free one.")
 @click.option("--data", "data_dir", metavar="DIR", help="Folder of the embedded backends.")

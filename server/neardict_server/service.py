@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # grpc classes are generic for type checkers only
 
-from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,14 @@ from . import limits as checks
 from .backends import base
 from .backends.request_ids import WINDOW
 from .errors import CapabilityMissingError, InvalidRequestError
-from .limits import Limits
-from .router import Router
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
     import grpc.aio
+
+    from .limits import Limits
+    from .router import Router
 
     _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -126,10 +128,7 @@ def server_info(
             storage_pb2.BackendInfo(
                 name=name,
                 implementation=implementation,
-                capabilities=sorted(
-                    storage_pb2.Capability.Value(f"CAPABILITY_{capability.value}")
-                    for capability in backend.capabilities
-                ),
+                capabilities=sorted(f"CAPABILITY_{capability.value}" for capability in backend.capabilities),
             )
             for name, (implementation, backend) in backends.items()
         ],
@@ -170,8 +169,8 @@ def from_condition(request: storage_pb2.SetValueRequest | storage_pb2.DeleteKeyR
                 field="if_revision",
             )
         return request.if_revision
-    assert isinstance(request, storage_pb2.SetValueRequest)
-    return base.ABSENT if request.if_absent else None
+    if_absent = isinstance(request, storage_pb2.SetValueRequest) and request.if_absent
+    return base.ABSENT if if_absent else None
 
 
 def from_duration(duration: duration_pb2.Duration) -> int:

@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import NamedTuple, Protocol
 
+from ._calls import Calls
 from .v1 import storage_pb2 as pb
 
 
@@ -36,6 +37,7 @@ class Changes:
     """Listeners by domain, held weakly: a dict that nobody uses any more needs no changes."""
 
     def __init__(self) -> None:
+        self.calls = Calls()
         self._lock = threading.Lock()
         # By identity, since dicts have no hash.
         self._listeners: dict[str, dict[int, weakref.ref[Listener]]] = {}
@@ -60,6 +62,7 @@ class Changes:
 
     def forked(self) -> None:
         """Tells every listener that it is in the child of a fork now."""
+        self.calls = Calls()
         self._lock = threading.Lock()
         for listeners in list(self._listeners.values()):
             for reference in list(listeners.values()):

@@ -1,5 +1,7 @@
 """The one place where a gRPC status becomes an error of ours."""
 
+from typing import Any
+
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
@@ -23,7 +25,7 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
     info = _error_info(error)
     reason = info.reason
     if code is grpc.StatusCode.ABORTED:
-        current = int(info.metadata["current_revision"] or 0) if "current_revision" in info.metadata else 0
+        current = int(info.metadata.get("current_revision", "0"))
         return errors.ConflictError(message, reason=reason, current_revision=current)
     if code is grpc.StatusCode.UNAVAILABLE:
         # With a reason it is the service that answers, of its backend; without one nothing answered.
@@ -41,7 +43,7 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         if reason:
-            capability = info.metadata["capability"] if "capability" in info.metadata else ""
+            capability = info.metadata.get("capability", "")
             return errors.CapabilityMissingError(message, reason=reason, capability=capability)
         return errors.ServiceError(f"{target} does not serve neardict.v1, or an older one: {message}")
     if code is grpc.StatusCode.CANCELLED:
@@ -52,7 +54,8 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
 
 def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
-    for name, data in error.trailing_metadata() or ():
+    metadata: Any = error.trailing_metadata() or ()  # pairs, whatever the stubs say
+    for name, data in metadata:
         if name == "grpc-status-details-bin":
             status = status_pb2.Status.FromString(data)
             for detail in status.details:

@@ -1,31 +1,27 @@
 """Which revision of each key a cache holds, and what may still be installed over it.
 
-A reply that fills a cache races with changes: it may have been read from the store before a change
-that the cache has seen, and arrive after it. Everything in the store has a revision, so the rule is
-one comparison; what remains is to remember, while fills are under way, what was removed meanwhile,
-since a removed key has no revision to compare with.
+Replies race: what was read, or written, before a change that the cache has seen may arrive after it.
+Everything in the store has a revision, so the rule is one comparison. What remains is to remember which
+keys were removed, since a removed key has no revision to compare with, for as long as a call is under
+way that may have begun before the removal.
 
 Not synchronised: the owner calls under his lock, or from his event loop.
 """
 
+from collections import deque
+
+from ._calls import Calls
+
 
 class Versions:
-    """Invariant: for each key the revision held never decreases, and a fill never undoes a removal."""
+    """Invariant: the revision known of a key, held or removed, never decreases while calls are under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Calls) -> None:
         self.held: dict[str, int] = {}
+        self._calls = calls
         self._removed: dict[str, int] = {}
-        self._fills = 0
-
-    def begin_fill(self) -> None:
-        """To be called before the request of a fill goes out."""
-        self._fills += 1
-
-    def end_fill(self) -> None:
-        """To be called when its reply has been installed, or will never be."""
-        self._fills -= 1
-        if not self._fills:
-            self._removed.clear()
+        # (the latest call that had begun, key, revision), oldest first.
+        self._removals: deque[tuple[int, str, int]] = deque()
 
     def admits(self, key: str, revision: int) -> bool:
         """Returns whether an entry of this revision is newer than all that is known of the key."""
@@ -46,10 +42,20 @@ class Versions:
         if self.held.get(key, 0) > revision:
             return False
         self.held.pop(key, None)
-        if self._fills and revision > self._removed.get(key, 0):
+        self._forget_removals()
+        if revision > self._removed.get(key, 0):
             self._removed[key] = revision
+            self._removals.append((self._calls.latest(), key, revision))
         return True
 
     def forget(self, key: str) -> None:
         """Drops the key without a statement about the store."""
         self.held.pop(key, None)
+
+    def _forget_removals(self) -> None:
+        """Forgets those that every call under way began after: what it brings is newer."""
+        oldest = self._calls.oldest()
+        while self._removals and self._removals[0][0] < oldest:
+            _, key, revision = self._removals.popleft()
+            if self._removed.get(key) == revision:
+                del self._removed[key]

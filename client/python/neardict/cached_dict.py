@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _requests, values
 from ._changes import Change
 from ._edit import Edit, edit
-from ._versions import Versions
+from ._near import MISSING, NearDict
 from ._views import ItemsView, KeysView, ValuesView
-from .errors import (
-    AbsentKeyError,
-    ConflictError,
-    InvalidArgumentError,
-    LimitExceededError,
-    UndecodableValueError,
-    UnsupportedValueError,
-)
+from .errors import AbsentKeyError, ConflictError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from .store import Store
-    from .v1 import storage_pb2 as pb
-
-logger = logging.getLogger(__name__)
-
-_MISSING: Any = object()
-
-# After these the service has certainly not applied the write.
-_REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError, UnsupportedValueError)
 
 
-class CachedDict(dict[str, Any]):
+class CachedDict(NearDict):
     """The entries of a domain as a dict. Made by `Store.dict`.
 
     A mirror (`load=True`) holds the whole domain: look-ups, `in`, `len`, iteration and `==` are local. A
@@ -63,27 +46,12 @@ class CachedDict(dict[str, Any]):
     for a mirror everything, for a cache what was used. Pickling and copying give plain dicts.
     """
 
-    __slots__ = ("__weakref__", "_domain", "_flights", "_load", "_lock", "_store", "_versions", "_whole")
+    __slots__ = ()
 
     def __init__(self, store: Store, domain: str, *, load: bool = True) -> None:
-        super().__init__()
-        _requests.check_text("domain", domain)
-        self._store = store
-        self._domain = domain
-        self._load = load
-        self._reset()
-        store.changes.subscribe(domain, self)
+        super().__init__(store, domain, load=load)
         if load:
             self.refresh()
-
-    def _reset(self) -> None:
-        # Guards the three below together with the contents. Never held across I/O.
-        self._lock = threading.Lock()
-        self._versions = Versions()
-        # Look-ups under way, by key: concurrent misses of one key share one request.
-        self._flights: dict[str, Future[Any]] = {}
-        # Whether the contents are the whole domain, as they should be in a mirror.
-        self._whole = False
 
     @property
     def domain(self) -> str:
@@ -95,8 +63,7 @@ class CachedDict(dict[str, Any]):
     def __missing__(self, key: object) -> Any:
         if not _requests.may_exist(key):
             raise AbsentKeyError(key)
-        assert isinstance(key, str)
-        return self._fetch(key)
+        return self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
 
     def __contains__(self, key: object) -> bool:
         if super().__contains__(key):
@@ -164,16 +131,16 @@ class CachedDict(dict[str, Any]):
         found = {}
         missing = []
         for key in keys:
-            value = dict.get(self, key, _MISSING)
-            if value is not _MISSING:
+            value = dict.get(self, key, MISSING)
+            if value is not MISSING:
                 found[key] = value
             elif _requests.may_exist(key):
                 missing.append(key)
         if missing:
-            with self._filling():
+            with self._store.changes.calls.under_way():
                 for key, response in self._store.lookup_many(self._domain, missing).items():
                     value = self._install_reply(key, response)
-                    if value is not _MISSING:
+                    if value is not MISSING:
                         found[key] = value
         return found
 
@@ -207,16 +174,14 @@ class CachedDict(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         with self._doubting(key, value):
             request = _requests.set_value(self._domain, key, values.encode(value))
-            revision = self._store.write(request, by=self)
-        self._wrote(key, value, revision)
+            self._wrote(key, value, self._store.write(request, by=self))
 
     def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
         with self._doubting(key, value):
             request = _requests.set_value(self._domain, key, values.encode(value), **condition)
-            written = self._store.write(request, by=self)
-        self._wrote(key, value, written)
+            self._wrote(key, value, self._store.write(request, by=self))
 
     def __delitem__(self, key: str) -> None:
         if not _requests.may_exist(key):
@@ -224,7 +189,7 @@ class CachedDict(dict[str, Any]):
         request = _requests.delete_key(self._domain, key)
         with self._doubting(key):
             response = self._store.remove(request, by=self)
-        self.apply(Change(key, response.revision, None))
+            self.apply(Change(key, response.revision, None))
         if not response.existed:
             raise AbsentKeyError(key)
 
@@ -237,7 +202,7 @@ class CachedDict(dict[str, Any]):
         key: str,
         change: Callable[[Any], Any] | None = None,
         *,
-        default: Any = _MISSING,
+        default: Any = MISSING,
         timeout: float = 30.0,
     ) -> Any:
         """Changes a value by compare-and-set, so that no other writer's change is lost.
@@ -256,12 +221,12 @@ class CachedDict(dict[str, Any]):
             return Edit(self, key, default)
         return edit(self, key, change, default, timeout)
 
-    def fresh_copy(self, key: str, default: Any = _MISSING) -> tuple[Any, int]:
+    def fresh_copy(self, key: str, default: Any = MISSING) -> tuple[Any, int]:
         """Returns a copy of the value, of nobody else, and its revision; of the default, and 0, if absent."""
         entry = self._store.get_entry(self._domain, key)
         if entry is not None:
             return entry.value, entry.revision
-        if default is _MISSING:
+        if default is MISSING:
             raise AbsentKeyError(key)
         return copy.deepcopy(default), 0
 
@@ -278,7 +243,7 @@ class CachedDict(dict[str, Any]):
                 continue  # somebody else has stored it meanwhile
             return default
 
-    def pop(self, key: str, default: Any = _MISSING) -> Any:  # type: ignore[override]  # dict's overloads
+    def pop(self, key: str, default: Any = MISSING) -> Any:
         """Deletes the key and returns the value that it had, or the default if there was none."""
         try:
             while True:
@@ -289,16 +254,15 @@ class CachedDict(dict[str, Any]):
                     continue  # it went while we looked
                 try:
                     with self._doubting(key):
-                        removed = self._store.remove(
-                            _requests.delete_key(self._domain, key, if_revision=revision), by=self
-                        )
+                        request = _requests.delete_key(self._domain, key, if_revision=revision)
+                        removed = self._store.remove(request, by=self)
+                        self.apply(Change(key, removed.revision, None))
                 except ConflictError:
                     self.refresh(key)
                     continue
-                self.apply(Change(key, removed.revision, None))
                 return value
         except AbsentKeyError:
-            if default is _MISSING:
+            if default is MISSING:
                 raise
             return default
 
@@ -309,8 +273,8 @@ class CachedDict(dict[str, Any]):
             if not keys:
                 raise AbsentKeyError("popitem(): the domain is empty")
             for key in reversed(keys):
-                value = self.pop(key, _MISSING)
-                if value is not _MISSING:
+                value = self.pop(key, MISSING)
+                if value is not MISSING:
                     return key, value
 
     def clear(self) -> None:
@@ -341,7 +305,7 @@ class CachedDict(dict[str, Any]):
 
     set_many = update
 
-    def __ior__(self, other: Any) -> CachedDict:  # type: ignore[override, misc]  # dict's overloads
+    def __ior__(self, other: Any) -> CachedDict:  # type: ignore[override]  # dict's overloads
         self.update(other)
         return self
 
@@ -352,7 +316,7 @@ class CachedDict(dict[str, Any]):
             return self._store.delete_many(self._domain, keys)
         except BaseException as error:
             for key in getattr(error, "failures", keys):
-                self._doubt(key, _MISSING, error)
+                self._doubt(key, MISSING, error)
             raise
 
     # Keeping up with the store.
@@ -362,176 +326,6 @@ class CachedDict(dict[str, Any]):
         if key is None:
             self._list()
         elif _requests.may_exist(key):
-            with self._filling():
-                self._install_reply(key, self._store.lookup(self._domain, key))
+            self._look_up(key)
 
     load = refresh
-
-    def apply(self, change: Change) -> None:
-        """Takes notice of a write; for this package."""
-        with self._lock:
-            # A look-up that began before the change must not answer for one that begins after it.
-            self._flights.pop(change.key, None)
-            if change.value is None:
-                self._remove(change.key, change.revision)
-                return
-            try:
-                self._install(change.key, change.revision, change.value, change.expires)
-            except UndecodableValueError:
-                # A look-up will raise it to somebody who can act; here it must not disturb the writer.
-                self._versions.forget(change.key)
-                dict.pop(self, change.key, None)
-
-    def expire(self, key: str, revision: int) -> None:
-        """Drops the key if it holds this revision; for this package's timer."""
-        with self._lock:
-            if self._versions.held.get(key) == revision:
-                self._remove(key, revision)
-
-    def forked(self) -> None:
-        """In the child of a fork: holds nothing, so that every access meets the closed store."""
-        self._reset()
-        dict.clear(self)
-
-    @contextlib.contextmanager
-    def _doubting(self, key: str, value: Any = _MISSING) -> Iterator[None]:
-        """Around a write of one key: whatever it raises, the key does not show what was not stored."""
-        try:
-            yield
-        except BaseException as error:
-            self._doubt(key, value, error)
-            raise
-
-    def _doubt(self, key: str, value: Any, error: BaseException) -> None:
-        """Drops the key after a failed write, if what is held may differ from what is stored.
-
-        It may, if the service has perhaps applied the write; or if the object that is held is the one that
-        was to be written, which then was edited in place.
-        """
-        with self._lock:
-            held = dict.get(self, key, _MISSING)
-            if isinstance(error, _REFUSALS) and (held is not value or held is _MISSING):
-                return
-            self._flights.pop(key, None)
-            self._versions.forget(key)
-            dict.pop(self, key, None)
-            self._whole = False
-
-    @contextlib.contextmanager
-    def _filling(self) -> Iterator[None]:
-        with self._lock:
-            self._versions.begin_fill()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._versions.end_fill()
-
-    def _held_whole(self) -> bool:
-        """Returns whether the contents are the whole domain; reads it again if a mirror lost its place."""
-        if not self._load:
-            return False
-        if not self._whole:
-            self._list()
-        return True
-
-    def _fetch(self, key: str) -> Any:
-        """Returns the value from the service, and holds it; raises AbsentKeyError."""
-        while True:
-            with self._lock:
-                held = dict.get(self, key, _MISSING)
-                if held is not _MISSING:
-                    return held
-                flight = self._flights.get(key)
-                mine = flight is None
-                if flight is None:
-                    flight = self._flights[key] = Future()
-                    self._versions.begin_fill()
-            if not mine:
-                value = flight.result()
-                if value is _MISSING:
-                    raise AbsentKeyError(key)
-                return value
-            try:
-                response = self._store.lookup(self._domain, key)
-                value = self._install_reply(key, response)
-            except BaseException as error:
-                self._land(key, flight)
-                flight.set_exception(error)
-                raise
-            self._land(key, flight)
-            flight.set_result(value)
-            if value is _MISSING:
-                raise AbsentKeyError(key)
-            return value
-
-    def _land(self, key: str, flight: Future[Any]) -> None:
-        with self._lock:
-            self._versions.end_fill()
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-
-    def _install_reply(self, key: str, response: pb.GetValueResponse) -> Any:
-        """Holds what a look-up found, unless something newer is known; returns the value or _MISSING."""
-        with self._lock:
-            if response.found:
-                self._install_entry(response.entry)
-            else:
-                self._remove(key, response.domain_revision)
-            return dict.get(self, key, _MISSING)
-
-    def _install_entry(self, entry: pb.Entry) -> None:
-        expires = _requests.expire_time(entry)
-        self._install(entry.key, entry.revision, entry.value, expires.timestamp() if expires else None)
-
-    def _install(self, key: str, revision: int, message: pb.Value, expires: float | None) -> None:
-        if self._versions.admits(key, revision):
-            value = values.decode(message)
-            self._versions.install(key, revision)
-            super().__setitem__(key, value)
-            if expires is not None:
-                self._store.expiry.add(self, key, revision, expires)
-
-    def _remove(self, key: str, revision: int) -> None:
-        if self._versions.remove(key, revision):
-            dict.pop(self, key, None)
-
-    def _wrote(self, key: str, value: Any, revision: int) -> None:
-        """Holds the very object that was written."""
-        with self._lock:
-            self._flights.pop(key, None)
-            if self._versions.install(key, revision):
-                super().__setitem__(key, value)
-
-    def _list(self) -> dict[str, Any]:
-        """Reads the whole domain, holds it and returns it."""
-        listed: set[str] = set()
-        unreadable: list[str] = []
-        revision = 0
-        with self._filling():
-            for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
-                revision = page.domain_revision
-                unreadable += page.unreadable_keys
-                with self._lock:
-                    for entry in page.entries:
-                        try:
-                            self._install_entry(entry)
-                        except UndecodableValueError:
-                            unreadable.append(entry.key)
-                        else:
-                            listed.add(entry.key)
-            with self._lock:
-                # What was not listed was absent at that revision, or is newer.
-                for key in [key for key in dict.keys(self) if key not in listed]:
-                    self._remove(key, revision)
-                self._whole = True
-                found = dict.copy(self)
-        if unreadable:
-            logger.warning(
-                "%d entries of the domain %r cannot be read and are left out, the first being %r: looking one "
-                "up raises the reason",
-                len(unreadable),
-                self._domain,
-                unreadable[0],
-            )
-        return found

@@ -59,8 +59,8 @@ def _fields(cls: type) -> dict[str, tuple[bool, Any]]:
 
 def _build(cls: type, data: dict[str, Any]) -> Any:
     """Makes a dataclass of what `dataclasses.asdict` and JSON left of it; unknown names are ignored."""
-    given = {}
-    late = {}
+    given: dict[str, Any] = {}
+    late: dict[str, Any] = {}
     for name, (init, hint) in _fields(cls).items():
         if name in data:
             (given if init else late)[name] = _coerce(hint, data[name])

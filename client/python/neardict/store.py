@@ -184,15 +184,17 @@ class Store:
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        response = self.call(self._stub.SetValue, request, timeout)
-        self._publish_write(request, response, by)
+        with self.changes.calls.under_way():
+            response = self.call(self._stub.SetValue, request, timeout)
+            self._publish_write(request, response, by)
         return response.revision
 
     def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
-        response = self.call(self._stub.DeleteKey, request, timeout)
-        self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
+        with self.changes.calls.under_way():
+            response = self.call(self._stub.DeleteKey, request, timeout)
+            self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
         return response
 
     def write_many(

@@ -52,30 +52,30 @@ def _check(value: Any, depth: int) -> None:
     if kind in _ATOMS:
         return
     if depth > _MAX_DEPTH:
-        raise _Unsupported("nests too deep, or contains itself")
+        raise _UnsupportedPartError("nests too deep, or contains itself")
     if kind is dict or isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str):
-                raise _Unsupported(
+                raise _UnsupportedPartError(
                     f"has the key {name!r} of type {type(name).__name__}, which would come back as a str"
                 )
             try:
                 _check(inner, depth + 1)
-            except _Unsupported as error:
+            except _UnsupportedPartError as error:
                 error.place.append(f"[{name!r}]")
                 raise
     elif kind is list or isinstance(value, list):
         for index, inner in enumerate(value):
             try:
                 _check(inner, depth + 1)
-            except _Unsupported as error:
+            except _UnsupportedPartError as error:
                 error.place.append(f"[{index}]")
                 raise
     elif kind is float:
         if not math.isfinite(value):
-            raise _Unsupported("is a float without a JSON form (NaN or infinity)")
+            raise _UnsupportedPartError("is a float without a JSON form (NaN or infinity)")
     elif kind not in BY_CLASS and not isinstance(value, (str, int, float)):
-        raise _Unsupported(f"is a {kind.__name__}{_ADVICE.get(kind, _REGISTER)}")
+        raise _UnsupportedPartError(f"is a {kind.__name__}{_ADVICE.get(kind, _REGISTER)}")
 
 
 def _encode_registered(value: Any) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _decode_registered(data: dict[str, Any]) -> Any:
         ) from error
 
 
-class _Unsupported(UnsupportedValueError):
+class _UnsupportedPartError(UnsupportedValueError):
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem

@@ -76,7 +76,7 @@ class MemoryBackend:
         now = self._clock()
         self._forget_expired(now)
         stored = self._domains.get(domain)
-        present = stored and self._present(stored, key, now)
+        present = None if stored is None else self._present(stored, key, now)
         _check(condition, present)
         if stored is None or present is None:
             return base.Deleted(existed=False, revision=stored.revision if stored else self._started)

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from ..errors import (
     BackendUnavailableError,
@@ -63,6 +63,9 @@ MAX_BATCH = 1024
 # How often an idle writer looks for expired entries, and how many rows a look removes at most.
 SWEEP_SECONDS = 1.0
 SWEEP_ROWS = 1000
+
+
+_Result = TypeVar("_Result")
 
 
 class _Job(NamedTuple):
@@ -186,10 +189,10 @@ class SqliteBackend:
             self._writer.close()
             self._lock.close()
 
-    async def _submit(self, run: Callable[["_Transaction"], Any]) -> Any:
+    async def _submit(self, run: Callable[["_Transaction"], _Result]) -> _Result:
         if self._closed:
             raise BackendUnavailableError("the backend is closing")
-        done = self._loop.create_future()
+        done: asyncio.Future[_Result] = self._loop.create_future()
         self._jobs.put(_Job(run, done))
         return await done
 

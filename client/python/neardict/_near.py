@@ -1,0 +1,240 @@
+"""The contents of a near dict, and the rules by which they follow the store."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from . import _requests, values
+from ._versions import Versions
+from .errors import (
+    AbsentKeyError,
+    ConflictError,
+    InvalidArgumentError,
+    LimitExceededError,
+    UndecodableValueError,
+    UnsupportedValueError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._changes import Change
+    from .store import Store
+    from .v1 import storage_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+MISSING: Any = object()
+
+# After these the service has certainly not applied the write.
+_REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError, UnsupportedValueError)
+
+
+class NearDict(dict[str, Any]):
+    """A dict that holds some or all entries of a domain; CachedDict is its face.
+
+    Invariants, under _lock: a key that is held has its revision in _versions; what is held for a key
+    only ever goes to a greater revision. The contents change through _install, _remove, _wrote and
+    _doubt alone. No lock is held across I/O.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_domain",
+        "_doubts",
+        "_flights",
+        "_load",
+        "_lock",
+        "_store",
+        "_versions",
+        "_whole",
+    )
+
+    def __init__(self, store: Store, domain: str, *, load: bool) -> None:
+        super().__init__()
+        _requests.check_text("domain", domain)
+        self._store = store
+        self._domain = domain
+        self._load = load
+        self._reset()
+        store.changes.subscribe(domain, self)
+
+    def _reset(self) -> None:
+        # Guards the three below together with the contents. Never held across I/O.
+        self._lock = threading.Lock()
+        self._versions = Versions(self._store.changes.calls)
+        # Look-ups under way, by key: concurrent misses of one key share one request.
+        self._flights: dict[str, Future[Any]] = {}
+        # Whether the contents are the whole domain, as they should be in a mirror; and how many times
+        # a failed write has put that in doubt.
+        self._whole = False
+        self._doubts = 0
+
+    def apply(self, change: Change) -> None:
+        """Takes notice of a write; for this package."""
+        with self._lock:
+            # A look-up that began before the change must not answer for one that begins after it.
+            self._flights.pop(change.key, None)
+            if change.value is None:
+                self._remove(change.key, change.revision)
+                return
+            try:
+                self._install(change.key, change.revision, change.value, change.expires)
+            except UndecodableValueError:
+                # A look-up will raise it to somebody who can act; here it must not disturb the writer.
+                self._versions.forget(change.key)
+                dict.pop(self, change.key, None)
+
+    def expire(self, key: str, revision: int) -> None:
+        """Drops the key if it holds this revision; for this package's timer."""
+        with self._lock:
+            if self._versions.held.get(key) == revision:
+                self._remove(key, revision)
+
+    def forked(self) -> None:
+        """In the child of a fork: holds nothing, so that every access meets the closed store."""
+        self._reset()
+        dict.clear(self)
+
+    @contextlib.contextmanager
+    def _doubting(self, key: str, value: Any = MISSING) -> Iterator[None]:
+        """Around a write of one key: whatever it raises, the key does not show what was not stored."""
+        with self._store.changes.calls.under_way():
+            try:
+                yield
+            except BaseException as error:
+                self._doubt(key, value, error)
+                raise
+
+    def _doubt(self, key: str, value: Any, error: BaseException) -> None:
+        """Drops the key after a failed write, if what is held may differ from what is stored.
+
+        It may, if the service has perhaps applied the write; or if the object that is held is the one that
+        was to be written, which then was edited in place.
+        """
+        with self._lock:
+            held = dict.get(self, key, MISSING)
+            if isinstance(error, _REFUSALS) and (held is not value or held is MISSING):
+                return
+            self._flights.pop(key, None)
+            self._versions.forget(key)
+            dict.pop(self, key, None)
+            self._doubts += 1
+            self._whole = False
+
+    def _held_whole(self) -> bool:
+        """Returns whether the contents are the whole domain; reads it again if a mirror lost its place."""
+        if not self._load:
+            return False
+        if not self._whole:
+            self._list()
+        return True
+
+    def _fetch(self, key: str) -> Any:
+        """Returns the value from the service, and holds it; raises AbsentKeyError."""
+        while True:
+            with self._lock:
+                held = dict.get(self, key, MISSING)
+                if held is not MISSING:
+                    return held
+                flight = self._flights.get(key)
+                mine = flight is None
+                if flight is None:
+                    flight = self._flights[key] = Future()
+            if not mine:
+                value = flight.result()
+                if value is MISSING:
+                    raise AbsentKeyError(key)
+                return value
+            try:
+                value = self._look_up(key)
+            except BaseException as error:
+                self._land(key, flight)
+                flight.set_exception(error)
+                raise
+            self._land(key, flight)
+            flight.set_result(value)
+            if value is MISSING:
+                raise AbsentKeyError(key)
+            return value
+
+    def _land(self, key: str, flight: Future[Any]) -> None:
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
+    def _look_up(self, key: str) -> Any:
+        """Asks the service, holds what it found, and returns the value or MISSING."""
+        with self._store.changes.calls.under_way():
+            return self._install_reply(key, self._store.lookup(self._domain, key))
+
+    def _install_reply(self, key: str, response: pb.GetValueResponse) -> Any:
+        """Holds what a look-up found, unless something newer is known; returns the value or MISSING."""
+        with self._lock:
+            if response.found:
+                self._install_entry(response.entry)
+            else:
+                self._remove(key, response.domain_revision)
+            return dict.get(self, key, MISSING)
+
+    def _install_entry(self, entry: pb.Entry) -> None:
+        expires = _requests.expire_time(entry)
+        self._install(entry.key, entry.revision, entry.value, expires.timestamp() if expires else None)
+
+    def _install(self, key: str, revision: int, message: pb.Value, expires: float | None) -> None:
+        if self._versions.admits(key, revision):
+            value = values.decode(message)
+            self._versions.install(key, revision)
+            super().__setitem__(key, value)
+            if expires is not None:
+                self._store.expiry.add(self, key, revision, expires)
+
+    def _remove(self, key: str, revision: int) -> None:
+        if self._versions.remove(key, revision):
+            dict.pop(self, key, None)
+
+    def _wrote(self, key: str, value: Any, revision: int) -> None:
+        """Holds the very object that was written."""
+        with self._lock:
+            self._flights.pop(key, None)
+            if self._versions.install(key, revision):
+                super().__setitem__(key, value)
+
+    def _list(self) -> dict[str, Any]:
+        """Reads the whole domain, holds it and returns it."""
+        listed: set[str] = set()
+        unreadable: list[str] = []
+        revision = 0
+        doubts = self._doubts
+        with self._store.changes.calls.under_way():
+            for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
+                revision = page.domain_revision
+                unreadable += page.unreadable_keys
+                with self._lock:
+                    for entry in page.entries:
+                        try:
+                            self._install_entry(entry)
+                        except UndecodableValueError:
+                            unreadable.append(entry.key)
+                        else:
+                            listed.add(entry.key)
+            with self._lock:
+                # What was not listed was absent at that revision, or is newer.
+                for key in [key for key in dict.keys(self) if key not in listed]:
+                    self._remove(key, revision)
+                # A write that failed meanwhile may have dropped a key that was listed before.
+                self._whole = doubts == self._doubts
+                found = dict.copy(self)
+        if unreadable:
+            logger.warning(
+                "%d entries of the domain %r cannot be read and are left out, the first being %r: "
+                "looking one up raises the reason",
+                len(unreadable),
+                self._domain,
+                unreadable[0],
+            )
+        return found
