@@ -9,13 +9,33 @@ from typing import TYPE_CHECKING, Any
 from .errors import ConflictError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .cached_dict import CachedDict
 
 # Between attempts, so that several editors of one key do not run into each other in step.
 _FIRST_PAUSE = 0.001  # seconds
 _LONGEST_PAUSE = 0.05
+
+
+def pauses(timeout: float) -> Iterator[float | None]:
+    """Yields how long to wait after a failed attempt, and None, last, when `timeout` seconds are over."""
+    deadline = time.monotonic() + timeout
+    longest = _FIRST_PAUSE
+    while time.monotonic() < deadline:
+        yield random.uniform(0, longest)  # noqa: S311  # no secret
+        longest = min(2 * longest, _LONGEST_PAUSE)
+    yield None
+
+
+def conflict(key: str, error: ConflictError) -> ConflictError:
+    """Returns the error for a block whose value somebody else has written meanwhile."""
+    return ConflictError(
+        f"{key!r} was written by somebody else during the edit, which is not stored: edit it again, or "
+        "use d.edit(key, function), which starts over by itself",
+        reason=error.reason,
+        current_revision=error.current_revision,
+    )
 
 
 class Edit:
@@ -36,19 +56,12 @@ class Edit:
         try:
             self._cache.compare_and_set(self._key, self._value, self._revision)
         except ConflictError as error:
-            raise ConflictError(
-                f"{self._key!r} was written by somebody else during the edit, which is not stored: edit it "
-                "again, or use d.edit(key, function), which starts over by itself",
-                reason=error.reason,
-                current_revision=error.current_revision,
-            ) from None
+            raise conflict(self._key, error) from None
 
 
 def edit(cache: CachedDict, key: str, change: Callable[[Any], Any], default: Any, timeout: float) -> Any:
     """The function form of `CachedDict.edit`: attempts until one succeeds or the time is over."""
-    deadline = time.monotonic() + timeout
-    longest = _FIRST_PAUSE
-    while True:
+    for pause in pauses(timeout):
         value, revision = cache.fresh_copy(key, default)
         changed = change(value)
         if changed is None:
@@ -56,9 +69,9 @@ def edit(cache: CachedDict, key: str, change: Callable[[Any], Any], default: Any
         try:
             cache.compare_and_set(key, changed, revision)
         except ConflictError:
-            if time.monotonic() >= deadline:
+            if pause is None:
                 raise
-            time.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
-            longest = min(2 * longest, _LONGEST_PAUSE)
+            time.sleep(pause)
         else:
             return changed
+    raise AssertionError("pauses end with None")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _requests, values
 from ._versions import Versions
 from .errors import (
-    AbsentKeyError,
     ConflictError,
     InvalidArgumentError,
     LimitExceededError,
@@ -22,8 +21,7 @@ from .errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._changes import Change
-    from .store import Store
+    from ._changes import Change, Changes
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -34,8 +32,34 @@ MISSING: Any = object()
 _REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError, UnsupportedValueError)
 
 
+class Expiries(Protocol):
+    def add(self, cache: NearDict, key: str, revision: int, expires: float) -> None:
+        """Arranges for `cache.expire(key, revision)` at `expires`, seconds since the epoch."""
+        ...
+
+
+class Near(Protocol):
+    """What a dict needs of its store to follow it."""
+
+    @property
+    def changes(self) -> Changes: ...
+
+    @property
+    def expiry(self) -> Expiries: ...
+
+
+@dataclass
+class Listing:
+    """What a listing of the domain has brought so far; `doubts` is their number when it began."""
+
+    doubts: int
+    revision: int = 0
+    keys: set[str] = field(default_factory=set)
+    unreadable: list[str] = field(default_factory=list)
+
+
 class NearDict(dict[str, Any]):
-    """A dict that holds some or all entries of a domain; CachedDict is its face.
+    """A dict that holds some or all entries of a domain. No I/O: what asks the service is in subclasses.
 
     Invariants, under _lock: a key that is held has its revision in _versions; what is held for a key
     only ever goes to a greater revision. The contents change through _install, _remove, _wrote and
@@ -54,7 +78,7 @@ class NearDict(dict[str, Any]):
         "_whole",
     )
 
-    def __init__(self, store: Store, domain: str, *, load: bool) -> None:
+    def __init__(self, store: Near, domain: str, *, load: bool) -> None:
         super().__init__()
         _requests.check_text("domain", domain)
         self._store = store
@@ -68,7 +92,7 @@ class NearDict(dict[str, Any]):
         self._lock = threading.Lock()
         self._versions = Versions(self._store.changes.calls)
         # Look-ups under way, by key: concurrent misses of one key share one request.
-        self._flights: dict[str, Future[Any]] = {}
+        self._flights: dict[str, Any] = {}
         # Whether the contents are the whole domain, as they should be in a mirror; and how many times
         # a failed write has put that in doubt.
         self._whole = False
@@ -126,52 +150,6 @@ class NearDict(dict[str, Any]):
             self._doubts += 1
             self._whole = False
 
-    def _held_whole(self) -> bool:
-        """Returns whether the contents are the whole domain; reads it again if a mirror lost its place."""
-        if not self._load:
-            return False
-        if not self._whole:
-            self._list()
-        return True
-
-    def _fetch(self, key: str) -> Any:
-        """Returns the value from the service, and holds it; raises AbsentKeyError."""
-        while True:
-            with self._lock:
-                held = dict.get(self, key, MISSING)
-                if held is not MISSING:
-                    return held
-                flight = self._flights.get(key)
-                mine = flight is None
-                if flight is None:
-                    flight = self._flights[key] = Future()
-            if not mine:
-                value = flight.result()
-                if value is MISSING:
-                    raise AbsentKeyError(key)
-                return value
-            try:
-                value = self._look_up(key)
-            except BaseException as error:
-                self._land(key, flight)
-                flight.set_exception(error)
-                raise
-            self._land(key, flight)
-            flight.set_result(value)
-            if value is MISSING:
-                raise AbsentKeyError(key)
-            return value
-
-    def _land(self, key: str, flight: Future[Any]) -> None:
-        with self._lock:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-
-    def _look_up(self, key: str) -> Any:
-        """Asks the service, holds what it found, and returns the value or MISSING."""
-        with self._store.changes.calls.under_way():
-            return self._install_reply(key, self._store.lookup(self._domain, key))
-
     def _install_reply(self, key: str, response: pb.GetValueResponse) -> Any:
         """Holds what a look-up found, unless something newer is known; returns the value or MISSING."""
         with self._lock:
@@ -204,37 +182,33 @@ class NearDict(dict[str, Any]):
             if self._versions.install(key, revision):
                 super().__setitem__(key, value)
 
-    def _list(self) -> dict[str, Any]:
-        """Reads the whole domain, holds it and returns it."""
-        listed: set[str] = set()
-        unreadable: list[str] = []
-        revision = 0
-        doubts = self._doubts
-        with self._store.changes.calls.under_way():
-            for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
-                revision = page.domain_revision
-                unreadable += page.unreadable_keys
-                with self._lock:
-                    for entry in page.entries:
-                        try:
-                            self._install_entry(entry)
-                        except UndecodableValueError:
-                            unreadable.append(entry.key)
-                        else:
-                            listed.add(entry.key)
-            with self._lock:
-                # What was not listed was absent at that revision, or is newer.
-                for key in [key for key in dict.keys(self) if key not in listed]:
-                    self._remove(key, revision)
-                # A write that failed meanwhile may have dropped a key that was listed before.
-                self._whole = doubts == self._doubts
-                found = dict.copy(self)
-        if unreadable:
+    def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
+        listing.revision = page.domain_revision
+        listing.unreadable += page.unreadable_keys
+        with self._lock:
+            for entry in page.entries:
+                try:
+                    self._install_entry(entry)
+                except UndecodableValueError:
+                    listing.unreadable.append(entry.key)
+                else:
+                    listing.keys.add(entry.key)
+
+    def _end_listing(self, listing: Listing) -> dict[str, Any]:
+        """Drops what was not listed, and returns the whole domain as a plain dict."""
+        with self._lock:
+            for key in [key for key in dict.keys(self) if key not in listing.keys]:
+                # It was absent at that revision; if what is held is newer, it stays.
+                self._remove(key, listing.revision)
+            # A write that failed meanwhile may have dropped a key that was listed before.
+            self._whole = listing.doubts == self._doubts
+            found = dict.copy(self)
+        if listing.unreadable:
             logger.warning(
                 "%d entries of the domain %r cannot be read and are left out, the first being %r: "
                 "looking one up raises the reason",
-                len(unreadable),
+                len(listing.unreadable),
                 self._domain,
-                unreadable[0],
+                listing.unreadable[0],
             )
         return found

@@ -6,6 +6,7 @@ import uuid
 from google.protobuf import duration_pb2
 
 from . import values
+from ._changes import Change
 from .entry import Entry
 from .errors import InvalidArgumentError
 from .v1 import storage_pb2 as pb
@@ -63,6 +64,12 @@ def all_keys(domain: str, *, prefix: str = "", entries: bool = False) -> pb.AllK
 
 def entry(message: pb.Entry) -> Entry:
     return Entry(message.key, values.decode(message.value), message.revision, expire_time(message))
+
+
+def written(request: pb.SetValueRequest, response: pb.SetValueResponse) -> Change:
+    """Returns the change that the write has made."""
+    expires = expire_time(response)
+    return Change(request.key, response.revision, request.value, expires.timestamp() if expires else None)
 
 
 def expire_time(message: pb.Entry | pb.SetValueResponse) -> datetime.datetime | None:

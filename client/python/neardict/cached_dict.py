@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _requests, values
+from ._asking import AskingDict
 from ._changes import Change
 from ._edit import Edit, edit
-from ._near import MISSING, NearDict
+from ._near import MISSING
 from ._views import ItemsView, KeysView, ValuesView
 from .errors import AbsentKeyError, ConflictError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 
-class CachedDict(NearDict):
+class CachedDict(AskingDict):
     """The entries of a domain as a dict. Made by `Store.dict`.
 
     A mirror (`load=True`) holds the whole domain: look-ups, `in`, `len`, iteration and `==` are local. A

@@ -14,6 +14,7 @@ NeardictError
 ├── PermissionDeniedError (PermissionError) the service wants other credentials
 ├── ServiceError                            the service failed, or answered out of contract
 ├── BulkError                               some keys of a bulk operation failed; the others are done
+├── NotHeldError                            an asyncio dict would have to ask the service: await it
 └── ClosedError (RuntimeError)              the store was closed, or belongs to another process
 """
 
@@ -98,6 +99,10 @@ class BulkError(NeardictError):
         first, error = next(iter(failures.items()))
         super().__init__(f"{len(failures)} of {total} keys failed, the first being {first!r}: {error}")
         self.failures = dict(failures)
+
+
+class NotHeldError(NeardictError):
+    """An asyncio dict would have to ask the service to answer; the message says what to await."""
 
 
 class ClosedError(NeardictError, RuntimeError):

@@ -186,7 +186,7 @@ class Store:
     ) -> int:
         with self.changes.calls.under_way():
             response = self.call(self._stub.SetValue, request, timeout)
-            self._publish_write(request, response, by)
+            self.changes.publish(request.domain, _requests.written(request, response), but=by)
         return response.revision
 
     def remove(
@@ -209,7 +209,7 @@ class Store:
         def answered(key: str, response: pb.SetValueResponse) -> None:
             if written is not None:
                 written(key, response.revision)
-            self._publish_write(requests[key], response, by)
+            self.changes.publish(domain, _requests.written(requests[key], response), but=by)
 
         found = self.bulk(self._stub.SetValue, requests, timeout, answered)
         return {key: response.revision for key, response in found.items()}
@@ -278,15 +278,6 @@ class Store:
         )
         self.changes.forked()
         self.expiry.forked()
-
-    def _publish_write(
-        self, request: pb.SetValueRequest, response: pb.SetValueResponse, by: Listener | None
-    ) -> None:
-        expires = _requests.expire_time(response)
-        change = Change(
-            request.key, response.revision, request.value, expires.timestamp() if expires else None
-        )
-        self.changes.publish(request.domain, change, but=by)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,0 +1,15 @@
+"""The asyncio client: the same store and dict, with `await` where the service is asked.
+
+from neardict import aio
+
+async with aio.connect() as store:
+scores = await store.dict("game.scores")
+await scores.set("alice", {"points": 3})
+print(scores["alice"]["points"])
+"""
+
+from ._connect import connect
+from .cached_dict import CachedDict
+from .store import Store
+
+__all__ = ["CachedDict", "Store", "connect"]

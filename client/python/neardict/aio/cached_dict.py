@@ -1,0 +1,341 @@
+"""A dict of one domain, near, for asyncio: reading is a plain dict, what asks the service is awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .. import _requests, values
+from .._changes import Change
+from .._near import MISSING, Listing, NearDict
+from ..errors import AbsentKeyError, ConflictError, NotHeldError
+from ._edit import Edit, edit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from .store import Store
+
+
+class CachedDict(NearDict):
+    """The entries of a domain as a dict. Made by `await Store.dict(domain)`.
+
+    What is read is local, and what is written is awaited. In a mirror (`load=True`) `d[k]`, `in`, `len`,
+    iteration and all other reading methods of dict answer for the whole domain. A cache (`load=False`)
+    holds what was used; where a reading method would have to ask the service it raises NotHeldError,
+    which names what to await: `fetch` for a key, `snapshot` for the domain.
+
+    `set`, `delete`, `pop`, `popitem`, `setdefault`, `update`, `clear`, `save` and `edit` write through:
+    when they return, the service has acknowledged; when they raise, the dict does not show the new
+    value. Changes are applied on the event loop, so between two awaits the dict stays as it is.
+
+    The promises are those of `neardict.CachedDict`. What other processes write is seen by `fetch` of a
+    key that is not held, and after `refresh`.
+    """
+
+    __slots__ = ()
+
+    _store: Store
+    _flights: dict[str, asyncio.Task[Any]]
+
+    def __init__(self, store: Store, domain: str, *, load: bool = True) -> None:
+        super().__init__(store, domain, load=load)
+
+    @property
+    def domain(self) -> str:
+        """The domain that this is a dict of."""
+        return self._domain
+
+    # Reading what is held.
+
+    def __missing__(self, key: object) -> NoReturn:
+        if _requests.may_exist(key) and not (self._load and self._whole):
+            raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
+        raise AbsentKeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        if super().__contains__(key):
+            return True
+        if _requests.may_exist(key) and not (self._load and self._whole):
+            raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
+        return False
+
+    def get(self, key: object, default: Any = None) -> Any:
+        """Returns the value of the key, or the default if there is none."""
+        try:
+            return self[key]  # type: ignore[index]  # any object may be asked for, as with dict
+        except AbsentKeyError:
+            return default
+
+    def __len__(self) -> int:
+        self._need_whole()
+        return super().__len__()
+
+    def __iter__(self) -> Iterator[str]:
+        self._need_whole()
+        return super().__iter__()
+
+    def __reversed__(self) -> Iterator[str]:
+        self._need_whole()
+        return super().__reversed__()
+
+    def keys(self) -> Any:
+        """Returns dict's own view of the keys."""
+        self._need_whole()
+        return super().keys()
+
+    def values(self) -> Any:
+        """Returns dict's own view of the values."""
+        self._need_whole()
+        return super().values()
+
+    def items(self) -> Any:
+        """Returns dict's own view of the (key, value) pairs."""
+        self._need_whole()
+        return super().items()
+
+    def copy(self) -> dict[str, Any]:
+        """Returns a plain dict of the whole domain, with the same value objects."""
+        self._need_whole()
+        return dict.copy(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self.copy() == (other.copy() if isinstance(other, CachedDict) else other)
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    __hash__ = None  # type: ignore[assignment]  # as dict
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy() if isinstance(other, dict) else NotImplemented
+
+    def __repr__(self) -> str:
+        kind = "" if self._load else ", load=False"
+        return f"aio.CachedDict({self._domain!r}{kind}, {dict.copy(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self.copy(),)
+
+    # Asking the service.
+
+    async def fetch(self, key: str, default: Any = MISSING) -> Any:
+        """Returns the value, from the service if it is not held; the default, or KeyError, if absent."""
+        value = dict.get(self, key, MISSING)
+        if value is MISSING and _requests.may_exist(key):
+            value = await self._shared_look_up(key)
+        if value is not MISSING:
+            return value
+        if default is MISSING:
+            raise AbsentKeyError(key)
+        return default
+
+    async def has(self, key: str) -> bool:
+        """Returns whether the key exists, asking the service if it is not held."""
+        return await self.fetch(key, None) is not None or dict.__contains__(self, key)
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Returns the values of those keys that have one, asking for all that are not held at once."""
+        keys = list(keys)
+        missing = [k for k in keys if not dict.__contains__(self, k) and _requests.may_exist(k)]
+        found = {key: value for key in keys if (value := dict.get(self, key, MISSING)) is not MISSING}
+        with self._store.changes.calls.under_way():
+            for key, response in (await self._store.lookup_many(self._domain, missing)).items():
+                value = self._install_reply(key, response)
+                if value is not MISSING:
+                    found[key] = value
+        return found
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
+        return dict.copy(self) if self._load and self._whole else await self._list()
+
+    async def refresh(self, key: str | None = None) -> None:
+        """Reads the key, or the whole domain, from the service anew."""
+        if key is None:
+            await self._list()
+        elif _requests.may_exist(key):
+            await self._look_up(key)
+
+    # Writing.
+
+    async def set(self, key: str, value: Any) -> None:
+        """Stores the value: what `d[key] = value` is for a plain dict."""
+        with self._doubting(key, value):
+            request = _requests.set_value(self._domain, key, values.encode(value))
+            self._wrote(key, value, await self._store.write(request, by=self))
+
+    async def compare_and_set(self, key: str, value: Any, revision: int) -> None:
+        """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
+        condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
+        with self._doubting(key, value):
+            request = _requests.set_value(self._domain, key, values.encode(value), **condition)
+            self._wrote(key, value, await self._store.write(request, by=self))
+
+    async def delete(self, key: str) -> None:
+        """Deletes the key; KeyError if it is absent."""
+        if not _requests.may_exist(key):
+            raise AbsentKeyError(key)
+        with self._doubting(key):
+            response = await self._store.remove(_requests.delete_key(self._domain, key), by=self)
+            self.apply(Change(key, response.revision, None))
+        if not response.existed:
+            raise AbsentKeyError(key)
+
+    async def save(self, key: str) -> None:
+        """Stores the value that is held under the key, after it was edited in place."""
+        await self.set(key, await self.fetch(key))
+
+    async def setdefault(self, key: str, default: Any = None) -> Any:
+        """Returns the value of the key, after storing the default if there was none; atomic."""
+        while True:
+            value = await self.fetch(key, MISSING_DEFAULT)
+            if value is not MISSING_DEFAULT:
+                return value
+            try:
+                await self.compare_and_set(key, default, 0)
+            except ConflictError:
+                continue  # somebody else has stored it meanwhile
+            return default
+
+    async def pop(self, key: str, default: Any = MISSING) -> Any:
+        """Deletes the key and returns the value that it had, or the default if there was none."""
+        while True:
+            value = await self.fetch(key, MISSING_DEFAULT)
+            if value is MISSING_DEFAULT:
+                if default is MISSING:
+                    raise AbsentKeyError(key)
+                return default
+            revision = self._versions.held.get(key)
+            if revision is None:
+                continue  # it went while we waited
+            try:
+                with self._doubting(key):
+                    request = _requests.delete_key(self._domain, key, if_revision=revision)
+                    removed = await self._store.remove(request, by=self)
+                    self.apply(Change(key, removed.revision, None))
+            except ConflictError:
+                await self.refresh(key)
+                continue
+            return value
+
+    async def popitem(self) -> tuple[str, Any]:  # type: ignore[override]  # awaited
+        """Deletes some entry and returns its key and value; KeyError if the domain is empty."""
+        while True:
+            entries = await self.snapshot()
+            if not entries:
+                raise AbsentKeyError("popitem(): the domain is empty")
+            for key in reversed(entries):
+                value = await self.pop(key, MISSING_DEFAULT)
+                if value is not MISSING_DEFAULT:
+                    return key, value
+
+    async def update(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # awaited
+        """Stores all given entries, many at once. Nothing is stored if one value is not supported.
+
+        Raises BulkError if some could not be written; the others are.
+        """
+        new: dict[str, Any] = {}
+        new.update(*args, **kwargs)
+        requests = {k: _requests.set_value(self._domain, k, values.encode(v)) for k, v in new.items()}
+        with self._store.changes.calls.under_way():
+            try:
+                revisions = await self._store.write_many(requests, by=self)
+            except BaseException as error:
+                # Those that were written are read anew when they are next used.
+                for key, value in new.items():
+                    self._doubt(key, value, error)
+                raise
+            for key, revision in revisions.items():
+                self._wrote(key, new[key], revision)
+
+    set_many = update
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """Deletes each key that exists, many at once, and returns how many did. Raises BulkError."""
+        keys = [key for key in keys if _requests.may_exist(key)]
+        try:
+            return await self._store.delete_many(self._domain, keys)
+        except BaseException as error:
+            for key in getattr(error, "failures", keys):
+                self._doubt(key, MISSING, error)
+            raise
+
+    async def clear(self) -> None:  # type: ignore[override]  # awaited
+        """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
+        await self.delete_many([key async for key in self._store.all_keys(self._domain)])
+
+    def edit(
+        self,
+        key: str,
+        change: Callable[[Any], Any] | None = None,
+        *,
+        default: Any = MISSING,
+        timeout: float = 30.0,
+    ) -> Any:
+        """`await d.edit(key, function)` or `async with d.edit(key) as value:`, as for neardict.CachedDict."""
+        if change is None:
+            return Edit(self, key, default)
+        return edit(self, key, change, default, timeout)
+
+    async def fresh_copy(self, key: str, default: Any = MISSING) -> tuple[Any, int]:
+        """Returns a copy of the value, of nobody else, and its revision; of the default, and 0, if absent."""
+        entry = await self._store.get_entry(self._domain, key)
+        if entry is not None:
+            return entry.value, entry.revision
+        if default is MISSING:
+            raise AbsentKeyError(key)
+        return copy.deepcopy(default), 0
+
+    def __setitem__(self, key: str, value: Any) -> NoReturn:
+        raise TypeError("assignment cannot wait for the service: await d.set(key, value)")
+
+    def __delitem__(self, key: str) -> NoReturn:
+        raise TypeError("del cannot wait for the service: await d.delete(key)")
+
+    def __ior__(self, other: Any) -> NoReturn:
+        raise TypeError("|= cannot wait for the service: await d.update(other)")
+
+    def _need_whole(self) -> None:
+        if not self._load:
+            raise NotHeldError("this cache does not hold the whole domain: use await d.snapshot()")
+        if not self._whole:
+            raise NotHeldError("a failed write left this mirror in doubt: await d.refresh() first")
+
+    async def _shared_look_up(self, key: str) -> Any:
+        """Looks the key up; concurrent misses of one key share one request. Returns the value or MISSING."""
+        task = self._flights.get(key)
+        if task is None:
+            task = self._flights[key] = asyncio.create_task(self._look_up(key))
+            task.add_done_callback(lambda done: self._land(key, done))
+        # One who gives up must not take the answer away from the others.
+        return await asyncio.shield(task)
+
+    def _land(self, key: str, task: asyncio.Task[Any]) -> None:
+        if self._flights.get(key) is task:
+            del self._flights[key]
+        if not task.cancelled():
+            task.exception()  # all who wait have it; if nobody does, it is not missed
+
+    async def _look_up(self, key: str) -> Any:
+        with self._store.changes.calls.under_way():
+            return self._install_reply(key, await self._store.lookup(self._domain, key))
+
+    async def _list(self) -> dict[str, Any]:
+        listing = Listing(self._doubts)
+        with self._store.changes.calls.under_way():
+            async for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
+                self._take_page(listing, page)
+            return self._end_listing(listing)
+
+
+# Told apart from "no default was given".
+MISSING_DEFAULT: Any = object()

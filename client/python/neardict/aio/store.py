@@ -1,0 +1,290 @@
+"""The asynchronous client: the four operations, and dicts over them."""
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from .. import _channel, _requests, values
+from .._changes import Change, Changes, Listener
+from .._statuses import to_error
+from ..entry import Entry
+from ..errors import AbsentKeyError, BulkError, ClosedError, NeardictError
+from ..v1 import storage_pb2 as pb
+from ..v1 import storage_pb2_grpc
+from ._expiry import LoopExpiry
+from .cached_dict import CachedDict
+
+# How many calls of a bulk operation are under way at once.
+_WINDOW = 128
+
+
+class Store:
+    """A connection to the service, of one event loop. An async context manager; `close` may be repeated.
+
+    What `neardict.Store` says of timeouts, errors, retries and forks holds here too. A call that is
+    cancelled may have taken effect if it was a write.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        timeout: float = _channel.DEFAULT_TIMEOUT,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.target = _channel.resolve_target(target)
+        self._timeout = timeout
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(self.target, _channel.OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(self.target, credentials, _channel.OPTIONS)
+        self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
+        self._closed = ""
+        self.changes = Changes()
+        self.expiry = LoopExpiry()
+        _stores.add(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"neardict.aio.Store({self.target!r})"
+
+    async def close(self) -> None:
+        """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
+        if not self._closed:
+            self._closed = f"this store, of {self.target}, is closed: connect again"
+            self.expiry.close()
+            await self._channel.close()
+
+    async def dict(self, domain: str, *, load: bool = True) -> CachedDict:
+        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used."""
+        cache = CachedDict(self, domain, load=load)
+        if load:
+            await cache.refresh()
+        return cache
+
+    async def get_value(self, domain: str, key: str, *, timeout: float | None = None) -> Any:
+        """Returns the value. Raises AbsentKeyError, a KeyError, if there is none."""
+        entry = await self.get_entry(domain, key, timeout=timeout)
+        if entry is None:
+            raise AbsentKeyError(key)
+        return entry.value
+
+    async def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
+        """Returns the value with its revision and time of expiry, None if the key is absent."""
+        response = await self.call(self._stub.GetValue, _requests.get_value(domain, key), timeout)
+        return _requests.entry(response.entry) if response.found else None
+
+    async def set_value(
+        self,
+        domain: str,
+        key: str,
+        value: Any,
+        *,
+        ttl: _requests.Ttl = None,
+        if_revision: int | None = None,
+        if_absent: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Stores the value and returns the revision of the write; options as for neardict.Store."""
+        request = _requests.set_value(
+            domain, key, values.encode(value), ttl=ttl, if_revision=if_revision, if_absent=if_absent
+        )
+        return await self.write(request, timeout=timeout)
+
+    async def delete_key(
+        self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
+    ) -> bool:
+        """Deletes the entry and returns whether there was one. `if_revision` as for set_value."""
+        request = _requests.delete_key(domain, key, if_revision=if_revision)
+        return (await self.remove(request, timeout=timeout)).existed
+
+    async def all_keys(
+        self, domain: str, *, prefix: str = "", timeout: float | None = None
+    ) -> AsyncIterator[str]:
+        """Yields the keys of the domain, in no particular order, as they arrive.
+
+        A key that exists all the while is yielded exactly once. `timeout` bounds the whole listing.
+        """
+        async for page in self.pages(_requests.all_keys(domain, prefix=prefix), timeout=timeout):
+            for key in page.keys:
+                yield key
+
+    async def all_entries(
+        self, domain: str, *, prefix: str = "", timeout: float | None = None
+    ) -> AsyncIterator[Entry]:
+        """Yields the entries of the domain, as all_keys does the keys."""
+        request = _requests.all_keys(domain, prefix=prefix, entries=True)
+        async for page in self.pages(request, timeout=timeout):
+            for entry in page.entries:
+                yield _requests.entry(entry)
+
+    async def get_many(
+        self, domain: str, keys: Iterable[str], *, timeout: float | None = None
+    ) -> "dict_type[str, Any]":
+        """Returns the values of those keys that have one. Raises BulkError."""
+        found = await self.lookup_many(domain, keys, timeout=timeout)
+        return {key: values.decode(r.entry.value) for key, r in found.items() if r.found}
+
+    async def set_many(
+        self,
+        domain: str,
+        mapping: Mapping[str, Any],
+        *,
+        ttl: _requests.Ttl = None,
+        timeout: float | None = None,
+    ) -> "dict_type[str, int]":
+        """Stores each value, each on its own and in no order, and returns the revisions by key.
+
+        Nothing is stored if one of the values is not supported. Raises BulkError if some could not be
+        written; the others are.
+        """
+        requests = {
+            key: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
+            for key, value in mapping.items()
+        }
+        return await self.write_many(requests, timeout=timeout)
+
+    async def delete_many(self, domain: str, keys: Iterable[str], *, timeout: float | None = None) -> int:
+        """Deletes each key that exists, and returns how many did. Raises BulkError."""
+
+        async def delete(request: pb.DeleteKeyRequest) -> bool:
+            return (await self.remove(request, timeout=timeout)).existed
+
+        found = await self._bulk(delete, {key: _requests.delete_key(domain, key) for key in keys})
+        return sum(found.values())
+
+    async def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
+        """Returns the service's version, limits, backends and routes."""
+        response: pb.GetServerInfoResponse = await self.call(
+            self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout
+        )
+        return response
+
+    # What follows is for this package: requests and responses as messages.
+
+    async def lookup(self, domain: str, key: str) -> pb.GetValueResponse:
+        request = _requests.get_value(domain, key)
+        response: pb.GetValueResponse = await self.call(self._stub.GetValue, request, None)
+        return response
+
+    async def lookup_many(
+        self, domain: str, keys: Iterable[str], *, timeout: float | None = None
+    ) -> "dict_type[str, pb.GetValueResponse]":
+        async def look_up(request: pb.GetValueRequest) -> Any:
+            return await self.call(self._stub.GetValue, request, timeout)
+
+        return await self._bulk(look_up, {key: _requests.get_value(domain, key) for key in keys})
+
+    async def write(
+        self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
+    ) -> int:
+        with self.changes.calls.under_way():
+            response: pb.SetValueResponse = await self.call(self._stub.SetValue, request, timeout)
+            self.changes.publish(request.domain, _requests.written(request, response), but=by)
+        return response.revision
+
+    async def write_many(
+        self,
+        requests: Mapping[str, pb.SetValueRequest],
+        *,
+        by: Listener | None = None,
+        timeout: float | None = None,
+    ) -> "dict_type[str, int]":
+        async def write(request: pb.SetValueRequest) -> int:
+            return await self.write(request, by=by, timeout=timeout)
+
+        return await self._bulk(write, requests)
+
+    async def remove(
+        self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
+    ) -> pb.DeleteKeyResponse:
+        with self.changes.calls.under_way():
+            response: pb.DeleteKeyResponse = await self.call(self._stub.DeleteKey, request, timeout)
+            self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
+        return response
+
+    async def pages(
+        self, request: pb.AllKeysRequest, *, timeout: float | None = None
+    ) -> AsyncIterator[pb.AllKeysResponse]:
+        self._check_open()
+        call = self._stub.AllKeys(request, timeout=timeout)
+        try:
+            async for page in call:
+                yield page
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+        finally:
+            call.cancel()
+
+    async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
+        self._check_open()
+        try:
+            return await method(request, timeout=self._timeout if timeout is None else timeout)
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+        except asyncio.CancelledError:
+            # Also what a call ends with when its channel is closed.
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):
+                raise ClosedError(self._closed) from None
+            raise
+
+    def forked(self) -> None:
+        """Called in the child after a fork, where gRPC must not be touched."""
+        self._closed = (
+            f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
+        )
+        self.changes.forked()
+
+    async def _bulk(
+        self, operation: Callable[[Any], Awaitable[Any]], requests: Mapping[str, Any]
+    ) -> "dict_type[str, Any]":
+        """Runs them, up to _WINDOW at once, and returns the answers by key. Raises BulkError."""
+        answers: dict_type[str, Any] = {}
+        failures: dict_type[str, NeardictError] = {}
+        waiting = iter(requests.items())
+
+        async def work() -> None:
+            for key, request in waiting:
+                try:
+                    answers[key] = await operation(request)
+                except NeardictError as error:
+                    failures[key] = error
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_WINDOW, len(requests))):
+                group.create_task(work())
+        if failures:
+            raise BulkError(failures, len(requests))
+        return answers
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(self._closed)
+
+    def _error(self, error: grpc.RpcError) -> NeardictError:
+        return ClosedError(self._closed) if self._closed else to_error(error, self.target)
+
+
+# `dict` is a method inside the class.
+dict_type = dict
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
