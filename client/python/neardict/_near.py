@@ -182,6 +182,13 @@ class NearDict(dict[str, Any]):
             if self._versions.install(key, revision):
                 super().__setitem__(key, value)
 
+    def _copy_held(self) -> dict[str, Any]:
+        """Returns a plain dict of what is held. The caller holds _lock, since another thread may write.
+
+        Not dict.copy(self): for a class with an __iter__ of its own that goes through keys().
+        """
+        return {key: value for key, value in dict.items(self)}  # noqa: C416  # dict(view) is slower
+
     def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
         listing.revision = page.domain_revision
         listing.unreadable += page.unreadable_keys
@@ -202,7 +209,7 @@ class NearDict(dict[str, Any]):
                 self._remove(key, listing.revision)
             # A write that failed meanwhile may have dropped a key that was listed before.
             self._whole = listing.doubts == self._doubts
-            found = dict.copy(self)
+            found = self._copy_held()
         if listing.unreadable:
             logger.warning(
                 "%d entries of the domain %r cannot be read and are left out, the first being %r: "

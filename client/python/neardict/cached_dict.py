@@ -117,13 +117,16 @@ class CachedDict(AskingDict):
     def snapshot_keys(self) -> list[str]:
         """Returns the keys as they are now."""
         if self._held_whole():
-            return list(super().keys())
+            with self._lock:
+                return list(super().keys())
         return list(self._store.all_keys(self._domain))
 
     def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, with the same value objects."""
-        # dict.copy makes a plain dict, without a break.
-        return dict.copy(self) if self._held_whole() else self._list()
+        if not self._held_whole():
+            return self._list()
+        with self._lock:
+            return self._copy_held()
 
     copy = snapshot
 
@@ -165,7 +168,9 @@ class CachedDict(AskingDict):
     def __repr__(self) -> str:
         # What is held, so that a debugger does not talk to the network.
         kind = "" if self._load else ", load=False"
-        return f"CachedDict({self._domain!r}{kind}, {dict.copy(self)!r})"
+        with self._lock:
+            held = self._copy_held()
+        return f"CachedDict({self._domain!r}{kind}, {held!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (self.snapshot(),)

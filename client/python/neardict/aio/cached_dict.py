@@ -99,7 +99,7 @@ class CachedDict(NearDict):
     def copy(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, with the same value objects."""
         self._need_whole()
-        return dict.copy(self)
+        return self._copy_held()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -120,7 +120,7 @@ class CachedDict(NearDict):
 
     def __repr__(self) -> str:
         kind = "" if self._load else ", load=False"
-        return f"aio.CachedDict({self._domain!r}{kind}, {dict.copy(self)!r})"
+        return f"aio.CachedDict({self._domain!r}{kind}, {self._copy_held()!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (self.copy(),)
@@ -156,7 +156,7 @@ class CachedDict(NearDict):
 
     async def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
-        return dict.copy(self) if self._load and self._whole else await self._list()
+        return self._copy_held() if self._load and self._whole else await self._list()
 
     async def refresh(self, key: str | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew."""
