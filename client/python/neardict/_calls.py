@@ -9,7 +9,7 @@ class Calls:
     """Numbers the calls as they begin. Thread-safe; its lock is a leaf, taken inside any other."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._latest = 0
         self._open: dict[int, None] = {}  # in the order of their beginning
 

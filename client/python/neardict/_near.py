@@ -88,8 +88,9 @@ class NearDict(dict[str, Any]):
         store.changes.subscribe(domain, self)
 
     def _reset(self) -> None:
-        # Guards the three below together with the contents. Never held across I/O.
-        self._lock = threading.Lock()
+        # Guards the three below together with the contents. Never held across I/O. Reentrant, since a
+        # signal handler may use the dict while its thread holds the lock.
+        self._lock = threading.RLock()
         self._versions = Versions(self._store.changes.calls)
         # Look-ups under way, by key: concurrent misses of one key share one request.
         self._flights: dict[str, Any] = {}
