@@ -54,7 +54,7 @@ class Listing:
 
     doubts: int
     revision: int = 0
-    keys: set[str] = field(default_factory=set)
+    keys: dict[str, None] = field(default_factory=dict)  # in the order of the listing
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -166,11 +166,21 @@ class NearDict(dict[str, Any]):
 
     def _install(self, key: str, revision: int, message: pb.Value, expires: float | None) -> None:
         if self._versions.admits(key, revision):
-            value = values.decode(message)
+            value = self._decode(message)
             self._versions.install(key, revision)
             super().__setitem__(key, value)
             if expires is not None:
                 self._store.expiry.add(self, key, revision, expires)
+
+    # How values travel, in one place, for subclasses that have another way.
+
+    def _decode(self, message: pb.Value) -> Any:
+        """Returns the value of a message. Raises UndecodableValueError."""
+        return values.decode(message)
+
+    def _request(self, key: str, value: Any, **condition: Any) -> pb.SetValueRequest:
+        """Words a write. Raises UnsupportedValueError."""
+        return _requests.set_value(self._domain, key, values.encode(value), **condition)
 
     def _remove(self, key: str, revision: int) -> None:
         if self._versions.remove(key, revision):
@@ -200,7 +210,7 @@ class NearDict(dict[str, Any]):
                 except UndecodableValueError:
                     listing.unreadable.append(entry.key)
                 else:
-                    listing.keys.add(entry.key)
+                    listing.keys[entry.key] = None
 
     def _end_listing(self, listing: Listing) -> dict[str, Any]:
         """Drops what was not listed, and returns the whole domain as a plain dict."""
@@ -210,7 +220,9 @@ class NearDict(dict[str, Any]):
                 self._remove(key, listing.revision)
             # A write that failed meanwhile may have dropped a key that was listed before.
             self._whole = listing.doubts == self._doubts
-            found = self._copy_held()
+            held = self._copy_held()
+        # In the order of the listing, so that for a partial cache d.keys() and d.values() go together.
+        found = {key: held.pop(key) for key in listing.keys if key in held} | held
         if listing.unreadable:
             logger.warning(
                 "%d entries of the domain %r cannot be read and are left out, the first being %r: "

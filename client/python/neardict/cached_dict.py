@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _requests, values
+from . import _requests
 from ._asking import AskingDict
 from ._changes import Change
 from ._edit import Edit, edit
@@ -179,14 +179,13 @@ class CachedDict(AskingDict):
 
     def __setitem__(self, key: str, value: Any) -> None:
         with self._doubting(key, value):
-            request = _requests.set_value(self._domain, key, values.encode(value))
-            self._wrote(key, value, self._store.write(request, by=self))
+            self._wrote(key, value, self._store.write(self._request(key, value), by=self))
 
     def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
         with self._doubting(key, value):
-            request = _requests.set_value(self._domain, key, values.encode(value), **condition)
+            request = self._request(key, value, **condition)
             self._wrote(key, value, self._store.write(request, by=self))
 
     def __delitem__(self, key: str) -> None:
@@ -294,13 +293,10 @@ class CachedDict(AskingDict):
         """
         new: dict[str, Any] = {}
         new.update(*args, **kwargs)
-        requests = {
-            key: _requests.set_value(self._domain, key, values.encode(value)) for key, value in new.items()
-        }
         try:
             self._store.write_many(
                 self._domain,
-                requests,
+                {key: self._request(key, value) for key, value in new.items()},
                 by=self,
                 written=lambda key, revision: self._wrote(key, new[key], revision),
             )

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .. import _requests, values
+from .. import _requests
 from .._changes import Change
 from .._near import MISSING, Listing, NearDict
 from ..errors import AbsentKeyError, ConflictError, NotHeldError
@@ -170,14 +170,13 @@ class CachedDict(NearDict):
     async def set(self, key: str, value: Any) -> None:
         """Stores the value: what `d[key] = value` is for a plain dict."""
         with self._doubting(key, value):
-            request = _requests.set_value(self._domain, key, values.encode(value))
-            self._wrote(key, value, await self._store.write(request, by=self))
+            self._wrote(key, value, await self._store.write(self._request(key, value), by=self))
 
     async def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
         with self._doubting(key, value):
-            request = _requests.set_value(self._domain, key, values.encode(value), **condition)
+            request = self._request(key, value, **condition)
             self._wrote(key, value, await self._store.write(request, by=self))
 
     async def delete(self, key: str) -> None:
@@ -245,7 +244,7 @@ class CachedDict(NearDict):
         """
         new: dict[str, Any] = {}
         new.update(*args, **kwargs)
-        requests = {k: _requests.set_value(self._domain, k, values.encode(v)) for k, v in new.items()}
+        requests = {key: self._request(key, value) for key, value in new.items()}
         with self._store.changes.calls.under_way():
             try:
                 revisions = await self._store.write_many(requests, by=self)
