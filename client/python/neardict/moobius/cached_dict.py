@@ -1,0 +1,63 @@
+"""The SDK's CachedDict, as a near dict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from .. import _requests
+from .. import cached_dict as near
+from ..values import TYPE_MARKER
+from .local import LocalStore, Write
+from .own_classes import registering, warn_of_unregistered
+from .remote import is_near
+
+if TYPE_CHECKING:
+    from ..store import Store
+    from ..v1 import storage_pb2 as pb
+
+
+class CachedDict(near.CachedDict):
+    """A dict over a database: RemoteDatabase, or any object with the methods of DatabaseInterface.
+
+    It begins as a cache of what is used; `load` makes it a mirror of the whole. In either, all methods of a
+    dict answer for all that is stored, and write through. Over a RemoteDatabase it has all qualities of
+    `neardict.CachedDict`.
+
+    What was not stored is not shown, and its writer is told: whatever fails, raises, in either mode.
+    `strict_mode` is kept for programs that give it; the SDK's dict, without it, only logged what a
+    database refused, and went on with a value that would be lost.
+    """
+
+    def __init__(self, database: Any, strict_mode: bool = False) -> None:
+        self._local = not is_near(database)
+        if self._local:
+            # It has what a dict uses of a store.
+            store, domain = cast("Store", LocalStore(database)), ""
+        else:
+            store, domain = database.store, database.domain
+        self.database = database
+        self.strict_mode = strict_mode
+        super().__init__(store, domain, load=False)
+
+    def load(self) -> None:  # type: ignore[override]  # as in the SDK, of all keys
+        """Reads all that is stored, and holds it from now on."""
+        self._list()
+        self._load = True
+
+    def __repr__(self) -> str:
+        with self._lock:
+            return f"moobius.CachedDict({self._copy_held()!r})"
+
+    def _decode(self, message: pb.Value) -> Any:
+        if self._local:
+            return message  # the very object
+        value = super()._decode(message)
+        if TYPE_MARKER in message.json:
+            warn_of_unregistered(value)
+        return value
+
+    def _request(self, key: str, value: Any, **condition: Any) -> Any:
+        if self._local:
+            _requests.check_text("key", key)
+            return Write(key, value, **condition)
+        return registering(value, lambda: super(CachedDict, self)._request(key, value, **condition))

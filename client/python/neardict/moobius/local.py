@@ -1,0 +1,186 @@
+"""Gives a database of four methods the part of a Store's interface that a dict uses.
+
+Values are not encoded: in place of the contract's messages go tuples with the same fields, which hold the
+very objects that the database takes and returns. Revisions are made here, so that the rules by which a
+dict keeps its order hold here too.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._changes import Change, Changes
+from ..entry import Entry
+from ..errors import BulkError, ConflictError, NeardictError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from .._changes import Listener
+    from ..v1 import storage_pb2 as pb
+
+
+class Write(NamedTuple):
+    """As SetValueRequest."""
+
+    key: str
+    value: Any
+    if_revision: int = 0
+    if_absent: bool = False
+
+
+class Kept(NamedTuple):
+    """As Entry."""
+
+    key: str
+    value: Any
+    revision: int
+
+    def HasField(self, name: str) -> bool:  # noqa: N802  # as protobuf has it
+        """Returns whether the entry has an optional field, such as an expire_time: never."""
+        return False
+
+
+class Found(NamedTuple):
+    """As GetValueResponse."""
+
+    found: bool
+    entry: Kept | None
+    domain_revision: int
+
+
+class Removed(NamedTuple):
+    """As DeleteKeyResponse."""
+
+    existed: bool
+    revision: int
+
+
+class Page(NamedTuple):
+    """As AllKeysResponse."""
+
+    domain_revision: int
+    entries: tuple[Kept, ...] = ()
+    unreadable_keys: tuple[str, ...] = ()
+
+
+class LocalStore:
+    """One dict over one database. Thread-safe also if the database is not: it gets one call at a time.
+
+    What the database raises is passed on; where it answers False to a write, NeardictError is raised.
+    """
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self.changes = Changes()
+        # Held while the database works. Reentrant, since the database may use the dict.
+        self._lock = threading.RLock()
+        self._revision = 0
+        # The revision of the last write of each key, to check conditions by.
+        self._written: dict[str, int] = {}
+
+    def lookup(self, domain: str, key: str) -> Found:
+        with self._lock:
+            found, value = self._database.get_value(key)
+            # A revision of its own, since the database may have changed behind our back.
+            revision = self._next()
+            return Found(found, Kept(key, value, revision) if found else None, revision)
+
+    def lookup_many(self, domain: str, keys: Iterable[str]) -> dict[str, Found]:
+        return {key: self.lookup(domain, key) for key in keys}
+
+    def get_entry(self, domain: str, key: str) -> Entry | None:
+        entry = self.lookup(domain, key).entry
+        return None if entry is None else Entry(key, copy.deepcopy(entry.value), entry.revision)
+
+    def write(self, request: Write, *, by: Listener | None = None) -> int:
+        with self._lock:
+            key = request.key
+            if request.if_absent and self._database.get_value(key)[0]:
+                raise ConflictError(f"{key!r} exists already", current_revision=self._revision)
+            self._check_unwritten(key, request.if_revision)
+            stored, message = self._database.set_value(key, request.value)
+            if not stored:
+                raise NeardictError(f"the database did not store {key!r}: {message}")
+            self._written[key] = self._next()
+            return self._revision
+
+    def write_many(
+        self,
+        domain: str,
+        requests: Mapping[str, Write],
+        *,
+        by: Listener | None = None,
+        written: Callable[[str, int], None],
+    ) -> None:
+        failures: dict[str, NeardictError] = {}
+        for key, request in requests.items():
+            try:
+                written(key, self.write(request))
+            except NeardictError as error:
+                failures[key] = error
+        if failures:
+            raise BulkError(failures, len(requests))
+
+    def remove(self, request: pb.DeleteKeyRequest, *, by: Listener | None = None) -> Removed:
+        with self._lock:
+            key = request.key
+            self._check_unwritten(key, request.if_revision)
+            # Asked first, since databases differ in what they do about an absent key: some raise.
+            existed, _ = self._database.get_value(key)
+            if existed:
+                deleted, message = self._database.delete_key(key)
+                if not deleted:
+                    raise NeardictError(f"the database did not delete {key!r}: {message}")
+                self._written[key] = self._next()
+            return Removed(existed, self._revision)
+
+    def delete_many(self, domain: str, keys: Iterable[str]) -> int:
+        failures: dict[str, NeardictError] = {}
+        deleted = total = 0
+        for key in keys:
+            total += 1
+            try:
+                removed = self.remove(_Removal(key))  # type: ignore[arg-type]  # has what is read of it
+            except NeardictError as error:
+                failures[key] = error
+            else:
+                deleted += removed.existed
+                self.changes.publish(domain, Change(key, removed.revision, None))
+        if failures:
+            raise BulkError(failures, total)
+        return deleted
+
+    def all_keys(self, domain: str) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._database.all_keys()))
+
+    def pages(self, request: pb.AllKeysRequest) -> Iterator[Page]:
+        begun = self._revision
+        yield Page(begun)
+        for key in self.all_keys(""):
+            try:
+                entry = self.lookup("", key).entry
+            except (ValueError, TypeError):
+                # What decoding raises: this entry is damaged. Whatever else it raises, the database is.
+                yield Page(begun, unreadable_keys=(key,))
+            else:
+                if entry is not None:
+                    yield Page(begun, entries=(entry,))
+
+    def _next(self) -> int:
+        self._revision += 1
+        return self._revision
+
+    def _check_unwritten(self, key: str, revision: int) -> None:
+        """Refuses a condition on a revision, unless 0, after which the key was written."""
+        current = self._written.get(key, 0)
+        if revision and current > revision:
+            raise ConflictError(f"{key!r} was written meanwhile", current_revision=current)
+
+
+class _Removal(NamedTuple):
+    key: str
+    if_revision: int = 0
