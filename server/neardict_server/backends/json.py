@@ -1,0 +1,99 @@
+"""Keeps each entry in a readable file, `root_dir/segment/segment/key.json`: the layout of the Moobius SDK.
+
+For people who look at their data, edit it, and compare it: what is changed by hand is seen by the next
+request. See docs/json.md for names, contents and what happens when somebody else writes too.
+"""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Self, TypeVar
+
+from ..errors import BackendUnavailableError
+from . import base
+from .json_store import JsonStore
+from .paging import pages
+
+# Writes mostly wait for the disk, which takes several at a time; reads must not wait behind them.
+WRITERS = 8
+READERS = 4
+
+_Result = TypeVar("_Result")
+
+
+class JsonBackend:
+    """Files under one folder, owned by one process, by a lock in it. All work is done in threads."""
+
+    class Settings(base.Settings):
+        # The folder of the files; by default `json` in the server's data folder.
+        root_dir: Path | None = None
+
+    capabilities: frozenset[base.Capability] = frozenset({base.Capability.DURABLE})
+
+    @classmethod
+    async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
+        root = surroundings.data_dir / "json" if settings.root_dir is None else settings.root_dir
+        return cls(await asyncio.to_thread(JsonStore, root.absolute(), surroundings.clock))
+
+    def __init__(self, store: JsonStore) -> None:
+        self._store = store
+        self._readers = ThreadPoolExecutor(READERS, "json-reader")
+        self._writers = ThreadPoolExecutor(WRITERS, "json-writer")
+        self._closed = False
+
+    async def get_value(self, domain: str, key: str) -> base.Lookup:
+        return await self._run(self._readers, functools.partial(self._store.get, domain, key))
+
+    async def set_value(
+        self,
+        domain: str,
+        key: str,
+        value: base.Value,
+        *,
+        ttl: int | None = None,
+        condition: base.Condition = None,
+        request_id: str = "",
+    ) -> base.Written:
+        return await self._run(
+            self._writers, functools.partial(self._store.set, domain, key, value, condition)
+        )
+
+    async def delete_key(
+        self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
+    ) -> base.Deleted:
+        return await self._run(self._writers, functools.partial(self._store.delete, domain, key, condition))
+
+    async def all_keys(
+        self, domain: str, *, prefix: str = "", entries: bool = False
+    ) -> AsyncIterator[base.Page]:
+        revision, names = await self._run(self._readers, functools.partial(self._store.listing, domain))
+        found = self._store.found(domain, names, prefix=prefix, entries=entries)
+        listed = pages(found, revision, entries=entries)
+        while page := await self._run(self._readers, lambda: next(listed, None)):
+            yield _told_apart(page)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._end)
+
+    async def _run(self, threads: Executor, operation: Callable[[], _Result]) -> _Result:
+        if self._closed:
+            raise BackendUnavailableError("the backend is closing")
+        # If the caller is cancelled, what has begun goes on in its thread, and ends with all locks released.
+        return await asyncio.get_running_loop().run_in_executor(threads, operation)
+
+    def _end(self) -> None:
+        self._readers.shutdown()
+        self._writers.shutdown()
+        self._store.close()
+
+
+def _told_apart(page: base.Page) -> base.Page:
+    unreadable = [entry.key for entry in page.entries if entry.revision == base.ABSENT]
+    if not unreadable:
+        return page
+    readable = [entry for entry in page.entries if entry.revision != base.ABSENT]
+    return page._replace(entries=readable, unreadable=unreadable)
