@@ -93,11 +93,12 @@ class RedisClient:
         options = _options(settings)
         self.address = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
         self._patience = settings.connect_timeout_seconds + settings.command_timeout_seconds
-        pool = redis.asyncio.BlockingConnectionPool(
+        # Held while a call uses a connection. Who waits for one and gives up has sent nothing.
+        self._slots = asyncio.Semaphore(settings.max_connections)
+        pool = redis.asyncio.ConnectionPool(
             **options,
             protocol=2,
             max_connections=settings.max_connections,
-            timeout=settings.command_timeout_seconds,
             socket_connect_timeout=settings.connect_timeout_seconds,
             socket_timeout=settings.command_timeout_seconds,
             socket_keepalive=True,
@@ -112,15 +113,17 @@ class RedisClient:
 
     async def run(self, script: Script, keys: list[bytes], *data: str | bytes | int) -> Any:
         """Returns the script's reply. Raises the errors of `neardict_server.errors`."""
-        if self._closed:
-            raise BackendUnavailableError("the backend is closing")
-        # In a task of its own, which goes on if the caller is cancelled: a pool of redis-py loses a
-        # place for good when it is cancelled while it takes a connection back.
-        task = asyncio.ensure_future(self._run(script, keys, data))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
         try:
             async with asyncio.timeout(self._patience):
+                await self._slots.acquire()
+                if self._closed:
+                    self._slots.release()
+                    raise BackendUnavailableError("the backend is closing")
+                # In a task of its own, which goes on if the caller is cancelled: a pool of redis-py loses
+                # a place for good when it is cancelled while it takes a connection back.
+                task = asyncio.ensure_future(self._run(script, keys, data))
+                self._running.add(task)
+                task.add_done_callback(self._ended)
                 return await asyncio.shield(task)
         except TimeoutError as error:
             raise self._failed(error) from None
@@ -153,6 +156,7 @@ class RedisClient:
         return failure
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._slots.release()
         self._running.discard(task)
         if not task.cancelled():
             # Retrieves it, in case the caller has gone.

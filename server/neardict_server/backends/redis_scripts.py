@@ -91,17 +91,16 @@ else
   revision = text(previous)
 end
 
--- Where every entry expires, let Redis drop them with the last one, should nobody write here again.
-if expiring or ttl ~= '' then
-  local count = redis.call('ZCARD', expiries)
-  if count > 0 and count == redis.call('HLEN', entries) then
-    local final = redis.call('ZREVRANGE', expiries, 0, 0, 'WITHSCORES')[2]
-    local at = text(math.ceil(final / 1000))
-    for _, name in ipairs({{entries, keys, expiries}}) do redis.call('PEXPIREAT', name, at) end
-  elseif redis.call('PERSIST', entries) == 1 then
-    redis.call('PERSIST', keys)
-    redis.call('PERSIST', expiries)
-  end
+-- Where every entry expires, let Redis drop them all, should nobody write here again. A second after
+-- the last of them, since PEXPIREAT looks at a clock that runs on while this script runs, and a time
+-- that passed between two of these calls would part the names.
+local count = (expiring or ttl ~= '') and redis.call('ZCARD', expiries) or 0
+if count > 0 and count == redis.call('HLEN', entries) then
+  local final = redis.call('ZREVRANGE', expiries, 0, 0, 'WITHSCORES')[2]
+  local at = text(math.ceil(math.max(final, now) / 1000) + 1000)
+  for _, name in ipairs({{expiries, keys, entries}}) do redis.call('PEXPIREAT', name, at) end
+else
+  for _, name in ipairs({{expiries, keys, entries}}) do redis.call('PERSIST', name) end
 end
 
 local result = operation .. ' ' .. revision .. ' ' .. fact .. ' ' .. key
