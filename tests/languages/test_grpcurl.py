@@ -10,9 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import descriptor, descriptor_pb2, descriptor_pool, json_format, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (  # type: ignore[import-untyped]  # has no stubs
-    ProtoReflectionDescriptorDatabase,
-)
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from redis_server import RedisServer
 from served import Served
 
