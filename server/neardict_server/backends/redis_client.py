@@ -79,6 +79,9 @@ class RedisSettings(base.Settings):
             for name in ("host", "port", "db", "username", "password", "ssl"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"url and {name} are both given: leave one of them out")
+        secure = self.ssl or (self.url is not None and self.url.get_secret_value().startswith("rediss:"))
+        if self.ssl_ca_file is not None and not secure:
+            raise ValueError("ssl_ca_file is of use with TLS only: set ssl = true, or a rediss:// url")
         return self
 
 

@@ -28,6 +28,9 @@ _BY_CODE: dict[str, StorageError] = {
     "NOPERM": RefusedError("the Redis user lacks a permission: docs/redis.md lists those it needs"),
     "MOVED": RefusedError("this Redis is a node of a Cluster: the settings must name one that stands alone"),
     "DB index": RefusedError("Redis has no database of this number: check db in the backend's settings"),
+    "CERTIFICATE_VERIFY_FAILED": RefusedError(
+        "the certificate of Redis is not trusted: check host, and ssl_ca_file, in the backend's settings"
+    ),
     "READONLY": BackendUnavailableError("this Redis is a replica: the settings must name its primary"),
     "LOADING": BackendUnavailableError("Redis is loading its data: retry later"),
     "MISCONF": BackendUnavailableError("Redis cannot write to its disk and refuses writes: see its log"),
@@ -70,6 +73,9 @@ def code_of(error: Exception) -> str:
         if kind in _CODES_BY_CLASS:
             return _CODES_BY_CLASS[kind]
     text = str(error)
+    if isinstance(error, exceptions.ConnectionError):
+        # Of the network: address, number and cause.
+        return "CERTIFICATE_VERIFY_FAILED" if "CERTIFICATE_VERIFY_FAILED" in text else text[:200]
     if isinstance(error, exceptions.ResponseError):
         if found := _CODES.search(text[:200]):
             return found[0]
