@@ -1,0 +1,92 @@
+"""A cached hit against a plain dict: the same statements on a mirror of KEYS entries and on its copy.
+
+Each statement is compiled anew for each of the two, since the interpreter specialises code to the types
+that it meets. Their runs take turns. The keys that are looked up are equal to those that are held, not
+the same objects, except where a line says so.
+"""
+
+import random
+import statistics
+import timeit
+from dataclasses import dataclass, field
+from typing import Any
+
+import neardict
+
+from .operations import DOMAIN, KEYS, key
+
+SEED = 2
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is timed: `code` does `count` things to the dict `d`."""
+
+    title: str
+    code: str
+    count: int
+
+
+STATEMENTS = (
+    Statement("`d[k]`, all keys in random order", "for k in keys: d[k]", KEYS),
+    Statement("`d[k]`, one key, the very object held", "d[k]", 1),
+    Statement("`k in d`", "for k in keys: k in d", KEYS),
+    Statement("`d.get(k)`", "for k in keys: d.get(k)", KEYS),
+    Statement(f"`for k in d`, all {KEYS:,} keys", "for k in d: pass", KEYS),
+    Statement(f"`for k, v in d.items()`, all {KEYS:,}", "for k, v in d.items(): pass", KEYS),
+)
+
+
+@dataclass
+class Hit:
+    """Nanoseconds of one look-up or one step, in each repeat, on the plain dict and on the mirror."""
+
+    title: str
+    plain: list[float] = field(default_factory=list)
+    near: list[float] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """By the least times, which other programs on the machine disturb least."""
+        return min(self.near) / min(self.plain)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Of each repeat."""
+        return [near / plain for near, plain in zip(self.near, self.plain, strict=True)]
+
+    @property
+    def median_ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+
+def measure(address: str, *, repeats: int, look_ups: int) -> list[Hit]:
+    """Returns the times; each repeat makes about so many look-ups. `address` serves the keys."""
+    with neardict.connect(address) as store:
+        mirror = store.dict(DOMAIN)
+        plain = mirror.snapshot()
+        if len(plain) != KEYS:
+            raise AssertionError(f"the mirror holds {len(plain)} entries, not {KEYS}")
+        return [_measure(statement, plain, mirror, repeats, look_ups) for statement in STATEMENTS]
+
+
+def _measure(
+    statement: Statement, plain: dict[str, Any], mirror: dict[str, Any], repeats: int, look_ups: int
+) -> Hit:
+    keys = [key(number) for number in range(KEYS)]
+    random.Random(SEED).shuffle(keys)
+    hit = Hit(statement.title)
+    number = max(1, look_ups // statement.count)
+    # Names that the setup binds are local, as they are in a function that is fast.
+    timers = [
+        timeit.Timer(
+            statement.code,
+            "d, keys, k = target, shuffled, held",
+            globals={"target": target, "shuffled": keys, "held": next(iter(plain))},
+        )
+        for target in (plain, mirror)
+    ]
+    for _ in range(repeats):
+        for times, timer in zip((hit.plain, hit.near), timers, strict=True):
+            times.append(timer.timeit(number) / number / statement.count * 1e9)
+    return hit

@@ -1,0 +1,103 @@
+"""Words the figures as markdown, and puts them into the marked part of a page."""
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from .compare import ECHO, Figure, Row
+from .hit import Hit
+from .operations import KEYS, VALUE_BYTES
+
+BEGIN = "<!-- figures: begin; `make bench` writes them -->"
+END = "<!-- figures: end -->"
+
+
+def surroundings(command: str, load: float) -> str:
+    """Returns a paragraph that says what the figures were taken on. `load` is the average before."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("grpcio", "protobuf", "redis"))
+    return (
+        f"`{command}`, on one machine: {_processor()}, {os.cpu_count()} cores, {platform.system()} "
+        f"{platform.release()}; Python {platform.python_version()}, {versions}. Load average before: "
+        f"{load:.1f}. Client and servers share the cores. {VALUE_BYTES}-byte JSON values, {KEYS:,} keys."
+    )
+
+
+def tables(figures: Mapping[Row, Figure], failures: Mapping[str, str], hits: Iterable[Hit]) -> str:
+    """Returns a table for each way of calling, and one for the hits."""
+    parts = [
+        _way(way, {row: figure for row, figure in figures.items() if row.way == way})
+        for way in dict.fromkeys(row.way for row in figures)
+    ]
+    parts += [f"`{name}` was **not measured**: {reason}" for name, reason in failures.items()]
+    parts.append(_hits(hits))
+    return "\n\n".join(parts)
+
+
+def has_marks(path: Path) -> bool:
+    """Returns whether `write` can put figures into the page."""
+    return END in path.read_text(encoding="utf-8").partition(BEGIN)[2]
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces what is between the marks of the page."""
+    page = path.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def _way(way: str, figures: Mapping[Row, Figure]) -> str:
+    lines = [
+        f"### {way}",
+        "",
+        "| backend | operation | calls/s | of the echo | spread | p50 ms | p99 ms |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row, figure in figures.items():
+        if row.backend == ECHO:
+            name, ratio, spread = (
+                "bare grpcio echo",
+                "1",
+                _spread([rate / figure.rate for rate in figure.rates]),
+            )
+        else:
+            name, ratio, spread = row.operation, f"**{figure.ratio:.2f}**", _spread(figure.ratios)
+        rate = f"{figure.rate:,.0f}"
+        if row.operation == "AllKeys" and row.backend != "null":
+            rate += f" ({figure.rate * KEYS / 1000:,.0f}k keys/s)"
+        lines.append(
+            f"| {'' if row.backend == ECHO else row.backend} | {name} | {rate} | {ratio} | {spread} "
+            f"| {figure.percentile(50):.2f} | {figure.percentile(99):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _hits(hits: Iterable[Hit]) -> str:
+    lines = [
+        "### A cached hit against a plain dict",
+        "",
+        "| on a mirror | plain ns | neardict ns | ratio of the least | median ratio | spread |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {hit.title} | {min(hit.plain):.1f} | {min(hit.near):.1f} | **{hit.ratio:.2f}** "
+        f"| {hit.median_ratio:.2f} | {_spread(hit.ratios)} |"
+        for hit in hits
+    ]
+    return "\n".join(lines)
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()

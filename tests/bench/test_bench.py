@@ -1,0 +1,79 @@
+"""The benchmark runs, and what it writes is complete. How fast anything was is no matter for a test."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+BACKENDS = ("sqlite", "json", "memory", "null", "redis")
+OPERATIONS = ("GetValue", "SetValue", "AllKeys", "DeleteKey")
+WAYS = 3
+
+# One worker, so that the benchmark runs once.
+pytestmark = pytest.mark.xdist_group("bench")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `make bench` writes in its short form, between the marks of the real page."""
+    page = tmp_path_factory.mktemp("bench") / "performance.md"
+    page.write_text((ROOT / "docs/performance.md").read_text(encoding="utf-8"), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--write", page],
+        cwd=ROOT,
+        check=True,
+        timeout=100,
+    )
+    return page.read_text(encoding="utf-8").partition("figures: begin")[2].partition("figures: end")[0]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_operation_of_each_backend_has_a_rate_and_a_ratio_to_the_echo_in_each_way(
+    page: str, backend: str, operation: str
+) -> None:
+    rows = re.findall(
+        rf"^\| {backend} \| {operation} \| [\d,]+(?: \(.*\))? \| \*\*\d+\.\d\d\*\* \| "
+        r"\d+\.\d\d to \d+\.\d\d \| \d+\.\d\d \| \d+\.\d\d \|$",
+        page,
+        re.MULTILINE,
+    )
+    assert len(rows) == WAYS
+
+
+def test_the_echo_of_each_way_stands_beside_them(page: str) -> None:
+    assert len(re.findall(r"^\| +\| bare grpcio echo \| [\d,]+ \| 1 \|", page, re.MULTILINE)) == WAYS
+
+
+def test_a_cached_hit_stands_beside_a_plain_dict(page: str) -> None:
+    hits = page.partition("### A cached hit")[2]
+    rows = re.findall(r"^\| (.*) \| \d+\.\d \| \d+\.\d \| \*\*\d+\.\d\d\*\* \|", hits, re.MULTILINE)
+    assert [row.partition(",")[0] for row in rows] == [
+        "`d[k]`",
+        "`d[k]`",
+        "`k in d`",
+        "`d.get(k)`",
+        "`for k in d`",
+        "`for k",
+    ]
+
+
+def test_the_page_says_what_machine_and_versions_it_was(page: str) -> None:
+    assert re.search(r"`make bench ARGS=.*`, on one machine: .*; Python \S+, grpcio \S+, ", page)
+
+
+def test_a_page_without_the_marks_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("no marks")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--only", "null", "--write", page],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, "has no lines" in done.stderr) == (2, True)
+    assert page.read_text() == "no marks"
