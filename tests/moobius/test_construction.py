@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import neardict
+import neardict.moobius
 from neardict import InvalidArgumentError, UnavailableError
 from neardict.moobius import CachedDict, MoobiusStorage, RemoteDatabase
 
@@ -21,6 +22,12 @@ NOBODY = "127.0.0.1:1"
 
 def entry(**fields: Any) -> dict[str, Any]:
     return {"implementation": "memory", "name": "memory", "settings": {}} | fields
+
+
+def test_the_public_names_are_these() -> None:
+    assert neardict.moobius.__all__ == ["CachedDict", "DatabaseInterface", "MoobiusStorage", "RemoteDatabase"]
+    for name in neardict.moobius.__all__:
+        assert getattr(neardict.moobius, name).__doc__
 
 
 def test_each_entry_becomes_an_attribute_that_is_a_cached_dict(target: str, channel: str) -> None:
