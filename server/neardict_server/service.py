@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import duration_pb2, timestamp_pb2
+
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from . import limits as checks
@@ -86,7 +87,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self, request: storage_pb2.AllKeysRequest, context: _Context
     ) -> AsyncIterator[storage_pb2.AllKeysResponse]:
         if request.prefix:
-            checks.check_key(request.prefix)
+            checks.check_key(request.prefix, field="prefix")
         backend = self._backend(request.domain)
         listing = backend.all_keys(request.domain, prefix=request.prefix, entries=request.include_entries)
         async with aclosing(listing):  # type: ignore[type-var]  # every backend yields from a generator
@@ -175,6 +176,11 @@ def from_condition(request: storage_pb2.SetValueRequest | storage_pb2.DeleteKeyR
 
 def from_duration(duration: duration_pb2.Duration) -> int:
     """Returns microseconds, rounded up so that no positive duration becomes none."""
+    if abs(duration.nanos) >= 10**9 or duration.seconds * duration.nanos < 0:
+        raise InvalidRequestError(
+            "ttl is no valid Duration: nanos are below a thousand million, and of the same sign as seconds",
+            field="ttl",
+        )
     return duration.seconds * 1_000_000 + -(-duration.nanos // 1000)
 
 
