@@ -8,6 +8,9 @@ from ..errors import ConditionFailedError
 from . import base
 from .paging import pages
 
+# The heap of expiries is looked through no sooner than it has so many.
+MIN_EXPIRIES = 1024
+
 
 class _Expiry(NamedTuple):
     expires: int
@@ -36,7 +39,9 @@ class MemoryBackend:
         # revision below those that an earlier process gave out.
         self._started = clock()
         self._domains: dict[str, _Domain] = {}
+        # A heap. Holds what was overwritten meanwhile too, until it is due or they are too many.
         self._expiries: list[_Expiry] = []
+        self._too_many = MIN_EXPIRIES
 
     @classmethod
     async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
@@ -68,6 +73,8 @@ class MemoryBackend:
         stored.entries[key] = base.Entry(key, value, stored.revision, expires)
         if expires is not None:
             heapq.heappush(self._expiries, _Expiry(expires, domain, key, stored.revision))
+            if len(self._expiries) > self._too_many:
+                self._forget_overwritten()
         return base.Written(stored.revision, expires)
 
     async def delete_key(
@@ -115,10 +122,18 @@ class MemoryBackend:
         """Frees what has expired. Reads do not depend on it: they look at the time themselves."""
         while self._expiries and self._expiries[0].expires <= now:
             due = heapq.heappop(self._expiries)
-            entries = self._domains[due.domain].entries
-            entry = entries.get(due.key)
-            if entry is not None and entry.revision == due.revision:
-                del entries[due.key]
+            if self._is_current(due):
+                del self._domains[due.domain].entries[due.key]
+
+    def _forget_overwritten(self) -> None:
+        """Keeps the heap in proportion to the entries, whose owners may renew them without end."""
+        self._expiries = [expiry for expiry in self._expiries if self._is_current(expiry)]
+        heapq.heapify(self._expiries)
+        self._too_many = max(MIN_EXPIRIES, 2 * len(self._expiries))
+
+    def _is_current(self, expiry: _Expiry) -> bool:
+        entry = self._domains[expiry.domain].entries.get(expiry.key)
+        return entry is not None and entry.revision == expiry.revision
 
 
 def _check(condition: base.Condition, present: base.Entry | None) -> None:
