@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+import logging
+import threading
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _requests
-from ._near import MISSING, Listing, NearDict
-from .errors import AbsentKeyError
+from ._near import MISSING, OUTDATED, Listing, NearDict
+from .errors import AbsentKeyError, DataLossError, UndecodableValueError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .store import Store
+
+_Result = TypeVar("_Result")
+
+logger = logging.getLogger(__name__)
+
+# With more keys in doubt than this the domain is listed anew.
+_MOST_LOOK_UPS = 100
+
+
+class Flight(Future[Any]):
+    """A look-up under way, with the thread that makes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leader = threading.get_ident()
 
 
 class AskingDict(NearDict):
@@ -19,58 +38,86 @@ class AskingDict(NearDict):
     __slots__ = ()
 
     _store: Store
-    _flights: dict[str, Future[Any]]
-
-    def _held_whole(self) -> bool:
-        """Returns whether the contents are the whole domain; reads it again if a mirror lost its place."""
-        if not self._load:
-            return False
-        if not self._whole:
-            self._list()
-        return True
+    _flights: dict[str, Flight]
 
     def _fetch(self, key: str) -> Any:
         """Returns the value from the service, and holds it; raises AbsentKeyError."""
-        while True:
-            with self._lock:
-                held = dict.get(self, key, MISSING)
-                if held is not MISSING:
-                    return held
-                flight = self._flights.get(key)
-                mine = flight is None
-                if flight is None:
-                    flight = self._flights[key] = Future()
-            if not mine:
-                value = flight.result()
-                if value is MISSING:
-                    raise AbsentKeyError(key)
-                return value
-            try:
-                value = self._look_up(key)
-            except BaseException as error:
-                self._land(key, flight)
-                flight.set_exception(error)
-                raise
-            self._land(key, flight)
-            flight.set_result(value)
-            if value is MISSING:
-                raise AbsentKeyError(key)
-            return value
+        value = self._shared_look_up(key)
+        if value is MISSING:
+            raise AbsentKeyError(key)
+        return value
 
-    def _land(self, key: str, flight: Future[Any]) -> None:
+    def _shared_look_up(self, key: str) -> Any:
+        """Returns the value, or MISSING; concurrent misses of one key share one request."""
+        mine = Flight()
+        while True:
+            try:
+                with self._lock:
+                    held = dict.get(self, key, MISSING)
+                    if held is not MISSING:
+                        return held
+                    flight = self._flights.setdefault(key, mine)
+                if flight is mine:
+                    value = self._look_up(key)
+                    self._land(key, mine)
+                    mine.set_result(value)
+                    return value
+            except BaseException as error:
+                self._land(key, mine)
+                # An error of the service is everybody's; an interrupt is of this thread alone.
+                if not isinstance(error, Exception):
+                    mine.cancel()
+                elif not mine.done():
+                    mine.set_exception(error)
+                raise
+            if flight.leader == mine.leader:
+                # This is a signal handler, and what it would wait for goes on when it has returned.
+                return self._look_up(key)
+            try:
+                return flight.result()
+            except CancelledError:
+                continue  # its leader was interrupted
+
+    def _land(self, key: str, flight: Flight) -> None:
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
 
     def _look_up(self, key: str) -> Any:
         """Asks the service, holds what it found, and returns the value or MISSING."""
-        with self._store.changes.calls.under_way():
-            return self._install_reply(key, self._store.lookup(self._domain, key))
+        while True:
+            with self._store.changes.calls.under_way() as call:
+                value = self._install_reply(key, self._store.lookup(self._domain, key), call)
+            if value is not OUTDATED:
+                return value
 
     def _list(self) -> dict[str, Any]:
         """Reads the whole domain, holds it and returns it as a plain dict."""
-        listing = Listing(self._doubts)
-        with self._store.changes.calls.under_way():
+        with self._store.changes.calls.under_way() as call:
+            listing = Listing(call)
             for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
                 self._take_page(listing, page)
-            return self._end_listing(listing)
+            self._end_listing(listing)
+        return self._when_whole(lambda: self._copy_listed(listing))
+
+    def _when_whole(self, read: Callable[[], _Result]) -> _Result:
+        """Returns what `read` does, called under the lock when the contents are the whole domain."""
+        while True:
+            with self._lock:
+                if self._is_whole():
+                    return read()
+                doubtful = list(self._versions.doubtful)
+            if not self._listed or len(doubtful) > _MOST_LOOK_UPS:
+                self._list()
+            else:
+                self._settle(doubtful)
+
+    def _settle(self, doubtful: list[str]) -> None:
+        """Looks up what failed writes have left in doubt."""
+        for key in doubtful:
+            try:
+                self._look_up(key)
+            except (DataLossError, UndecodableValueError) as error:
+                logger.warning("the entry %r of the domain %r is left out: %s", key, self._domain, error)
+                with self._lock:
+                    self._versions.doubtful.pop(key, None)

@@ -3,12 +3,35 @@
 Today a change is one that this store made itself. The stream of the service's changes will enter here.
 """
 
+import contextlib
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from ._calls import Calls
+from .errors import (
+    CapabilityMissingError,
+    ClosedError,
+    ConflictError,
+    InvalidArgumentError,
+    LimitExceededError,
+    PermissionDeniedError,
+    UnsupportedValueError,
+)
 from .v1 import storage_pb2 as pb
+
+# After these it is certain that the service has not applied the write; and after the last, that nothing can
+# be asked any more, so that dicts keep what they have.
+CERTAIN = (
+    CapabilityMissingError,
+    ConflictError,
+    InvalidArgumentError,
+    LimitExceededError,
+    PermissionDeniedError,
+    UnsupportedValueError,
+    ClosedError,
+)
 
 
 class Change(NamedTuple):
@@ -26,6 +49,10 @@ class Change(NamedTuple):
 class Listener(Protocol):
     def apply(self, change: Change) -> None:
         """Takes notice of a change; changes may come twice, and in any order. Must not block or raise."""
+        ...
+
+    def doubt(self, key: str) -> None:
+        """Takes notice of a write that failed, and perhaps was applied. Must not block or raise."""
         ...
 
     def forked(self) -> None:
@@ -55,16 +82,35 @@ class Changes:
 
     def publish(self, domain: str, change: Change, *, but: Listener | None = None) -> None:
         """Tells every listener of the domain, except the one that knows already."""
-        for reference in list(self._listeners.get(domain, {}).values()):
-            listener = reference()
-            if listener is not None and listener is not but:
+        for listener in self._alive(domain):
+            if listener is not but:
                 listener.apply(change)
+
+    @contextlib.contextmanager
+    def writing(self, domain: str, key: str) -> Iterator[None]:
+        """Around a write, until it is published: a call under way, which may fail."""
+        with self.calls.under_way():
+            try:
+                yield
+            except BaseException as error:
+                self.failed(domain, key, error)
+                raise
+
+    def failed(self, domain: str, key: str, error: BaseException) -> None:
+        """Tells every listener of the domain of a write that failed, if it has perhaps been applied."""
+        if not isinstance(error, CERTAIN):
+            for listener in self._alive(domain):
+                listener.doubt(key)
 
     def forked(self) -> None:
         """Tells every listener that it is in the child of a fork now."""
         self.calls = Calls()
         self._lock = threading.Lock()
-        for listeners in list(self._listeners.values()):
-            for reference in list(listeners.values()):
-                if (listener := reference()) is not None:
-                    listener.forked()
+        for domain in list(self._listeners):
+            for listener in self._alive(domain):
+                listener.forked()
+
+    def _alive(self, domain: str) -> Iterator[Listener]:
+        for reference in list(self._listeners.get(domain, {}).values()):
+            if (listener := reference()) is not None:
+                yield listener

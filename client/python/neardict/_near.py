@@ -9,17 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _requests, values
+from ._changes import CERTAIN
 from ._versions import Versions
-from .errors import (
-    ConflictError,
-    InvalidArgumentError,
-    LimitExceededError,
-    UndecodableValueError,
-    UnsupportedValueError,
-)
+from .errors import BulkError, ConflictError, UndecodableValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ._changes import Change, Changes
     from .v1 import storage_pb2 as pb
@@ -28,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 MISSING: Any = object()
 
-# After these the service has certainly not applied the write.
-_REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError, UnsupportedValueError)
+# The answer of a look-up that began too early to tell what is stored by now.
+OUTDATED: Any = object()
 
 
 class Expiries(Protocol):
@@ -50,9 +45,9 @@ class Near(Protocol):
 
 @dataclass
 class Listing:
-    """What a listing of the domain has brought so far; `doubts` is their number when it began."""
+    """What a listing of the domain, as the call of this number, has brought so far."""
 
-    doubts: int
+    call: int
     revision: int = 0
     keys: dict[str, None] = field(default_factory=dict)  # in the order of the listing
     unreadable: list[str] = field(default_factory=list)
@@ -62,20 +57,21 @@ class NearDict(dict[str, Any]):
     """A dict that holds some or all entries of a domain. No I/O: what asks the service is in subclasses.
 
     Invariants, under _lock: a key that is held has its revision in _versions; what is held for a key
-    only ever goes to a greater revision. The contents change through _install, _remove, _wrote and
-    _doubt alone. No lock is held across I/O.
+    only ever goes to a greater revision. The contents change through _hold, _remove and _drop alone, each
+    of them contents first: what an interrupt leaves behind has no revision, and so is replaced.
+
+    No lock is held across I/O, nor while a value is decoded, which may run code of the program's own.
     """
 
     __slots__ = (
         "__weakref__",
         "_domain",
-        "_doubts",
         "_flights",
+        "_listed",
         "_load",
         "_lock",
         "_store",
         "_versions",
-        "_whole",
     )
 
     def __init__(self, store: Near, domain: str, *, load: bool) -> None:
@@ -88,37 +84,48 @@ class NearDict(dict[str, Any]):
         store.changes.subscribe(domain, self)
 
     def _reset(self) -> None:
-        # Guards the three below together with the contents. Never held across I/O. Reentrant, since a
-        # signal handler may use the dict while its thread holds the lock.
+        # Guards the three below together with the contents. Reentrant, since a signal handler may use the
+        # dict while its thread holds the lock.
         self._lock = threading.RLock()
         self._versions = Versions(self._store.changes.calls)
         # Look-ups under way, by key: concurrent misses of one key share one request.
         self._flights: dict[str, Any] = {}
-        # Whether the contents are the whole domain, as they should be in a mirror; and how many times
-        # a failed write has put that in doubt.
-        self._whole = False
-        self._doubts = 0
+        # Whether the domain was listed once. From then on a mirror follows, but for keys in doubt.
+        self._listed = False
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
+        key, revision, message, expires = change
+        value = MISSING
+        # A look without the lock, which saves decoding what is older than all that is known.
+        if message is not None and self._versions.admits(key, revision):
+            # What cannot be decoded a look-up will raise to somebody who can act; here it must not
+            # disturb the writer.
+            with contextlib.suppress(UndecodableValueError):
+                value = self._decode(message)
         with self._lock:
             # A look-up that began before the change must not answer for one that begins after it.
-            self._flights.pop(change.key, None)
-            if change.value is None:
-                self._remove(change.key, change.revision)
-                return
-            try:
-                self._install(change.key, change.revision, change.value, change.expires)
-            except UndecodableValueError:
-                # A look-up will raise it to somebody who can act; here it must not disturb the writer.
-                self._versions.forget(change.key)
-                dict.pop(self, change.key, None)
+            self._flights.pop(key, None)
+            if message is None:
+                self._remove(key, revision)
+            elif value is not MISSING:
+                self._hold(key, revision, value, expires)
+            elif self._versions.admits(key, revision):
+                self._drop(key, revision)
 
     def expire(self, key: str, revision: int) -> None:
         """Drops the key if it holds this revision; for this package's timer."""
         with self._lock:
             if self._versions.held.get(key) == revision:
-                self._remove(key, revision)
+                # No more than a drop, since it is the service's clock that counts.
+                self._drop(key)
+
+    def doubt(self, key: str) -> None:
+        """Drops the key, since a write of it failed and was perhaps applied; for this package."""
+        with self._lock:
+            self._flights.pop(key, None)
+            dict.pop(self, key, None)
+            self._versions.doubt(key)
 
     def forked(self) -> None:
         """In the child of a fork: holds nothing, so that every access meets the closed store."""
@@ -132,43 +139,78 @@ class NearDict(dict[str, Any]):
             try:
                 yield
             except BaseException as error:
-                self._doubt(key, value, error)
+                self._write_failed(key, value, error)
                 raise
 
-    def _doubt(self, key: str, value: Any, error: BaseException) -> None:
-        """Drops the key after a failed write, if what is held may differ from what is stored.
+    def _write_failed(self, key: str, value: Any, error: BaseException) -> None:
+        """Drops the key if what is held may differ from what is stored.
 
-        It may, if the service has perhaps applied the write; or if the object that is held is the one that
-        was to be written, which then was edited in place.
+        It may, if the service has perhaps applied the write; if another one is stored, as a conflict tells;
+        or if the object that is held is the one that was to be written, which then was edited in place.
         """
         with self._lock:
             held = dict.get(self, key, MISSING)
-            if isinstance(error, _REFUSALS) and (held is not value or held is MISSING):
-                return
-            self._flights.pop(key, None)
-            self._versions.forget(key)
-            dict.pop(self, key, None)
-            self._doubts += 1
-            self._whole = False
+            if (
+                not isinstance(error, CERTAIN)
+                or (held is not MISSING and held is value)
+                or (
+                    isinstance(error, ConflictError)
+                    and error.current_revision != self._versions.held.get(key, 0)
+                )
+            ):
+                self.doubt(key)
 
-    def _install_reply(self, key: str, response: pb.GetValueResponse) -> Any:
-        """Holds what a look-up found, unless something newer is known; returns the value or MISSING."""
+    def _writes_failed(self, new: Mapping[str, Any], error: BaseException) -> None:
+        """As _write_failed, of all these values, or of those that the error names."""
+        failures = error.failures if isinstance(error, BulkError) else dict.fromkeys(new, error)
+        for key, failure in failures.items():
+            self._write_failed(key, new[key], failure)
+
+    def _revision_of(self, key: str, value: Any) -> int | None:
+        """Returns the revision of the value if it is what is held under the key, else None."""
         with self._lock:
-            if response.found:
-                self._install_entry(response.entry)
-            else:
-                self._remove(key, response.domain_revision)
-            return dict.get(self, key, MISSING)
+            if dict.get(self, key, MISSING) is not value:
+                return None
+            if key not in self._versions.held:
+                self._drop(key)  # an interrupt left it so
+            return self._versions.held.get(key)
 
-    def _install_entry(self, entry: pb.Entry) -> None:
+    def _is_whole(self) -> bool:
+        """Returns whether the contents are the whole domain, which they should be in a mirror."""
+        return self._listed and not self._versions.doubtful
+
+    def _install_reply(self, key: str, response: pb.GetValueResponse, call: int) -> Any:
+        """Holds what a look-up found, unless something newer is known.
+
+        Returns the value that is held then, or MISSING if there is none, or OUTDATED if that is not known.
+        """
+        value = self._decode_new(response.entry, call) if response.found else MISSING
+        with self._lock:
+            if value is not MISSING:
+                self._hold_entry(response.entry, value, call)
+            elif not response.found:
+                self._remove(key, response.domain_revision, call)
+            held = dict.get(self, key, MISSING)
+            if held is MISSING and (response.found or self._versions.predates_doubt(key, call)):
+                return OUTDATED
+            return held
+
+    def _decode_new(self, entry: pb.Entry, call: int) -> Any:
+        """Returns the value of an entry that a read has brought, MISSING if something newer is known."""
+        # Looked up without the lock, which is sound since it is asked again under it.
+        if self._versions.admits(entry.key, entry.revision, call):
+            return self._decode(entry.value)
+        return MISSING
+
+    def _hold_entry(self, entry: pb.Entry, value: Any, call: int) -> None:
         expires = _requests.expire_time(entry)
-        self._install(entry.key, entry.revision, entry.value, expires.timestamp() if expires else None)
+        self._hold(entry.key, entry.revision, value, expires.timestamp() if expires else None, call)
 
-    def _install(self, key: str, revision: int, message: pb.Value, expires: float | None) -> None:
-        if self._versions.admits(key, revision):
-            value = self._decode(message)
-            self._versions.install(key, revision)
+    def _hold(self, key: str, revision: int, value: Any, expires: float | None = None, call: int = 0) -> None:
+        """Holds the value, unless something newer is known. The caller holds _lock."""
+        if self._versions.admits(key, revision, call):
             super().__setitem__(key, value)
+            self._versions.install(key, revision)
             if expires is not None:
                 self._store.expiry.add(self, key, revision, expires)
 
@@ -182,16 +224,25 @@ class NearDict(dict[str, Any]):
         """Words a write. Raises UnsupportedValueError."""
         return _requests.set_value(self._domain, key, values.encode(value), **condition)
 
-    def _remove(self, key: str, revision: int) -> None:
-        if self._versions.remove(key, revision):
+    def _remove(self, key: str, revision: int, call: int = 0) -> None:
+        """Holds nothing under the key, unless something newer is known. The caller holds _lock."""
+        if self._versions.admits_absence(key, revision, call):
             dict.pop(self, key, None)
+            self._versions.remove(key, revision, call)
+
+    def _drop(self, key: str, least: int = 0) -> None:
+        """Holds nothing under the key until a look-up brings it anew, with this revision or a newer one.
+
+        The caller holds _lock.
+        """
+        dict.pop(self, key, None)
+        self._versions.forget(key, least)
 
     def _wrote(self, key: str, value: Any, revision: int) -> None:
         """Holds the very object that was written."""
         with self._lock:
             self._flights.pop(key, None)
-            if self._versions.install(key, revision):
-                super().__setitem__(key, value)
+            self._hold(key, revision, value)
 
     def _copy_held(self) -> dict[str, Any]:
         """Returns a plain dict of what is held. The caller holds _lock, since another thread may write.
@@ -203,26 +254,28 @@ class NearDict(dict[str, Any]):
     def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
         listing.revision = page.domain_revision
         listing.unreadable += page.unreadable_keys
+        new: list[tuple[pb.Entry, Any]] = []
+        for entry in page.entries:
+            try:
+                value = self._decode_new(entry, listing.call)
+            except UndecodableValueError:
+                listing.unreadable.append(entry.key)
+                continue
+            listing.keys[entry.key] = None
+            if value is not MISSING:
+                new.append((entry, value))
         with self._lock:
-            for entry in page.entries:
-                try:
-                    self._install_entry(entry)
-                except UndecodableValueError:
-                    listing.unreadable.append(entry.key)
-                else:
-                    listing.keys[entry.key] = None
+            for entry, value in new:
+                self._hold_entry(entry, value, listing.call)
 
-    def _end_listing(self, listing: Listing) -> dict[str, Any]:
-        """Drops what was not listed, and returns the whole domain as a plain dict."""
+    def _end_listing(self, listing: Listing) -> None:
+        """Drops what was not listed."""
         with self._lock:
             for key in [key for key in dict.keys(self) if key not in listing.keys]:
                 # It was absent at that revision; if what is held is newer, it stays.
-                self._remove(key, listing.revision)
-            # A write that failed meanwhile may have dropped a key that was listed before.
-            self._whole = listing.doubts == self._doubts
-            held = self._copy_held()
-        # In the order of the listing, so that for a partial cache d.keys() and d.values() go together.
-        found = {key: held.pop(key) for key in listing.keys if key in held} | held
+                self._remove(key, listing.revision, listing.call)
+            self._versions.settle(listing.call)
+            self._listed = True
         if listing.unreadable:
             logger.warning(
                 "%d entries of the domain %r cannot be read and are left out, the first being %r: "
@@ -231,4 +284,11 @@ class NearDict(dict[str, Any]):
                 self._domain,
                 listing.unreadable[0],
             )
-        return found
+
+    def _copy_listed(self, listing: Listing) -> dict[str, Any]:
+        """Returns a plain dict of what is held, in the order of the listing. The caller holds _lock.
+
+        So that for a partial cache d.keys() and d.values() go together.
+        """
+        held = self._copy_held()
+        return {key: held.pop(key) for key in listing.keys if key in held} | held

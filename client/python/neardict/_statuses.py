@@ -36,11 +36,7 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
             )
         return errors.UnavailableError(message, reason=reason)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return errors.DeadlineExceededError(
-            f"no answer from neardict at {target} in time: it is slow, or cannot be reached; raise the "
-            "timeout, or look at the service",
-            reason=reason,
-        )
+        return too_late(target)
     if code is grpc.StatusCode.UNIMPLEMENTED:
         if reason:
             capability = info.metadata.get("capability", "")
@@ -50,6 +46,14 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
         return errors.ClosedError("the call was cancelled: its store was closed meanwhile")
     kind = _SIMPLE.get(code, errors.ServiceError)
     return kind(message, reason=reason)
+
+
+def too_late(target: str) -> errors.DeadlineExceededError:
+    """Returns the error for an answer that did not come in time."""
+    return errors.DeadlineExceededError(
+        f"no answer from neardict at {target} in time: it is slow, or cannot be reached; raise the timeout, "
+        "or look at the service"
+    )
 
 
 def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:

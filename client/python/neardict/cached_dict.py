@@ -10,9 +10,9 @@ from . import _requests
 from ._asking import AskingDict
 from ._changes import Change
 from ._edit import Edit, edit
-from ._near import MISSING
+from ._near import MISSING, OUTDATED
 from ._views import ItemsView, KeysView, ValuesView
-from .errors import AbsentKeyError, ConflictError
+from .errors import AbsentKeyError, ConflictError, NotHeldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -85,15 +85,15 @@ class CachedDict(AskingDict):
             return default
 
     def __len__(self) -> int:
-        if self._held_whole():
-            return super().__len__()
+        if self._load:
+            return self._when_whole(super().__len__)
         return sum(1 for _ in self._store.all_keys(self._domain))
 
     def __bool__(self) -> bool:
         if super().__len__():
             return True
-        if self._held_whole():
-            return False
+        if self._load:
+            return self._when_whole(super().__len__) > 0
         return any(True for _ in self._store.all_keys(self._domain))
 
     def __iter__(self) -> Iterator[str]:
@@ -116,17 +116,13 @@ class CachedDict(AskingDict):
 
     def snapshot_keys(self) -> list[str]:
         """Returns the keys as they are now."""
-        if self._held_whole():
-            with self._lock:
-                return list(super().keys())
+        if self._load:
+            return self._when_whole(lambda: list(dict.keys(self)))
         return list(self._store.all_keys(self._domain))
 
     def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, with the same value objects."""
-        if not self._held_whole():
-            return self._list()
-        with self._lock:
-            return self._copy_held()
+        return self._when_whole(self._copy_held) if self._load else self._list()
 
     copy = snapshot
 
@@ -141,9 +137,11 @@ class CachedDict(AskingDict):
             elif _requests.may_exist(key):
                 missing.append(key)
         if missing:
-            with self._store.changes.calls.under_way():
+            with self._store.changes.calls.under_way() as call:
                 for key, response in self._store.lookup_many(self._domain, missing).items():
-                    value = self._install_reply(key, response)
+                    value = self._install_reply(key, response, call)
+                    if value is OUTDATED:
+                        value = self._look_up(key)
                     if value is not MISSING:
                         found[key] = value
         return found
@@ -199,8 +197,17 @@ class CachedDict(AskingDict):
             raise AbsentKeyError(key)
 
     def save(self, key: str) -> None:
-        """Stores the value that is held under the key, after it was edited in place."""
-        self[key] = self[key]
+        """Stores the value that is held under the key, after it was edited in place.
+
+        Raises KeyError if the key does not exist, and NotHeldError if it does but is not held here: then
+        the edited value has gone, since a write of it failed, for example, and storing what would be read
+        anew in its place would lose the edit unseen.
+        """
+        value = dict.get(self, key, MISSING)
+        if value is MISSING:
+            self.fresh_copy(key)
+            raise NotHeldError(f"nothing is held under {key!r} that could be saved: d[key] = value")
+        self[key] = value
 
     def edit(
         self,
@@ -253,18 +260,16 @@ class CachedDict(AskingDict):
         try:
             while True:
                 value = self[key]
-                with self._lock:
-                    revision = self._versions.held.get(key)
+                revision = self._revision_of(key, value)
                 if revision is None:
-                    continue  # it went while we looked
+                    continue  # it changed while we looked
                 try:
                     with self._doubting(key):
                         request = _requests.delete_key(self._domain, key, if_revision=revision)
                         removed = self._store.remove(request, by=self)
                         self.apply(Change(key, removed.revision, None))
                 except ConflictError:
-                    self.refresh(key)
-                    continue
+                    continue  # somebody else has written it, so that it is not held any more
                 return value
         except AbsentKeyError:
             if default is MISSING:
@@ -286,7 +291,7 @@ class CachedDict(AskingDict):
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
         self.delete_many(list(self._store.all_keys(self._domain)))
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
+    def update(self, /, *args: Any, **kwargs: Any) -> None:
         """Stores all given entries, many at once. Nothing is stored if one value is not supported.
 
         Raises BulkError if some could not be written; the others are.
@@ -301,8 +306,7 @@ class CachedDict(AskingDict):
                 written=lambda key, revision: self._wrote(key, new[key], revision),
             )
         except BaseException as error:
-            for key in getattr(error, "failures", new):
-                self._doubt(key, new[key], error)
+            self._writes_failed(new, error)
             raise
 
     set_many = update
@@ -317,8 +321,7 @@ class CachedDict(AskingDict):
         try:
             return self._store.delete_many(self._domain, keys)
         except BaseException as error:
-            for key in getattr(error, "failures", keys):
-                self._doubt(key, MISSING, error)
+            self._writes_failed(dict.fromkeys(keys, MISSING), error)
             raise
 
     # Keeping up with the store.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _requests
 from .._changes import Change
-from .._near import MISSING, Listing, NearDict
+from .._near import MISSING, OUTDATED, Listing, NearDict
 from ..errors import AbsentKeyError, ConflictError, NotHeldError
 from ._edit import Edit, edit
 
@@ -51,14 +52,14 @@ class CachedDict(NearDict):
     # Reading what is held.
 
     def __missing__(self, key: object) -> NoReturn:
-        if _requests.may_exist(key) and not (self._load and self._whole):
+        if _requests.may_exist(key) and not self._knows_absent(key):
             raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
         raise AbsentKeyError(key)
 
     def __contains__(self, key: object) -> bool:
         if super().__contains__(key):
             return True
-        if _requests.may_exist(key) and not (self._load and self._whole):
+        if _requests.may_exist(key) and not self._knows_absent(key):
             raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
         return False
 
@@ -140,23 +141,25 @@ class CachedDict(NearDict):
 
     async def has(self, key: str) -> bool:
         """Returns whether the key exists, asking the service if it is not held."""
-        return await self.fetch(key, None) is not None or dict.__contains__(self, key)
+        return await self.fetch(key, MISSING_DEFAULT) is not MISSING_DEFAULT
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
         keys = list(keys)
         missing = [k for k in keys if not dict.__contains__(self, k) and _requests.may_exist(k)]
         found = {key: value for key in keys if (value := dict.get(self, key, MISSING)) is not MISSING}
-        with self._store.changes.calls.under_way():
+        with self._store.changes.calls.under_way() as call:
             for key, response in (await self._store.lookup_many(self._domain, missing)).items():
-                value = self._install_reply(key, response)
+                value = self._install_reply(key, response, call)
+                if value is OUTDATED:
+                    value = await self._look_up(key)
                 if value is not MISSING:
                     found[key] = value
         return found
 
     async def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
-        return self._copy_held() if self._load and self._whole else await self._list()
+        return self._copy_held() if self._load and self._is_whole() else await self._list()
 
     async def refresh(self, key: str | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew."""
@@ -190,8 +193,15 @@ class CachedDict(NearDict):
             raise AbsentKeyError(key)
 
     async def save(self, key: str) -> None:
-        """Stores the value that is held under the key, after it was edited in place."""
-        await self.set(key, await self.fetch(key))
+        """Stores the value that is held under the key, after it was edited in place.
+
+        Raises KeyError or NotHeldError if none is, as neardict.CachedDict does.
+        """
+        value = dict.get(self, key, MISSING)
+        if value is MISSING:
+            await self.fresh_copy(key)
+            raise NotHeldError(f"nothing is held under {key!r} that could be saved: await d.set(key, value)")
+        await self.set(key, value)
 
     async def setdefault(self, key: str, default: Any = None) -> Any:
         """Returns the value of the key, after storing the default if there was none; atomic."""
@@ -213,17 +223,16 @@ class CachedDict(NearDict):
                 if default is MISSING:
                     raise AbsentKeyError(key)
                 return default
-            revision = self._versions.held.get(key)
+            revision = self._revision_of(key, value)
             if revision is None:
-                continue  # it went while we waited
+                continue  # it changed while we waited
             try:
                 with self._doubting(key):
                     request = _requests.delete_key(self._domain, key, if_revision=revision)
                     removed = await self._store.remove(request, by=self)
                     self.apply(Change(key, removed.revision, None))
             except ConflictError:
-                await self.refresh(key)
-                continue
+                continue  # somebody else has written it, so that it is not held any more
             return value
 
     async def popitem(self) -> tuple[str, Any]:  # type: ignore[override]  # awaited
@@ -237,24 +246,23 @@ class CachedDict(NearDict):
                 if value is not MISSING_DEFAULT:
                     return key, value
 
-    async def update(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # awaited
+    async def update(self, /, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # awaited
         """Stores all given entries, many at once. Nothing is stored if one value is not supported.
 
         Raises BulkError if some could not be written; the others are.
         """
         new: dict[str, Any] = {}
         new.update(*args, **kwargs)
-        requests = {key: self._request(key, value) for key, value in new.items()}
-        with self._store.changes.calls.under_way():
-            try:
-                revisions = await self._store.write_many(requests, by=self)
-            except BaseException as error:
-                # Those that were written are read anew when they are next used.
-                for key, value in new.items():
-                    self._doubt(key, value, error)
-                raise
-            for key, revision in revisions.items():
-                self._wrote(key, new[key], revision)
+        try:
+            await self._store.write_many(
+                self._domain,
+                {key: self._request(key, value) for key, value in new.items()},
+                by=self,
+                written=lambda key, revision: self._wrote(key, new[key], revision),
+            )
+        except BaseException as error:
+            self._writes_failed(new, error)
+            raise
 
     set_many = update
 
@@ -264,8 +272,7 @@ class CachedDict(NearDict):
         try:
             return await self._store.delete_many(self._domain, keys)
         except BaseException as error:
-            for key in getattr(error, "failures", keys):
-                self._doubt(key, MISSING, error)
+            self._writes_failed(dict.fromkeys(keys, MISSING), error)
             raise
 
     async def clear(self) -> None:  # type: ignore[override]  # awaited
@@ -306,8 +313,12 @@ class CachedDict(NearDict):
     def _need_whole(self) -> None:
         if not self._load:
             raise NotHeldError("this cache does not hold the whole domain: use await d.snapshot()")
-        if not self._whole:
-            raise NotHeldError("a failed write left this mirror in doubt: await d.refresh() first")
+        if not self._is_whole():
+            raise NotHeldError("a failed write left keys of this mirror in doubt: await d.refresh() first")
+
+    def _knows_absent(self, key: object) -> bool:
+        """Returns whether a key that is not held certainly has no entry, as far as this dict knows."""
+        return self._load and self._listed and key not in self._versions.doubtful
 
     async def _shared_look_up(self, key: str) -> Any:
         """Looks the key up; concurrent misses of one key share one request. Returns the value or MISSING."""
@@ -325,15 +336,25 @@ class CachedDict(NearDict):
             task.exception()  # all who wait have it; if nobody does, it is not missed
 
     async def _look_up(self, key: str) -> Any:
-        with self._store.changes.calls.under_way():
-            return self._install_reply(key, await self._store.lookup(self._domain, key))
+        """Asks the service, holds what it found, and returns the value or MISSING."""
+        while True:
+            with self._store.changes.calls.under_way() as call:
+                value = self._install_reply(key, await self._store.lookup(self._domain, key), call)
+            if value is not OUTDATED:
+                return value
 
     async def _list(self) -> dict[str, Any]:
-        listing = Listing(self._doubts)
-        with self._store.changes.calls.under_way():
-            async for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
-                self._take_page(listing, page)
-            return self._end_listing(listing)
+        """Reads the whole domain, holds it and returns it as a plain dict."""
+        while True:
+            with self._store.changes.calls.under_way() as call:
+                listing = Listing(call)
+                request = _requests.all_keys(self._domain, entries=True)
+                async with aclosing(self._store.pages(request)) as pages:
+                    async for page in pages:
+                        self._take_page(listing, page)
+                self._end_listing(listing)
+            if self._is_whole():
+                return self._copy_listed(listing)
 
 
 # Told apart from "no default was given".
