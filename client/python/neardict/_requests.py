@@ -2,19 +2,23 @@
 
 import datetime
 import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from google.protobuf import duration_pb2
 
 from . import values
 from ._changes import Change
 from .entry import Entry
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, UnsupportedValueError
 from .v1 import storage_pb2 as pb
 
 # Time to live: seconds, or a timedelta.
 Ttl = float | datetime.timedelta | None
 
 MAX_KEY_BYTES = 1024
+
+_Request = TypeVar("_Request")
 
 
 def set_value(
@@ -38,6 +42,17 @@ def set_value(
     elif if_absent:
         request.if_absent = True
     return request
+
+
+def each(entries: Mapping[str, Any], word: Callable[[str, Any], _Request]) -> dict[str, _Request]:
+    """Words a write of each entry. Raises UnsupportedValueError, which names the key, before all of them."""
+    requests = {}
+    for key, value in entries.items():
+        try:
+            requests[key] = word(key, value)
+        except UnsupportedValueError as error:
+            raise UnsupportedValueError(f"{error} (under the key {key!r})") from None
+    return requests
 
 
 def delete_key(domain: str, key: str, *, if_revision: int | None = None) -> pb.DeleteKeyRequest:

@@ -301,7 +301,7 @@ class CachedDict(AskingDict):
         try:
             self._store.write_many(
                 self._domain,
-                {key: self._request(key, value) for key, value in new.items()},
+                _requests.each(new, self._request),
                 by=self,
                 written=lambda key, revision: self._wrote(key, new[key], revision),
             )

@@ -256,7 +256,7 @@ class CachedDict(NearDict):
         try:
             await self._store.write_many(
                 self._domain,
-                {key: self._request(key, value) for key, value in new.items()},
+                _requests.each(new, self._request),
                 by=self,
                 written=lambda key, revision: self._wrote(key, new[key], revision),
             )

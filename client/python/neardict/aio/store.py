@@ -148,10 +148,9 @@ class Store:
         Nothing is stored if one of the values is not supported. Raises BulkError if some could not be
         written; the others are.
         """
-        requests = {
-            key: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
-            for key, value in mapping.items()
-        }
+        requests = _requests.each(
+            mapping, lambda key, value: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
+        )
         return await self.write_many(domain, requests, timeout=timeout)
 
     async def delete_many(self, domain: str, keys: Iterable[str], *, timeout: float | None = None) -> int:
