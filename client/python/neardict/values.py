@@ -134,12 +134,20 @@ def _mark(value: Any) -> Any:
     """Returns the value, which has passed _check, with marked data for instances of registered classes."""
     kind = type(value)
     if kind is dict:
-        return {name: _mark(inner) for name, inner in value.items()}
+        return {name: _mark_part(name, inner) for name, inner in value.items()}
     if kind is list:
-        return [_mark(inner) for inner in value]
+        return [_mark_part(index, inner) for index, inner in enumerate(value)]
     if kind in _ATOMS or kind is float:
         return value
     return _mark_instance(value, BY_CLASS[kind])
+
+
+def _mark_part(index: str | int, value: Any) -> Any:
+    try:
+        return _mark(value)
+    except _UnsupportedPartError as error:
+        error.place.append(f"[{index!r}]")
+        raise
 
 
 def _mark_instance(value: Any, registration: Registration) -> dict[str, Any]:
