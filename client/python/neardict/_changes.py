@@ -37,13 +37,15 @@ CERTAIN = (
 class Change(NamedTuple):
     """A write of `key` that was given `revision`; `value` is None for a deletion.
 
-    `expires` is the wall clock's time of expiry in seconds, None for never.
+    `expires` is the wall clock's time of expiry in seconds, None for never; `call` the number of the call
+    that made the change.
     """
 
     key: str
     revision: int
     value: pb.Value | None
     expires: float | None = None
+    call: int = 0
 
 
 class Listener(Protocol):
@@ -87,11 +89,11 @@ class Changes:
                 listener.apply(change)
 
     @contextlib.contextmanager
-    def writing(self, domain: str, key: str) -> Iterator[None]:
-        """Around a write, until it is published: a call under way, which may fail."""
-        with self.calls.under_way():
+    def writing(self, domain: str, key: str) -> Iterator[int]:
+        """Around a write, until it is published: a call under way, which may fail. Gives its number."""
+        with self.calls.under_way() as call:
             try:
-                yield
+                yield call
             except BaseException as error:
                 self.failed(domain, key, error)
                 raise

@@ -95,10 +95,10 @@ class NearDict(dict[str, Any]):
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
-        key, revision, message, expires = change
+        key, revision, message, expires, call = change
         value = MISSING
         # A look without the lock, which saves decoding what is older than all that is known.
-        if message is not None and self._versions.admits(key, revision):
+        if message is not None and self._versions.admits(key, revision, call):
             # What cannot be decoded a look-up will raise to somebody who can act; here it must not
             # disturb the writer.
             with contextlib.suppress(UndecodableValueError):
@@ -107,11 +107,13 @@ class NearDict(dict[str, Any]):
             # A look-up that began before the change must not answer for one that begins after it.
             self._flights.pop(key, None)
             if message is None:
-                self._remove(key, revision)
+                self._remove(key, revision, call)
             elif value is not MISSING:
-                self._hold(key, revision, value, expires)
-            elif self._versions.admits(key, revision):
+                self._hold(key, revision, value, expires, call)
+            elif self._versions.admits(key, revision, call):
                 self._drop(key, revision)
+            else:
+                self._versions.turn_down(key, revision, call)
 
     def expire(self, key: str, revision: int) -> None:
         """Drops the key if it holds this revision; for this package's timer."""
@@ -133,11 +135,14 @@ class NearDict(dict[str, Any]):
         dict.clear(self)
 
     @contextlib.contextmanager
-    def _doubting(self, key: str, value: Any = MISSING) -> Iterator[None]:
-        """Around a write of one key: whatever it raises, the key does not show what was not stored."""
-        with self._store.changes.calls.under_way():
+    def _doubting(self, key: str, value: Any = MISSING) -> Iterator[int]:
+        """Around a write of one key: whatever it raises, the key does not show what was not stored.
+
+        Gives the number of the call.
+        """
+        with self._store.changes.calls.under_way() as call:
             try:
-                yield
+                yield call
             except BaseException as error:
                 self._write_failed(key, value, error)
                 raise
@@ -213,6 +218,8 @@ class NearDict(dict[str, Any]):
             self._versions.install(key, revision)
             if expires is not None:
                 self._store.expiry.add(self, key, revision, expires)
+        else:
+            self._versions.turn_down(key, revision, call)
 
     # How values travel, in one place, for subclasses that have another way.
 
@@ -229,6 +236,8 @@ class NearDict(dict[str, Any]):
         if self._versions.admits_absence(key, revision, call):
             dict.pop(self, key, None)
             self._versions.remove(key, revision, call)
+        else:
+            self._versions.turn_down(key, revision + 1, call)
 
     def _drop(self, key: str, least: int = 0) -> None:
         """Holds nothing under the key until a look-up brings it anew, with this revision or a newer one.
@@ -238,11 +247,11 @@ class NearDict(dict[str, Any]):
         dict.pop(self, key, None)
         self._versions.forget(key, least)
 
-    def _wrote(self, key: str, value: Any, revision: int) -> None:
+    def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
         """Holds the very object that was written."""
         with self._lock:
             self._flights.pop(key, None)
-            self._hold(key, revision, value)
+            self._hold(key, revision, value, None, call)
 
     def _copy_held(self) -> dict[str, Any]:
         """Returns a plain dict of what is held. The caller holds _lock, since another thread may write.

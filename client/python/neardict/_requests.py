@@ -81,10 +81,16 @@ def entry(message: pb.Entry) -> Entry:
     return Entry(message.key, values.decode(message.value), message.revision, expire_time(message))
 
 
-def written(request: pb.SetValueRequest, response: pb.SetValueResponse) -> Change:
-    """Returns the change that the write has made."""
+def written(request: pb.SetValueRequest, response: pb.SetValueResponse, call: int) -> Change:
+    """Returns the change that the write has made, as the call of this number."""
     expires = expire_time(response)
-    return Change(request.key, response.revision, request.value, expires.timestamp() if expires else None)
+    expiry = expires.timestamp() if expires else None
+    return Change(request.key, response.revision, request.value, expiry, call)
+
+
+def removed(request: pb.DeleteKeyRequest, response: pb.DeleteKeyResponse, call: int) -> Change:
+    """Returns the change that the deletion has made, as the call of this number."""
+    return Change(request.key, response.revision, None, None, call)
 
 
 def expire_time(message: pb.Entry | pb.SetValueResponse) -> datetime.datetime | None:

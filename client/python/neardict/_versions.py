@@ -16,8 +16,8 @@ from ._calls import Calls
 class Versions:
     """Invariant: what a call brings is admitted only if it is newer than all that is known of the key.
 
-    A `call` is the number of the read that brought something, 0 for what a write did: a write is known by
-    its revision alone, a read also tells by when it began what it cannot have seen.
+    A `call` is the number of the read or write that tells of an entry, which shows by when it began what it
+    cannot have seen; 0 is a write of which that is not known.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -39,8 +39,13 @@ class Versions:
         return revision >= least or call > latest
 
     def predates_doubt(self, key: str, call: int) -> bool:
-        """Returns whether the read began before a failed write of the key, which it may have missed."""
+        """Returns whether the call began before a failed write of the key, which it may have missed."""
         return 0 < call <= self.doubtful.get(key, 0)
+
+    def turn_down(self, key: str, revision: int, call: int) -> None:
+        """Notes what was not admitted: if it predates a doubt, what resolves that must not be older."""
+        if self.predates_doubt(key, call):
+            self._raise_floor(key, revision)
 
     def install(self, key: str, revision: int) -> None:
         """Notes that the key holds this revision now, which was admitted."""

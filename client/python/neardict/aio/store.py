@@ -12,7 +12,7 @@ import grpc.aio
 
 from .. import _channel, _requests, values
 from .._bulk import HOPELESS, WINDOW
-from .._changes import Change, Changes, Listener
+from .._changes import Changes, Listener
 from .._statuses import to_error, too_late
 from ..entry import Entry
 from ..errors import AbsentKeyError, BulkError, ClosedError, NeardictError
@@ -187,9 +187,9 @@ class Store:
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        with self.changes.writing(request.domain, request.key):
+        with self.changes.writing(request.domain, request.key) as call:
             response: pb.SetValueResponse = await self.call(self._stub.SetValue, request, timeout)
-            self.changes.publish(request.domain, _requests.written(request, response), but=by)
+            self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
     async def write_many(
@@ -213,9 +213,9 @@ class Store:
     async def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
-        with self.changes.writing(request.domain, request.key):
+        with self.changes.writing(request.domain, request.key) as call:
             response: pb.DeleteKeyResponse = await self.call(self._stub.DeleteKey, request, timeout)
-            self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
+            self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
     async def pages(
