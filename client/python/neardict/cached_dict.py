@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -283,9 +284,8 @@ class CachedDict(AskingDict):
             if not keys:
                 raise AbsentKeyError("popitem(): the domain is empty")
             for key in reversed(keys):
-                value = self.pop(key, MISSING)
-                if value is not MISSING:
-                    return key, value
+                with contextlib.suppress(AbsentKeyError):  # somebody else was faster
+                    return key, self.pop(key)
 
     def clear(self) -> None:
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
