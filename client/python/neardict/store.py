@@ -1,14 +1,12 @@
 """The synchronous client: the four operations, and dicts over them."""
 
 import contextlib
-import os
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
-from . import _channel, _requests, values
+from . import _channel, _forks, _requests, values
 from ._bulk import bulk
 from ._changes import Changes, Listener
 from ._expiry import ExpiryTimer
@@ -42,6 +40,7 @@ class Store:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
+        _forks.follow(self)
         self._timeout = timeout
         if credentials is None:
             self._channel = grpc.insecure_channel(self.target, _channel.OPTIONS)
@@ -51,7 +50,6 @@ class Store:
         self._closed = ""
         self.changes = Changes()
         self.expiry = ExpiryTimer()
-        _stores.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +59,9 @@ class Store:
 
     def __repr__(self) -> str:
         return f"neardict.Store({self.target!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a store is of its process alone: call neardict.connect in the other one")
 
     def close(self) -> None:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
@@ -271,7 +272,8 @@ class Store:
         """Around what uses the channel: turns what gRPC raises into errors of ours."""
         self._check_open()
         try:
-            yield
+            with _forks.call():
+                yield
         except grpc.RpcError as error:
             raise self._error(error) from None
         except ValueError:
@@ -289,13 +291,3 @@ class Store:
 
 # `dict` is a method inside the class.
 dict_type = dict
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in list(_stores):
-        store.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)

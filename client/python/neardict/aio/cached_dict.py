@@ -325,6 +325,7 @@ class CachedDict(NearDict):
         """Looks the key up; concurrent misses of one key share one request. Returns the value or MISSING."""
         task = self._flights.get(key)
         if task is None:
+            self._store.check_open()  # before asyncio looks for its loop, which a forked child has not
             task = self._flights[key] = asyncio.create_task(self._look_up(key))
             task.add_done_callback(lambda done: self._land(key, done))
         # One who gives up must not take the answer away from the others.

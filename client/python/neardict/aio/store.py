@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import os
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import grpc
 import grpc.aio
 
-from .. import _channel, _requests, values
+from .. import _channel, _forks, _requests, values
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
 from .._statuses import to_error, too_late
@@ -37,6 +35,7 @@ class Store:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
+        _forks.follow(self)
         self._timeout = timeout
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(self.target, _channel.OPTIONS)
@@ -46,7 +45,6 @@ class Store:
         self._closed = ""
         self.changes = Changes()
         self.expiry = LoopExpiry()
-        _stores.add(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,6 +54,9 @@ class Store:
 
     def __repr__(self) -> str:
         return f"neardict.aio.Store({self.target!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a store is of its event loop alone: call neardict.aio.connect in the other process")
 
     async def close(self) -> None:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
@@ -280,9 +281,10 @@ class Store:
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         """Around what uses the channel: turns what gRPC raises into errors of ours."""
-        self._check_open()
+        self.check_open()
         try:
-            yield
+            with _forks.call():
+                yield
         except grpc.RpcError as error:
             raise self._error(error) from None
         except asyncio.CancelledError:
@@ -292,7 +294,7 @@ class Store:
                 raise ClosedError(self._closed) from None
             raise
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self._closed:
             raise ClosedError(self._closed)
 
@@ -302,13 +304,3 @@ class Store:
 
 # `dict` is a method inside the class.
 dict_type = dict
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in list(_stores):
-        store.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)
