@@ -29,8 +29,9 @@ class CachedDict(NearDict):
     which names what to await: `fetch` for a key, `snapshot` for the domain.
 
     `set`, `delete`, `pop`, `popitem`, `setdefault`, `update`, `clear`, `save` and `edit` write through:
-    when they return, the service has acknowledged; when they raise, the dict does not show the new
-    value. Changes are applied on the event loop, so between two awaits the dict stays as it is.
+    when they return, the service has acknowledged; when they raise, the dict does not show a value that is
+    not stored. Changes are applied on the event loop: between two awaits the dict stays as it is, and a
+    loop over it that awaits inside should go over a copy.
 
     The promises are those of `neardict.CachedDict`. What other processes write is seen by `fetch` of a
     key that is not held, and after `refresh`.
