@@ -34,6 +34,10 @@ CERTAIN = (
 )
 
 
+# So few domains without listeners are not worth clearing away.
+_FEW = 100
+
+
 class Change(NamedTuple):
     """A write of `key` that was given `revision`; `value` is None for a deletion.
 
@@ -67,9 +71,11 @@ class Changes:
 
     def __init__(self) -> None:
         self.calls = Calls()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a dict
         # By identity, since dicts have no hash.
         self._listeners: dict[str, dict[int, weakref.ref[Listener]]] = {}
+        # With more than this it is time to look for domains without listeners.
+        self._most_domains = _FEW
 
     def subscribe(self, domain: str, listener: Listener) -> None:
         """Lets the listener know of every change of the domain from now on, while it lives."""
@@ -80,6 +86,9 @@ class Changes:
             self._listeners.get(domain, {}).pop(identity, None)
 
         with self._lock:
+            if len(self._listeners) > self._most_domains:
+                self._listeners = {name: those for name, those in self._listeners.items() if those}
+                self._most_domains = 2 * len(self._listeners) + _FEW
             self._listeners.setdefault(domain, {})[identity] = weakref.ref(listener, gone)
 
     def publish(self, domain: str, change: Change, *, but: Listener | None = None) -> None:
@@ -107,7 +116,7 @@ class Changes:
     def forked(self) -> None:
         """Tells every listener that it is in the child of a fork now."""
         self.calls = Calls()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a dict
         for domain in list(self._listeners):
             for listener in self._alive(domain):
                 listener.forked()
