@@ -193,12 +193,9 @@ class NearDict(dict[str, Any]):
         with self._lock:
             if value is not MISSING:
                 self._hold_entry(response.entry, value, call)
-            elif not response.found:
-                self._remove(key, response.domain_revision, call)
-            held = dict.get(self, key, MISSING)
-            if held is MISSING and (response.found or self._versions.predates_doubt(key, call)):
-                return OUTDATED
-            return held
+            elif not response.found and self._remove(key, response.domain_revision, call):
+                return MISSING
+            return dict.get(self, key, OUTDATED)
 
     def _decode_new(self, entry: pb.Entry, call: int) -> Any:
         """Returns the value of an entry that a read has brought, MISSING if something newer is known."""
@@ -231,13 +228,14 @@ class NearDict(dict[str, Any]):
         """Words a write. Raises UnsupportedValueError."""
         return _requests.set_value(self._domain, key, values.encode(value), **condition)
 
-    def _remove(self, key: str, revision: int, call: int = 0) -> None:
-        """Holds nothing under the key, unless something newer is known. The caller holds _lock."""
+    def _remove(self, key: str, revision: int, call: int = 0) -> bool:
+        """Holds nothing under the key; False if something newer is known. The caller holds _lock."""
         if self._versions.admits_absence(key, revision, call):
             dict.pop(self, key, None)
             self._versions.remove(key, revision, call)
-        else:
-            self._versions.turn_down(key, revision + 1, call)
+            return True
+        self._versions.turn_down(key, revision + 1, call)
+        return False
 
     def _drop(self, key: str, least: int = 0) -> None:
         """Holds nothing under the key until a look-up brings it anew, with this revision or a newer one.

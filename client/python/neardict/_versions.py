@@ -54,7 +54,10 @@ class Versions:
 
     def admits_absence(self, key: str, revision: int, call: int = 0) -> bool:
         """Returns whether nothing newer is known of the key than that it was absent at this revision."""
-        return revision >= self.held.get(key, 0) and not self.predates_doubt(key, call)
+        if revision < self.held.get(key, 0) or self.predates_doubt(key, call):
+            return False
+        latest, least = self._floors.get(key, (0, 0))
+        return revision + 1 >= least or call > latest
 
     def remove(self, key: str, revision: int, call: int = 0) -> None:
         """Notes that the key was absent at this revision, which was admitted."""
@@ -75,9 +78,10 @@ class Versions:
         self.doubtful[key] = self._calls.latest()
 
     def settle(self, call: int) -> None:
-        """Notes that a listing, which began as `call`, has told of every key."""
-        for key in [key for key, latest in self.doubtful.items() if latest < call]:
-            del self.doubtful[key]
+        """Notes that a listing, which began as `call`, has told of every key, as far as it could know."""
+        for key, latest in list(self.doubtful.items()):
+            if latest < call and self._floors.get(key, (0, 0))[0] < call:
+                del self.doubtful[key]
 
     def _raise_floor(self, key: str, least: int) -> None:
         # Those that every call under way began after are not needed any more: what it brings is newer.
