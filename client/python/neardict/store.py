@@ -40,7 +40,7 @@ class Store:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
-        _forks.follow(self)
+        _forks.check()
         self._timeout = timeout
         if credentials is None:
             self._channel = grpc.insecure_channel(self.target, _channel.OPTIONS)
@@ -50,6 +50,7 @@ class Store:
         self._closed = ""
         self.changes = Changes()
         self.expiry = ExpiryTimer()
+        _forks.follow(self)
 
     def __enter__(self) -> Self:
         return self

@@ -35,7 +35,7 @@ class Store:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
-        _forks.follow(self)
+        _forks.check()
         self._timeout = timeout
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(self.target, _channel.OPTIONS)
@@ -45,6 +45,7 @@ class Store:
         self._closed = ""
         self.changes = Changes()
         self.expiry = LoopExpiry()
+        _forks.follow(self)
 
     async def __aenter__(self) -> Self:
         return self
