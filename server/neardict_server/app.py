@@ -15,9 +15,12 @@ from pydantic import ValidationError
 
 from .backends import base
 from .backends.request_ids import RequestIds
+from .changes.hub import Hub
+from .changes.stream import Streams
 from .config import BackendConfig, Config
 from .config.load import explain
 from .edge import Edge
+from .limits import check_domain
 from .router import Router
 from .service import StorageService, server_info
 
@@ -47,15 +50,23 @@ async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> Asy
     Raises StartError if the address is taken, the data is another server's or a setting is wrong.
     """
     async with AsyncExitStack() as stack:
-        surroundings = base.Surroundings(config.data_dir, clock)
+        hubs: dict[str, Hub] = {}
         backends: dict[str, tuple[str, base.Backend]] = {}
         for name, entry in config.backends.items():
-            backend = await _open(name, entry, surroundings)
+            hub = hubs[name] = Hub()
+            backend = await _open(name, entry, base.Surroundings(config.data_dir, clock, hub.publish), hub)
             stack.push_async_callback(backend.close)
             backends[name] = (entry.implementation, backend)
         patterns = [(route.domain, route.backend) for route in config.routes]
         routes = patterns + ([("*", config.default)] if config.default is not None else [])
         router = Router({name: backend for name, (_, backend) in backends.items()}, patterns, config.default)
+        hub_router = Router(hubs, patterns, config.default)
+
+        def hub_of(domain: str) -> Hub:
+            check_domain(domain)
+            return hub_router.backend(domain)
+
+        streams = Streams(hub_of, config.heartbeat_seconds)
         server = grpc.aio.server(
             interceptors=[Edge("/neardict.v1.")],
             options=[
@@ -72,8 +83,11 @@ async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> Asy
         storage_pb2_grpc.add_StorageServiceServicer_to_server(
             StorageService(
                 router,
+                streams,
                 config.limits,
-                server_info(metadata.version("neardict"), config.limits, backends, routes),
+                server_info(
+                    metadata.version("neardict"), config.limits, backends, routes, config.heartbeat_seconds
+                ),
             ),
             server,
         )
@@ -95,10 +109,12 @@ async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> Asy
             yield Server(f"{host}:{port}", [(domain, name) for domain, name in routes])
         finally:
             await health_servicer.enter_graceful_shutdown()
+            # They would last as long as their clients.
+            streams.close()
             await server.stop(config.shutdown_grace_seconds)
 
 
-async def _open(name: str, entry: BackendConfig, surroundings: base.Surroundings) -> base.Backend:
+async def _open(name: str, entry: BackendConfig, surroundings: base.Surroundings, hub: Hub) -> base.Backend:
     below = f"backends.{name}"
     points = metadata.entry_points(group="neardict.backends")
     if entry.implementation not in points.names:
@@ -111,6 +127,8 @@ async def _open(name: str, entry: BackendConfig, surroundings: base.Surroundings
         raise StartError(explain(error, f"{below}.settings")) from None
     except (OSError, ValueError, ImportError) as error:
         raise StartError(f"{below}: {error}") from error
+    if isinstance(backend, base.Feed):
+        hub.attach(backend)
     if base.Capability.DURABLE_REQUEST_ID in backend.capabilities:
         return backend
     return RequestIds(backend, surroundings.clock)

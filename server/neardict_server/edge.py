@@ -79,11 +79,23 @@ def _wrap(method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
                 await _abort(context, method, error)
 
         return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
+    if handler.stream_stream:
+
+        async def both(
+            data: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[Any]:
+            try:
+                async for response in handler.stream_stream((parse(item) async for item in data), context):
+                    yield response
+            except Exception as error:
+                await _abort(context, method, error)
+
+        return grpc.stream_stream_rpc_method_handler(both, None, handler.response_serializer)
     raise AssertionError(f"{method} has a shape that the edge does not know")
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> NoReturn:
-    code, message, reason, metadata = _describe(method, error)
+    code, message, reason, metadata = describe(method, error)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)
     details = any_pb2.Any()
     details.Pack(info)
@@ -93,7 +105,8 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error
     )
 
 
-def _describe(method: str, error: Exception) -> tuple[grpc.StatusCode, str, str, dict[str, str]]:
+def describe(method: str, error: Exception) -> tuple[grpc.StatusCode, str, str, dict[str, str]]:
+    """Returns the status code, message, reason and metadata for an error that `method` raised."""
     if isinstance(error, errors.StorageError):
         code = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
         return code, str(error), error.reason, error.metadata

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -84,6 +84,28 @@ class Page(NamedTuple):
     unreadable: Sequence[str] = ()
 
 
+class Change(NamedTuple):
+    """A write or deletion of a key that took effect; `value` is None for a deletion or an expiry."""
+
+    key: str
+    revision: int
+    value: Value | None
+    expires: int | None = None
+
+
+class Publish(Protocol):
+    """Takes notice of a change, once it can be read, in the order of the domain's revisions.
+
+    To be called on the event loop. `previous` is the domain's revision before the change.
+    """
+
+    def __call__(self, domain: str, previous: int, change: Change) -> None: ...
+
+
+def unheard(domain: str, previous: int, change: Change) -> None:
+    """Publishes to nobody."""
+
+
 class Capability(enum.Enum):
     """What some backends can do beyond the interface; the names are the contract's."""
 
@@ -105,6 +127,8 @@ class Surroundings:
 
     data_dir: Path
     clock: Clock = wall_clock
+    # A backend that calls it for each change says so by a method `position`, see `Feed`.
+    publish: Publish = unheard
 
 
 class Backend(Protocol):
@@ -156,6 +180,30 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Waits for writes under way and releases everything. May be called twice."""
+        ...
+
+
+class Position(NamedTuple):
+    """Where a subscription begins: every change after `revision` will be published.
+
+    `missed` are the changes after the revision that was asked for, each key's last at least, in the
+    order of revisions; None if not all of them are known.
+    """
+
+    revision: int
+    missed: Sequence[Change] | None = None
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """What a backend may also satisfy: it publishes every change, however it was made."""
+
+    async def position(self, domain: str, from_revision: int) -> Position:
+        """Returns where a subscription that begins now begins. `from_revision` 0 asks for nothing missed."""
+        ...
+
+    def certain(self, domain: str) -> bool:
+        """Returns whether everything that happened in the domain until now has been published."""
         ...
 
 

@@ -1,9 +1,11 @@
 """Keeps entries in this process, and loses them with it: for tests and for what is ephemeral."""
 
+import asyncio
 import heapq
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Self
 
+from ..changes.recent import RecentChanges
 from ..errors import ConditionFailedError
 from . import base
 from .paging import pages
@@ -30,17 +32,20 @@ class MemoryBackend:
 
     capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL})
 
-    def __init__(self, clock: base.Clock = base.wall_clock) -> None:
+    def __init__(self, clock: base.Clock = base.wall_clock, publish: base.Publish = base.unheard) -> None:
         self._clock = clock
+        self._publish = publish
+        self._recent = RecentChanges()
         # A domain that nothing was written to yet answers with this, and so never with a
         # revision below those that an earlier process gave out.
         self._started = clock()
         self._domains: dict[str, _Domain] = {}
         self._expiries: list[_Expiry] = []
+        self._alarm: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
-        return cls(surroundings.clock)
+        return cls(surroundings.clock, surroundings.publish)
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
         stored = self._domains.get(domain)
@@ -59,30 +64,30 @@ class MemoryBackend:
         request_id: str = "",
     ) -> base.Written:
         now = self._clock()
-        self._forget_expired(now)
+        self._forget_expired()
         stored = self._domains.get(domain) or _Domain(self._started)
         _check(condition, self._present(stored, key, now))
         self._domains[domain] = stored
-        stored.revision = base.next_revision(stored.revision, now)
         expires = None if ttl is None else now + ttl
-        stored.entries[key] = base.Entry(key, value, stored.revision, expires)
+        revision = self._change(domain, stored, key, value, expires)
+        stored.entries[key] = base.Entry(key, value, revision, expires)
         if expires is not None:
-            heapq.heappush(self._expiries, _Expiry(expires, domain, key, stored.revision))
-        return base.Written(stored.revision, expires)
+            heapq.heappush(self._expiries, _Expiry(expires, domain, key, revision))
+            self._set_alarm()
+        return base.Written(revision, expires)
 
     async def delete_key(
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
     ) -> base.Deleted:
         now = self._clock()
-        self._forget_expired(now)
+        self._forget_expired()
         stored = self._domains.get(domain)
         present = None if stored is None else self._present(stored, key, now)
         _check(condition, present)
         if stored is None or present is None:
             return base.Deleted(existed=False, revision=stored.revision if stored else self._started)
         del stored.entries[key]
-        stored.revision = base.next_revision(stored.revision, now)
-        return base.Deleted(existed=True, revision=stored.revision)
+        return base.Deleted(existed=True, revision=self._change(domain, stored, key, None, None))
 
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
@@ -101,8 +106,17 @@ class MemoryBackend:
         for page in pages(found, stored.revision, entries=entries):
             yield page
 
+    async def position(self, domain: str, from_revision: int) -> base.Position:
+        stored = self._domains.get(domain)
+        revision = stored.revision if stored else self._started
+        return base.Position(revision, self._recent.since(domain, from_revision, revision))
+
+    def certain(self, domain: str) -> bool:
+        return True
+
     async def close(self) -> None:
-        pass
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     @staticmethod
     def _present(stored: _Domain, key: str, now: int) -> base.Entry | None:
@@ -111,14 +125,42 @@ class MemoryBackend:
             return None
         return entry
 
-    def _forget_expired(self, now: int) -> None:
-        """Frees what has expired. Reads do not depend on it: they look at the time themselves."""
+    def _change(
+        self, domain: str, stored: _Domain, key: str, value: base.Value | None, expires: int | None
+    ) -> int:
+        """Gives a change its revision, and lets it be known."""
+        previous = stored.revision
+        stored.revision = base.next_revision(previous, self._clock())
+        change = base.Change(key, stored.revision, value, expires)
+        self._recent.record(domain, previous, change)
+        self._publish(domain, previous, change)
+        return stored.revision
+
+    def _forget_expired(self) -> None:
+        """Deletes what has expired. Reads do not depend on it: they look at the time themselves."""
+        now = self._clock()
         while self._expiries and self._expiries[0].expires <= now:
             due = heapq.heappop(self._expiries)
-            entries = self._domains[due.domain].entries
-            entry = entries.get(due.key)
+            stored = self._domains[due.domain]
+            entry = stored.entries.get(due.key)
             if entry is not None and entry.revision == due.revision:
-                del entries[due.key]
+                del stored.entries[due.key]
+                self._change(due.domain, stored, due.key, None, None)
+
+    def _set_alarm(self) -> None:
+        """Sees to it that what expires next is deleted then, so that watchers hear of it."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._expiries:
+            seconds = (self._expiries[0].expires - self._clock()) / 1_000_000
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(min(max(seconds, 0), 3600), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._forget_expired()
+        self._set_alarm()
 
 
 def _check(condition: base.Condition, present: base.Entry | None) -> None:
