@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from redis_server import RedisServer
 
 

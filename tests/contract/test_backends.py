@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from neardict_server.app import serving
 from neardict_server.backends import base
 from neardict_server.backends.json import JsonBackend

@@ -6,9 +6,10 @@ from typing import Any
 import grpc
 import pytest
 import yaml
+from redis import Redis
+
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 from neardict_server.config import load
-from redis import Redis
 from redis_server import RedisServer
 from served import Served
 

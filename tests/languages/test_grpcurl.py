@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.protobuf import descriptor, descriptor_pb2, descriptor_pool, json_format, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
 from redis_server import RedisServer
 from served import Served
 
@@ -136,31 +137,24 @@ def stated(service: descriptor.ServiceDescriptor) -> descriptor_pb2.FileDescript
     return file
 
 
-def documents() -> list[Path]:
-    """The documents whose shell blocks call grpcurl."""
-    found = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    return [path for path in found if grpcurl_lines(path)]
-
-
-def grpcurl_lines(document: Path) -> list[str]:
-    blocks = re.findall(r"^```(?:sh|bash)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("grpcurl ")]
-
-
-@pytest.fixture(scope="module")
-def grpcurl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    needed("go")
-    folder = tmp_path_factory.mktemp("bin")
-    run("go", "install", GRPCURL, cwd=folder, env={"GOBIN": str(folder), "GOFLAGS": ""})
-    return folder / "grpcurl"
+def grpcurl_lines() -> list[str]:
+    """The calls of grpcurl in the shell blocks of the documents."""
+    found = []
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        blocks = re.findall(r"^```(?:sh|bash)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+        lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+        found += [line for line in lines if line.startswith("grpcurl ")]
+    return found
 
 
 @pytest.mark.xdist_group("languages")
 @pytest.mark.timeout(SECONDS + 60)
-@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
-def test_the_grpcurl_lines_of_the_documents_work(document: Path, served: Served, grpcurl: Path) -> None:
-    path = f"{grpcurl.parent}{os.pathsep}{os.environ['PATH']}"
-    for line in grpcurl_lines(document):
+def test_the_grpcurl_lines_of_the_documents_work(served: Served, tmp_path: Path) -> None:
+    needed("go")
+    run("go", "install", GRPCURL, cwd=tmp_path, env={"GOBIN": str(tmp_path), "GOFLAGS": ""})
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    lines = grpcurl_lines()
+    assert lines
+    for line in lines:
         assert DOCUMENTED_TARGET in line
         run("sh", "-c", line.replace(DOCUMENTED_TARGET, served.address), cwd=ROOT, env={"PATH": path})

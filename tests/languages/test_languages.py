@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 from served import Served
 
