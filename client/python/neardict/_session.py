@@ -1,0 +1,223 @@
+"""What a client knows of its Watch stream: which domains, up to where, and whether it may trust it. No I/O.
+
+A driver (a thread, or a task) opens streams, sends what `requests` are due and hands over what arrives.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import _requests
+from ._changes import Change
+from .v1 import storage_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._changes import Changes, Listener
+
+# How often the driver sends a ping, and how long after sending one its answer vouches for the copy.
+PING_SECONDS = 1.0
+TRUST_SECONDS = 3 * PING_SECONDS
+
+
+@dataclass
+class _Domain:
+    """`revision` is up to where every change has been seen, 0 if nothing is held; `live` since subscribed.
+
+    `settled` is whether the service has answered the first subscription, in whatever way.
+    """
+
+    revision: int = 0
+    live: bool = False
+    certain: bool = True
+    fresh: bool = False
+    settled: bool = False
+
+
+class Session:
+    """The subscriptions of one store. Thread-safe; listeners are called under no lock of this class but one
+    at a time, in the order of what arrived.
+
+    Invariant: a listener is fresh only while (a) the stream has said `subscribed` for its domain and
+    neither `reset` nor ended since, and (b) less than TRUST_SECONDS have passed since a ping was sent that
+    has been answered, and (c) the service said with that answer that it is certain of the domain.
+    """
+
+    def __init__(self, changes: Changes, clock: Callable[[], float]) -> None:
+        """`clock` returns seconds, and never goes back."""
+        self._changes = changes
+        self._clock = clock
+        # Guards all below, and makes events of the stream and of the clock come one after the other.
+        self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
+        self._failures = 0
+        self._domains: dict[str, _Domain] = {}
+        self._send: Callable[[pb.WatchRequest], None] | None = None
+        self._pings: dict[int, float] = {}
+        self._ping = 0
+        self._trusted_until = float("-inf")
+
+    # What the store asks for.
+
+    def join(self, name: str, listener: Listener) -> None:
+        """Has the domain watched for the listener, who has to be among those of `changes` already."""
+        with self._lock:
+            domain = self._domains.get(name)
+            if domain is None:
+                self._domains[name] = _Domain()
+                self._subscribe(name)
+            elif domain.fresh:
+                listener.freshen()
+
+    def wait(self, name: str, seconds: float) -> None:
+        """Returns when the service has answered the subscription, or the stream fails, or time is over."""
+        with self._lock:
+            failures = self._failures
+            self._news.wait_for(
+                lambda: self._failures != failures or self._domains[name].settled, timeout=seconds
+            )
+
+    def leave(self) -> None:
+        """Ends the subscriptions to domains that nobody listens to any more."""
+        with self._lock:
+            for name in [name for name in self._domains if not self._changes.heard(name)]:
+                del self._domains[name]
+                if self._send is not None:
+                    self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
+
+    # What the driver tells.
+
+    def opened(self, send: Callable[[pb.WatchRequest], None]) -> None:
+        """A stream is there; `send` queues a request for it, without waiting."""
+        with self._lock:
+            self._send = send
+            for domain in self._domains:
+                self._subscribe(domain)
+            self.ping()
+
+    def lost(self) -> None:
+        """The stream has ended, for whatever reason: nothing is fresh until another has caught up."""
+        with self._lock:
+            self._send = None
+            self._pings.clear()
+            self._trusted_until = float("-inf")
+            self._failures += 1
+            self._news.notify_all()
+            for name, domain in self._domains.items():
+                domain.live = False
+                self._judge(name, domain)
+
+    def ping(self) -> None:
+        """Sends a ping; to be called every PING_SECONDS."""
+        with self._lock:
+            if self._send is not None:
+                self._ping += 1
+                self._pings[self._ping] = self._clock()
+                self._send(pb.WatchRequest(ping=pb.Ping(number=self._ping)))
+
+    def overdue(self) -> bool:
+        """Returns whether nothing vouches for the copy any more, and if so makes it stale.
+
+        The driver gives such a stream up: it may be half open, and no error would ever come.
+        """
+        with self._lock:
+            if self._send is None:
+                return False
+            oldest = next(iter(self._pings.values()), None)
+            now = self._clock()
+            if now <= self._trusted_until or (oldest is not None and now < oldest + TRUST_SECONDS):
+                return False
+            self.lost()
+            return True
+
+    def received(self, message: pb.WatchResponse) -> None:
+        """A message has arrived on the stream."""
+        with self._lock:
+            which = message.WhichOneof("response")
+            if which == "changes":
+                self._changed(message.changes)
+            elif which == "heartbeat":
+                self._vouched(message.heartbeat)
+            elif which == "subscribed":
+                self._subscribed(message.subscribed)
+            elif which == "reset":
+                self._reset(message.reset.domain)
+                self._subscribe(message.reset.domain)
+            elif which == "rejected":
+                self._reset(message.rejected.domain)
+
+    def _changed(self, message: pb.Changes) -> None:
+        domain = self._domains.get(message.domain)
+        if domain is None:
+            return
+        for change in message.changes:
+            self._changes.publish(message.domain, _change(change))
+        domain.revision = max(domain.revision, message.revision) if domain.revision else 0
+
+    def _subscribed(self, message: pb.Subscribed) -> None:
+        domain = self._domains.get(message.domain)
+        if domain is None:
+            return
+        if not message.complete:
+            self._changes.reset(message.domain)
+        domain.revision = max(message.revision, 1)
+        domain.live = domain.settled = True
+        self._judge(message.domain, domain)
+        self._news.notify_all()
+
+    def _reset(self, name: str) -> None:
+        domain = self._domains.get(name)
+        if domain is not None:
+            domain.live = False
+            domain.revision = 0
+            domain.settled = True
+            self._judge(name, domain)
+            self._changes.reset(name)
+            self._news.notify_all()
+
+    def _vouched(self, message: pb.Heartbeat) -> None:
+        sent = self._pings.get(message.ping)
+        if sent is None:
+            return  # of the service's own accord, or an answer that came before
+        for number in [number for number in self._pings if number <= message.ping]:
+            del self._pings[number]
+        self._trusted_until = sent + TRUST_SECONDS
+        uncertain = set(message.uncertain_domains)
+        for name, domain in self._domains.items():
+            domain.certain = name not in uncertain
+            self._judge(name, domain)
+
+    def _subscribe(self, name: str) -> None:
+        domain = self._domains.get(name)
+        if domain is not None and self._send is not None:
+            subscribe = pb.Subscribe(domain=name, from_revision=domain.revision)
+            self._send(pb.WatchRequest(subscribe=subscribe))
+
+    def _judge(self, name: str, domain: _Domain) -> None:
+        """Tells the listeners of the domain if it has become fresh, or stale."""
+        fresh = domain.live and domain.certain and self._clock() <= self._trusted_until
+        if fresh != domain.fresh:
+            domain.fresh = fresh
+            if fresh:
+                self._changes.freshen(name)
+            else:
+                self._changes.stale(name)
+
+
+def _change(message: pb.Change) -> Change:
+    if message.kind == pb.Change.KIND_DELETE:
+        return Change(message.key, message.revision, None)
+    expires = _requests.expire_time(message)
+    return Change(
+        message.key,
+        message.revision,
+        message.value if message.HasField("value") else NOT_SENT,
+        expires.timestamp() if expires else None,
+    )
+
+
+# Stands for a value that is too large to travel with its change.
+NOT_SENT = pb.Value()
