@@ -16,7 +16,8 @@ whose `reason` is stable; clients act on the status code and the reason, never
 on the message. Reasons: INVALID_DOMAIN, INVALID_KEY, INVALID_VALUE,
 INVALID_REQUEST, REQUEST_ID_REUSED, VALUE_TOO_LARGE, CONDITION_FAILED, NO_ROUTE,
 CAPABILITY_MISSING, STORAGE_FULL, BACKEND_UNAVAILABLE, DRAINING,
-CORRUPT_ENTRY, INTERNAL.
+CORRUPT_ENTRY, INTERNAL. The one exception is a message so large that gRPC
+itself refuses it, with RESOURCE_EXHAUSTED, before the service sees it.
 """
 
 import abc
