@@ -1,18 +1,20 @@
-"""Tells the dicts of one store what was written, each of the domains that it mirrors or caches.
+"""Tells the dicts of one store what was written: by the store itself, or by anybody, as the service says."""
 
-Today a change is one that this store made itself. The stream of the service's changes will enter here.
-"""
+from __future__ import annotations
 
 import threading
 import weakref
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ._calls import Calls
-from .v1 import storage_pb2 as pb
+
+if TYPE_CHECKING:
+    from ._session import Session
+    from .v1 import storage_pb2 as pb
 
 
 class Change(NamedTuple):
-    """A write of `key` that was given `revision`; `value` is None for a deletion.
+    """A write of `key` that was given `revision`; `value` is None for a deletion, and empty if not known.
 
     `expires` is the wall clock's time of expiry in seconds, None for never.
     """
@@ -24,8 +26,22 @@ class Change(NamedTuple):
 
 
 class Listener(Protocol):
+    """None of these may block or raise, and all may come twice."""
+
     def apply(self, change: Change) -> None:
-        """Takes notice of a change; changes may come twice, and in any order. Must not block or raise."""
+        """Takes notice of a change; changes may come in any order."""
+        ...
+
+    def freshen(self) -> None:
+        """What is held is up to date, and will be kept so, until `stale` is called."""
+        ...
+
+    def stale(self) -> None:
+        """What is held may be out of date, until `freshen` is called."""
+        ...
+
+    def reset(self) -> None:
+        """What is held cannot be brought up to date: it must not be shown again."""
         ...
 
     def forked(self) -> None:
@@ -34,10 +50,14 @@ class Listener(Protocol):
 
 
 class Changes:
-    """Listeners by domain, held weakly: a dict that nobody uses any more needs no changes."""
+    """Listeners by domain, held weakly: a dict that nobody uses any more needs no changes.
+
+    `session` follows the service's changes; a store without one is all that writes to its domains.
+    """
 
     def __init__(self) -> None:
         self.calls = Calls()
+        self.session: Session | None = None
         self._lock = threading.Lock()
         # By identity, since dicts have no hash.
         self._listeners: dict[str, dict[int, weakref.ref[Listener]]] = {}
@@ -52,17 +72,48 @@ class Changes:
 
         with self._lock:
             self._listeners.setdefault(domain, {})[identity] = weakref.ref(listener, gone)
+        if self.session is None:
+            listener.freshen()
+        else:
+            self.session.join(domain, listener)
+
+    def heard(self, domain: str) -> bool:
+        """Returns whether anybody listens to the domain; forgets it if not."""
+        with self._lock:
+            if self._listeners.get(domain):
+                return True
+            self._listeners.pop(domain, None)
+            return False
 
     def publish(self, domain: str, change: Change, *, but: Listener | None = None) -> None:
         """Tells every listener of the domain, except the one that knows already."""
-        for reference in list(self._listeners.get(domain, {}).values()):
-            listener = reference()
-            if listener is not None and listener is not but:
+        for listener in self._of(domain):
+            if listener is not but:
                 listener.apply(change)
+
+    def freshen(self, domain: str) -> None:
+        """Tells every listener of the domain."""
+        for listener in self._of(domain):
+            listener.freshen()
+
+    def stale(self, domain: str) -> None:
+        """Tells every listener of the domain."""
+        for listener in self._of(domain):
+            listener.stale()
+
+    def reset(self, domain: str) -> None:
+        """Tells every listener of the domain."""
+        for listener in self._of(domain):
+            listener.reset()
+
+    def _of(self, domain: str) -> list[Listener]:
+        references = list(self._listeners.get(domain, {}).values())
+        return [listener for reference in references if (listener := reference()) is not None]
 
     def forked(self) -> None:
         """Tells every listener that it is in the child of a fork now."""
         self.calls = Calls()
+        self.session = None
         self._lock = threading.Lock()
         for listeners in list(self._listeners.values()):
             for reference in list(listeners.values()):

@@ -42,20 +42,29 @@ class Versions:
         if self.held.get(key, 0) > revision:
             return False
         self.held.pop(key, None)
-        self._forget_removals()
-        if revision > self._removed.get(key, 0):
-            self._removed[key] = revision
-            self._removals.append((self._calls.latest(), key, revision))
+        self._remember(key, revision)
+        return True
+
+    def outdate(self, key: str, revision: int) -> bool:
+        """Notes that the key has this revision now but does not hold it; False if something newer is known."""
+        if not self.admits(key, revision):
+            return False
+        self.held.pop(key, None)
+        self._remember(key, revision - 1)
         return True
 
     def forget(self, key: str) -> None:
         """Drops the key without a statement about the store."""
         self.held.pop(key, None)
 
-    def _forget_removals(self) -> None:
-        """Forgets those that every call under way began after: what it brings is newer."""
+    def _remember(self, key: str, revision: int) -> None:
+        """Remembers that nothing up to this revision may be installed, while a call may bring it."""
+        # Forgets those that every call under way began after: what it brings is newer.
         oldest = self._calls.oldest()
         while self._removals and self._removals[0][0] < oldest:
-            _, key, revision = self._removals.popleft()
-            if self._removed.get(key) == revision:
-                del self._removed[key]
+            _, old, at = self._removals.popleft()
+            if self._removed.get(old) == at:
+                del self._removed[old]
+        if revision > self._removed.get(key, 0):
+            self._removed[key] = revision
+            self._removals.append((self._calls.latest(), key, revision))

@@ -10,7 +10,7 @@ from . import _requests
 from ._asking import AskingDict
 from ._changes import Change
 from ._edit import Edit, edit
-from ._near import MISSING
+from ._near import MISSING, OnDisconnect
 from ._views import ItemsView, KeysView, ValuesView
 from .errors import AbsentKeyError, ConflictError
 
@@ -49,8 +49,11 @@ class CachedDict(AskingDict):
 
     __slots__ = ()
 
-    def __init__(self, store: Store, domain: str, *, load: bool = True) -> None:
-        super().__init__(store, domain, load=load)
+    def __init__(
+        self, store: Store, domain: str, *, load: bool = True, on_disconnect: OnDisconnect = "ask"
+    ) -> None:
+        super().__init__(store, domain, load=load, on_disconnect=on_disconnect)
+        store.watch(domain)
         if load:
             self.refresh()
 
@@ -62,14 +65,14 @@ class CachedDict(AskingDict):
     # Reading.
 
     def __missing__(self, key: object) -> Any:
-        if not _requests.may_exist(key):
+        if self._surely_absent(key) or not _requests.may_exist(key):
             raise AbsentKeyError(key)
         return self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
 
     def __contains__(self, key: object) -> bool:
         if super().__contains__(key):
             return True
-        if not _requests.may_exist(key):
+        if self._surely_absent(key) or not _requests.may_exist(key):
             return False
         try:
             self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
@@ -138,15 +141,9 @@ class CachedDict(AskingDict):
             value = dict.get(self, key, MISSING)
             if value is not MISSING:
                 found[key] = value
-            elif _requests.may_exist(key):
+            elif _requests.may_exist(key) and not self._surely_absent(key):
                 missing.append(key)
-        if missing:
-            with self._store.changes.calls.under_way():
-                for key, response in self._store.lookup_many(self._domain, missing).items():
-                    value = self._install_reply(key, response)
-                    if value is not MISSING:
-                        found[key] = value
-        return found
+        return found | self._ask(missing) if missing else found
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -178,15 +175,15 @@ class CachedDict(AskingDict):
     # Writing.
 
     def __setitem__(self, key: str, value: Any) -> None:
-        with self._doubting(key, value):
-            self._wrote(key, value, self._store.write(self._request(key, value), by=self))
+        with self._doubting(key, value) as epoch:
+            self._wrote(key, value, self._store.write(self._request(key, value), by=self), epoch)
 
     def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
-        with self._doubting(key, value):
+        with self._doubting(key, value) as epoch:
             request = self._request(key, value, **condition)
-            self._wrote(key, value, self._store.write(request, by=self))
+            self._wrote(key, value, self._store.write(request, by=self), epoch)
 
     def __delitem__(self, key: str) -> None:
         if not _requests.may_exist(key):
@@ -293,17 +290,19 @@ class CachedDict(AskingDict):
         """
         new: dict[str, Any] = {}
         new.update(*args, **kwargs)
-        try:
-            self._store.write_many(
-                self._domain,
-                {key: self._request(key, value) for key, value in new.items()},
-                by=self,
-                written=lambda key, revision: self._wrote(key, new[key], revision),
-            )
-        except BaseException as error:
-            for key in getattr(error, "failures", new):
-                self._doubt(key, new[key], error)
-            raise
+        with self._store.changes.calls.under_way():
+            epoch = self._epoch
+            try:
+                self._store.write_many(
+                    self._domain,
+                    {key: self._request(key, value) for key, value in new.items()},
+                    by=self,
+                    written=lambda key, revision: self._wrote(key, new[key], revision, epoch),
+                )
+            except BaseException as error:
+                for key in getattr(error, "failures", new):
+                    self._doubt(key, new[key], error)
+                raise
 
     set_many = update
 

@@ -1,6 +1,7 @@
 """The synchronous client: the four operations, and dicts over them."""
 
 import os
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,10 @@ import grpc
 from . import _channel, _requests, values
 from ._changes import Change, Changes, Listener
 from ._expiry import ExpiryTimer
+from ._near import OnDisconnect
+from ._session import Session
 from ._statuses import to_error
+from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
 from .errors import AbsentKeyError, BulkError, ClosedError, NeardictError
@@ -43,13 +47,15 @@ class Store:
     ) -> None:
         self.target = _channel.resolve_target(target)
         self._timeout = timeout
-        if credentials is None:
-            self._channel = grpc.insecure_channel(self.target, _channel.OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(self.target, credentials, _channel.OPTIONS)
+        self._credentials = credentials
+        self._channel = self._connect()
+        # A stream has a connection of its own, so that nothing large stands before its messages.
+        self._watch_channel: grpc.Channel | None = None
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
+        self.changes.session = Session(self.changes, time.monotonic)
+        self._watching = Watching(self.changes.session, self._open_watch)
         self.expiry = ExpiryTimer()
         _stores.add(self)
 
@@ -67,11 +73,25 @@ class Store:
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
             self.expiry.close()
+            self._watching.close()
             self._channel.close()
+            if self._watch_channel is not None:
+                self._watch_channel.close()
 
-    def dict(self, domain: str, *, load: bool = True) -> CachedDict:
-        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used."""
-        return CachedDict(self, domain, load=load)
+    def dict(self, domain: str, *, load: bool = True, on_disconnect: OnDisconnect = "ask") -> CachedDict:
+        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
+
+        While the stream of changes is broken, what the dict holds may be stale. Then it asks the service
+        for each read, or with on_disconnect="serve_stale" goes on to serve what it holds.
+        """
+        self._check_open()
+        return CachedDict(self, domain, load=load, on_disconnect=on_disconnect)
+
+    def watch(self, domain: str) -> None:
+        """Waits until the changes of the domain are being watched, or cannot be now; for this package."""
+        if self.changes.session is not None:
+            self._watching.start()
+            self.changes.session.wait(domain, self._timeout)
 
     def get_value(self, domain: str, key: str, *, timeout: float | None = None) -> Any:
         """Returns the value. Raises AbsentKeyError, a KeyError, if there is none."""
@@ -278,6 +298,16 @@ class Store:
         )
         self.changes.forked()
         self.expiry.forked()
+
+    def _connect(self, *options: tuple[str, Any]) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(self.target, [*_channel.OPTIONS, *options])
+        return grpc.secure_channel(self.target, self._credentials, [*_channel.OPTIONS, *options])
+
+    def _open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
+        if self._watch_channel is None:
+            self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
+        return storage_pb2_grpc.StorageServiceStub(self._watch_channel).Watch(requests)
 
     def _check_open(self) -> None:
         if self._closed:
