@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from . import _requests
 from ._asking import AskingDict
@@ -306,7 +306,7 @@ class CachedDict(AskingDict):
 
     set_many = update
 
-    def __ior__(self, other: Any) -> CachedDict:  # type: ignore[override]  # dict's overloads
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]  # dict's overloads
         self.update(other)
         return self
 

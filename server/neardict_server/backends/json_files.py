@@ -120,31 +120,31 @@ def read(folder: int, name: str) -> Stored | None:
 
 def is_file(folder: int, name: str) -> bool:
     """Returns whether there is a file. Raises OSError."""
-    try:
-        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
+    return _permissions(folder, name) is not None
 
 
 @contextlib.contextmanager
-def prepared(folder: int, data: bytes, *, modified: int) -> Iterator[tuple[str, Stored]]:
+def prepared(folder: int, name: str, data: bytes, *, modified: int) -> Iterator[tuple[str, Stored]]:
     """Writes a temporary file, durably, for the body to `place`; removes it if the body fails.
 
-    `modified` is the file's time, which a coarse file system may round. Raises OSError.
+    It has the permissions of the file `name`, if there is one. `modified` is its time, which a coarse
+    file system may round. Raises OSError.
     """
-    name = f"{_RUN}{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}"
-    file = os.open(name, _CREATE, 0o666, dir_fd=folder)
+    temporary = f"{_RUN}{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}"
+    file = os.open(temporary, _CREATE, 0o666, dir_fd=folder)
     try:
         with _opened(file):
+            if (permissions := _permissions(folder, name)) is not None:
+                os.fchmod(file, permissions)
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(file, rest) :]
             os.utime(file, ns=(modified, modified))
             status = os.fstat(file)
             _sync_file(file)
-        yield name, Stored(data, status.st_mtime_ns, status.st_ctime_ns)
+        yield temporary, Stored(data, status.st_mtime_ns, status.st_ctime_ns)
     except BaseException:
-        _discard(folder, name)
+        _discard(folder, temporary)
         raise
 
 
@@ -184,6 +184,14 @@ def discard_leftovers(folder: int, found: Sequence[str]) -> None:
             and not name.startswith(_RUN)
         ):
             _discard(folder, name)
+
+
+def _permissions(folder: int, name: str) -> int | None:
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
+    return mode & 0o777 if stat.S_ISREG(mode) else None
 
 
 def _sync_file(file: int) -> None:

@@ -53,7 +53,8 @@ class HighWater:
 
     def _write(self, revision: int) -> None:
         with self._tree.open_root() as root:
-            with files.prepared(root, f"{revision}\n".encode(), modified=1000 * revision) as (temporary, _):
+            text = f"{revision}\n".encode()
+            with files.prepared(root, NAME, text, modified=1000 * revision) as (temporary, _):
                 files.place(root, temporary, NAME)
             files.sync(root)
         self.kept = revision

@@ -25,9 +25,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9_ -](?:[A-Za-z0-9_ .-]*[A-Za-z0-9_ -])?")
 _UNICODE = unicodedata.ucd_3_2_0
 
 
-def folder_names(domain: str) -> list[str]:
+@functools.lru_cache(1024)
+def folder_names(domain: str) -> tuple[str, ...]:
     """Returns the folders of a domain, from the root down."""
-    return [_shortened(_escaped(part), part, MAX_NAME_BYTES) if part else "%" for part in domain.split(".")]
+    parts = domain.split(".")
+    return tuple(_shortened(_escaped(part), part, MAX_NAME_BYTES) if part else "%" for part in parts)
 
 
 def file_name(key: str) -> str:

@@ -160,7 +160,7 @@ class JsonStore:
             name = _name_for_writing(folder, key)
             data = encode(key, value, shortened=is_shortened(name))
             with self._revision(domain) as revision:
-                with files.prepared(folder, data, modified=1000 * revision) as (temporary, stored):
+                with files.prepared(folder, name, data, modified=1000 * revision) as (temporary, stored):
                     # Once more, since waiting for the disk leaves time to edit the file.
                     self._check(domain, key, condition)
                     with self._domain_lock(domain):

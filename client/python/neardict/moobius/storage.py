@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import InvalidArgumentError, NeardictError
 from . import config
@@ -72,6 +72,11 @@ class MoobiusStorage:
             with _naming(name):
                 database = RemoteDatabase(domain, container.target)
             self.put(name, database, load=load, clear=clear)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> CachedDict:
+            """The attributes that db_config names, for type checkers; at run time they are there."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
