@@ -28,13 +28,7 @@ class AskingDict(NearDict):
             return False
         if not self._whole:
             self._list()
-        for key in tuple(self._unknown):
-            try:
-                self._fetch(key)
-            except AbsentKeyError:
-                pass
-            except (DataLossError, UndecodableValueError):
-                self._cannot_read(key)
+        self._learn()
         return self._aside is None
 
     def _fetch(self, key: str) -> Any:
@@ -93,6 +87,18 @@ class AskingDict(NearDict):
                     found[key] = value
         return found
 
+    def _learn(self) -> dict[str, Any]:
+        """Asks for the keys that this mirror knows to have changed, and returns those that exist."""
+        found = {}
+        for key in tuple(self._unknown):
+            try:
+                found[key] = self._fetch(key)
+            except AbsentKeyError:
+                continue
+            except (DataLossError, UndecodableValueError):
+                self._cannot_read(key)
+        return found
+
     def _list(self) -> dict[str, Any]:
         """Reads the whole domain, holds it and returns it as a plain dict."""
         while True:
@@ -102,4 +108,4 @@ class AskingDict(NearDict):
                     self._take_page(listing, page)
                 found = self._end_listing(listing)
             if found is not None:
-                return found
+                return found | self._learn()

@@ -225,7 +225,7 @@ class NearDict(dict[str, Any]):
                 self._put(key, value)
 
     def _install_reply(self, key: str, response: pb.GetValueResponse, epoch: int) -> Any:
-        """Holds what a look-up found; returns the value, MISSING if absent, OUTDATED if it must be repeated."""
+        """Holds what a look-up found; returns the value, MISSING if absent, OUTDATED to ask again."""
         with self._lock:
             if epoch != self._epoch:
                 return OUTDATED

@@ -72,7 +72,7 @@ def written(request: pb.SetValueRequest, response: pb.SetValueResponse) -> Chang
     return Change(request.key, response.revision, request.value, expires.timestamp() if expires else None)
 
 
-def expire_time(message: pb.Entry | pb.SetValueResponse) -> datetime.datetime | None:
+def expire_time(message: pb.Entry | pb.SetValueResponse | pb.Change) -> datetime.datetime | None:
     if not message.HasField("expire_time"):
         return None
     return message.expire_time.ToDatetime(tzinfo=datetime.UTC)

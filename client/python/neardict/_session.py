@@ -53,7 +53,8 @@ class Session:
         # Guards all below, and makes events of the stream and of the clock come one after the other.
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
-        self._failures = 0
+        # How many streams have ended.
+        self.failures = 0
         self._domains: dict[str, _Domain] = {}
         self._send: Callable[[pb.WatchRequest], None] | None = None
         self._pings: dict[int, float] = {}
@@ -72,13 +73,16 @@ class Session:
             elif domain.fresh:
                 listener.freshen()
 
+    def settled(self, name: str) -> bool:
+        """Returns whether the service has answered the first subscription to the domain."""
+        domain = self._domains.get(name)
+        return domain is None or domain.settled
+
     def wait(self, name: str, seconds: float) -> None:
         """Returns when the service has answered the subscription, or the stream fails, or time is over."""
         with self._lock:
-            failures = self._failures
-            self._news.wait_for(
-                lambda: self._failures != failures or self._domains[name].settled, timeout=seconds
-            )
+            failures = self.failures
+            self._news.wait_for(lambda: self.failures != failures or self.settled(name), timeout=seconds)
 
     def leave(self) -> None:
         """Ends the subscriptions to domains that nobody listens to any more."""
@@ -104,7 +108,7 @@ class Session:
             self._send = None
             self._pings.clear()
             self._trusted_until = float("-inf")
-            self._failures += 1
+            self.failures += 1
             self._news.notify_all()
             for name, domain in self._domains.items():
                 domain.live = False

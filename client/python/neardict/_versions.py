@@ -46,7 +46,7 @@ class Versions:
         return True
 
     def outdate(self, key: str, revision: int) -> bool:
-        """Notes that the key has this revision now but does not hold it; False if something newer is known."""
+        """Notes that the key, not held, has this revision now; False if something newer is known."""
         if not self.admits(key, revision):
             return False
         self.held.pop(key, None)

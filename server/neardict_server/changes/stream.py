@@ -1,7 +1,7 @@
 """One Watch stream: takes its client's requests, and sends what his outbox holds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from neardict.v1 import storage_pb2 as pb
 
@@ -21,7 +21,7 @@ class Streams:
         self._closing = asyncio.Event()
         self._open: set[Watcher] = set()
 
-    async def serve(self, requests: AsyncIterator[pb.WatchRequest]) -> AsyncIterator[pb.WatchResponse]:
+    async def serve(self, requests: AsyncIterator[pb.WatchRequest]) -> AsyncGenerator[pb.WatchResponse, None]:
         """Yields the messages to one client until he ends his side. Raises when the service drains."""
         watcher = Watcher()
         self._open.add(watcher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,16 @@ class Watching:
         self._session = session
         self._open_stream = open_stream
         self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    async def wait(self, domain: str, seconds: float) -> None:
+        """Returns when the service has answered the subscription, or the stream fails, or time is over."""
+        failures = self._session.failures
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._session.settled(domain) and self._session.failures == failures:
+                    self._news.clear()
+                    await self._news.wait()
 
     def start(self) -> None:
         """Starts the task, if it does not run yet."""
@@ -53,6 +64,7 @@ class Watching:
                 async for message in call:
                     longest = FIRST_PAUSE
                     self._session.received(message)
+                    self._news.set()
             except (grpc.RpcError, asyncio.CancelledError) as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -64,6 +76,7 @@ class Watching:
                 logger.exception("a change could not be applied: the stream begins again")
             finally:
                 self._session.lost()
+                self._news.set()
                 pinging.cancel()
                 call.cancel()
             await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # no secret

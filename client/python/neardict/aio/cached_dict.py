@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _requests
 from .._changes import Change
-from .._near import MISSING, Listing, NearDict
-from ..errors import AbsentKeyError, ConflictError, NotHeldError
+from .._near import MISSING, OUTDATED, Listing, NearDict
+from ..errors import AbsentKeyError, ConflictError, DataLossError, NotHeldError, UndecodableValueError
 from ._edit import Edit, edit
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ class CachedDict(NearDict):
     _store: Store
     _flights: dict[str, asyncio.Task[Any]]
 
-    def __init__(self, store: Store, domain: str, *, load: bool = True) -> None:
-        super().__init__(store, domain, load=load)
-
     @property
     def domain(self) -> str:
         """The domain that this is a dict of."""
@@ -51,16 +49,16 @@ class CachedDict(NearDict):
     # Reading what is held.
 
     def __missing__(self, key: object) -> NoReturn:
-        if _requests.may_exist(key) and not (self._load and self._whole):
-            raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
-        raise AbsentKeyError(key)
+        if self._surely_absent(key) or not _requests.may_exist(key):
+            raise AbsentKeyError(key)
+        raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
 
     def __contains__(self, key: object) -> bool:
         if super().__contains__(key):
             return True
-        if _requests.may_exist(key) and not (self._load and self._whole):
-            raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
-        return False
+        if self._surely_absent(key) or not _requests.may_exist(key):
+            return False
+        raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
 
     def get(self, key: object, default: Any = None) -> Any:
         """Returns the value of the key, or the default if there is none."""
@@ -144,19 +142,27 @@ class CachedDict(NearDict):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
-        keys = list(keys)
-        missing = [k for k in keys if not dict.__contains__(self, k) and _requests.may_exist(k)]
-        found = {key: value for key in keys if (value := dict.get(self, key, MISSING)) is not MISSING}
+        found = {}
+        missing = []
+        for key in keys:
+            value = dict.get(self, key, MISSING)
+            if value is not MISSING:
+                found[key] = value
+            elif _requests.may_exist(key) and not self._surely_absent(key):
+                missing.append(key)
         with self._store.changes.calls.under_way():
+            epoch = self._epoch
             for key, response in (await self._store.lookup_many(self._domain, missing)).items():
-                value = self._install_reply(key, response)
-                if value is not MISSING:
+                value = self._install_reply(key, response, epoch)
+                if value is OUTDATED:
+                    value = await self.fetch(key, MISSING_DEFAULT)
+                if value is not MISSING and value is not MISSING_DEFAULT:
                     found[key] = value
         return found
 
     async def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
-        return self._copy_held() if self._load and self._whole else await self._list()
+        return self._copy_held() if self._holds_whole() else await self._list()
 
     async def refresh(self, key: str | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew."""
@@ -169,15 +175,16 @@ class CachedDict(NearDict):
 
     async def set(self, key: str, value: Any) -> None:
         """Stores the value: what `d[key] = value` is for a plain dict."""
-        with self._doubting(key, value):
-            self._wrote(key, value, await self._store.write(self._request(key, value), by=self))
+        with self._doubting(key, value) as epoch:
+            written = await self._store.write(self._request(key, value), by=self)
+            self._wrote(key, value, written, epoch)
 
     async def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
-        with self._doubting(key, value):
+        with self._doubting(key, value) as epoch:
             request = self._request(key, value, **condition)
-            self._wrote(key, value, await self._store.write(request, by=self))
+            self._wrote(key, value, await self._store.write(request, by=self), epoch)
 
     async def delete(self, key: str) -> None:
         """Deletes the key; KeyError if it is absent."""
@@ -246,6 +253,7 @@ class CachedDict(NearDict):
         new.update(*args, **kwargs)
         requests = {key: self._request(key, value) for key, value in new.items()}
         with self._store.changes.calls.under_way():
+            epoch = self._epoch
             try:
                 revisions = await self._store.write_many(requests, by=self)
             except BaseException as error:
@@ -254,7 +262,7 @@ class CachedDict(NearDict):
                     self._doubt(key, value, error)
                 raise
             for key, revision in revisions.items():
-                self._wrote(key, new[key], revision)
+                self._wrote(key, new[key], revision, epoch)
 
     set_many = update
 
@@ -303,20 +311,32 @@ class CachedDict(NearDict):
     def __ior__(self, other: Any) -> NoReturn:
         raise TypeError("|= cannot wait for the service: await d.update(other)")
 
+    def _holds_whole(self) -> bool:
+        return self._load and self._whole and self._aside is None and not self._unknown
+
     def _need_whole(self) -> None:
-        if not self._load:
-            raise NotHeldError("this cache does not hold the whole domain: use await d.snapshot()")
-        if not self._whole:
-            raise NotHeldError("a failed write left this mirror in doubt: await d.refresh() first")
+        if not self._holds_whole():
+            raise NotHeldError("the whole domain is not held, or not up to date, now: await d.snapshot()")
+
+    def _outdate(self, key: str, revision: int) -> None:
+        super()._outdate(key, revision)
+        if key in self._unknown:
+            # A mirror cannot wait until somebody asks, since reading it is not awaited.
+            self._start_look_up(key)
+
+    def _start_look_up(self, key: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(self._look_up(key))
+        task.add_done_callback(lambda done: self._land(key, done))
+        self._flights[key] = task
+        return task
 
     async def _shared_look_up(self, key: str) -> Any:
         """Looks the key up; concurrent misses of one key share one request. Returns the value or MISSING."""
-        task = self._flights.get(key)
-        if task is None:
-            task = self._flights[key] = asyncio.create_task(self._look_up(key))
-            task.add_done_callback(lambda done: self._land(key, done))
-        # One who gives up must not take the answer away from the others.
-        return await asyncio.shield(task)
+        value = OUTDATED
+        while value is OUTDATED:
+            # One who gives up must not take the answer away from the others.
+            value = await asyncio.shield(self._flights.get(key) or self._start_look_up(key))
+        return value
 
     def _land(self, key: str, task: asyncio.Task[Any]) -> None:
         if self._flights.get(key) is task:
@@ -326,14 +346,26 @@ class CachedDict(NearDict):
 
     async def _look_up(self, key: str) -> Any:
         with self._store.changes.calls.under_way():
-            return self._install_reply(key, await self._store.lookup(self._domain, key))
+            epoch = self._epoch
+            try:
+                return self._install_reply(key, await self._store.lookup(self._domain, key), epoch)
+            except (DataLossError, UndecodableValueError):
+                self._cannot_read(key)
+                raise
 
     async def _list(self) -> dict[str, Any]:
-        listing = Listing(self._doubts)
-        with self._store.changes.calls.under_way():
-            async for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
-                self._take_page(listing, page)
-            return self._end_listing(listing)
+        while True:
+            listing = Listing(self._epoch)
+            with self._store.changes.calls.under_way():
+                async for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
+                    self._take_page(listing, page)
+                found = self._end_listing(listing)
+            if found is None:
+                continue
+            for key in tuple(self._unknown):
+                with contextlib.suppress(DataLossError, UndecodableValueError):
+                    found[key] = await self._shared_look_up(key)
+            return {key: value for key, value in found.items() if value is not MISSING}
 
 
 # Told apart from "no default was given".

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
@@ -11,12 +12,15 @@ import grpc.aio
 
 from .. import _channel, _requests, values
 from .._changes import Change, Changes, Listener
+from .._near import OnDisconnect
+from .._session import Session
 from .._statuses import to_error
 from ..entry import Entry
 from ..errors import AbsentKeyError, BulkError, ClosedError, NeardictError
 from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
 from ._expiry import LoopExpiry
+from ._watching import Watching
 from .cached_dict import CachedDict
 
 # How many calls of a bulk operation are under way at once.
@@ -39,13 +43,15 @@ class Store:
     ) -> None:
         self.target = _channel.resolve_target(target)
         self._timeout = timeout
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(self.target, _channel.OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(self.target, credentials, _channel.OPTIONS)
+        self._credentials = credentials
+        self._channel = self._connect()
+        # A stream has a connection of its own, so that nothing large stands before its messages.
+        self._watch_channel: grpc.aio.Channel | None = None
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
+        self.changes.session = Session(self.changes, time.monotonic)
+        self._watching = Watching(self.changes.session, self._open_watch)
         self.expiry = LoopExpiry()
         _stores.add(self)
 
@@ -63,11 +69,23 @@ class Store:
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
             self.expiry.close()
+            await self._watching.close()
             await self._channel.close()
+            if self._watch_channel is not None:
+                await self._watch_channel.close()
 
-    async def dict(self, domain: str, *, load: bool = True) -> CachedDict:
-        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used."""
-        cache = CachedDict(self, domain, load=load)
+    async def dict(
+        self, domain: str, *, load: bool = True, on_disconnect: OnDisconnect = "ask"
+    ) -> CachedDict:
+        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
+
+        While the stream of changes is broken, what the dict holds may be stale. Then reading raises
+        NotHeldError, which names what to await, or with on_disconnect="serve_stale" goes on as before.
+        """
+        self._check_open()
+        cache = CachedDict(self, domain, load=load, on_disconnect=on_disconnect)
+        self._watching.start()
+        await self._watching.wait(domain, self._timeout)
         if load:
             await cache.refresh()
         return cache
@@ -267,6 +285,17 @@ class Store:
         if failures:
             raise BulkError(failures, len(requests))
         return answers
+
+    def _connect(self, *options: tuple[str, Any]) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.target, [*_channel.OPTIONS, *options])
+        return grpc.aio.secure_channel(self.target, self._credentials, [*_channel.OPTIONS, *options])
+
+    def _open_watch(self, requests: AsyncIterator[pb.WatchRequest]) -> Any:
+        if self._watch_channel is None:
+            self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
+        stub: Any = storage_pb2_grpc.StorageServiceStub(self._watch_channel)
+        return stub.Watch(requests)
 
     def _check_open(self) -> None:
         if self._closed:
