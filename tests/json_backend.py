@@ -4,10 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from hypothesis import settings
+
 from neardict_server.backends import base
 from neardict_server.backends.json import JsonBackend
 
 DOMAIN = "service_1.channel_7.health_bars"
+# The same examples each time, however slow the machine is.
+seeded = settings(derandomize=True, deadline=None)
 FOLDER = Path("service_1", "channel_7", "health_bars")
 
 

@@ -1,17 +1,19 @@
 """The life of a server: open the backends, serve, drain, close."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
+from typing import Any
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from neardict.v1 import storage_pb2, storage_pb2_grpc
 from pydantic import ValidationError
+
+from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from .backends import base
 from .backends.request_ids import RequestIds
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 SERVICE = storage_pb2.DESCRIPTOR.services_by_name["StorageService"].full_name
 # Room for domain, key and framing around the largest value; beyond it gRPC itself refuses the message.
 MESSAGE_OVERHEAD = 64 * 1024
+# When all calls have ended, connections get so long to see what was sent. Those who watch the health
+# never leave by themselves.
+FAREWELL_SECONDS = 0.25
 
 
 class StartError(Exception):
@@ -52,11 +57,12 @@ async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> Asy
     async with AsyncExitStack() as stack:
         hubs: dict[str, Hub] = {}
         backends: dict[str, tuple[str, base.Backend]] = {}
-        for name, entry in config.backends.items():
+        for name, kind, settings in _chosen(config.backends):
             hub = hubs[name] = Hub()
-            backend = await _open(name, entry, base.Surroundings(config.data_dir, clock, hub.publish), hub)
+            surroundings = base.Surroundings(config.data_dir, clock, hub.publish)
+            backend = await _open(name, kind, settings, surroundings, hub)
             stack.push_async_callback(backend.close)
-            backends[name] = (entry.implementation, backend)
+            backends[name] = (config.backends[name].implementation, backend)
         patterns = [(route.domain, route.backend) for route in config.routes]
         routes = patterns + ([("*", config.default)] if config.default is not None else [])
         router = Router({name: backend for name, (_, backend) in backends.items()}, patterns, config.default)
@@ -67,8 +73,9 @@ async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> Asy
             return hub_router.backend(domain)
 
         streams = Streams(hub_of, config.heartbeat_seconds)
+        edge = Edge("/neardict.v1.")
         server = grpc.aio.server(
-            interceptors=[Edge("/neardict.v1.")],
+            interceptors=[edge],
             options=[
                 # Otherwise a second server on the port starts without an error and takes half of the calls.
                 ("grpc.so_reuseport", 0),
@@ -111,22 +118,40 @@ async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> Asy
             await health_servicer.enter_graceful_shutdown()
             # They would last as long as their clients.
             streams.close()
-            await server.stop(config.shutdown_grace_seconds)
+            await edge.drain(config.shutdown_grace_seconds)
+            await server.stop(min(FAREWELL_SECONDS, config.shutdown_grace_seconds))
 
 
-async def _open(name: str, entry: BackendConfig, surroundings: base.Surroundings, hub: Hub) -> base.Backend:
-    below = f"backends.{name}"
+def _chosen(entries: Mapping[str, BackendConfig]) -> list[tuple[str, base.BackendType, Any]]:
+    """Returns name, type and checked settings of each backend; raises StartError with every mistake."""
     points = metadata.entry_points(group="neardict.backends")
-    if entry.implementation not in points.names:
-        known = ", ".join(sorted(points.names))
-        raise StartError(f"{below}.implementation: {entry.implementation!r} is none of {known}")
+    chosen: list[tuple[str, base.BackendType, Any]] = []
+    mistakes = []
+    for name, entry in entries.items():
+        below = f"backends.{name}"
+        if entry.implementation not in points.names:
+            known = ", ".join(sorted(points.names))
+            mistakes.append(f"  {below}.implementation: {entry.implementation!r} is none of {known}")
+            continue
+        try:
+            kind: base.BackendType = points[entry.implementation].load()
+            chosen.append((name, kind, kind.Settings.model_validate(entry.settings)))
+        except ValidationError as error:
+            mistakes.append(explain(error, f"{below}.settings"))
+        except (ImportError, AttributeError) as error:
+            mistakes.append(f"  {below}.implementation: {entry.implementation} cannot be loaded: {error}")
+    if mistakes:
+        raise StartError("the configuration has mistakes:\n" + "\n".join(mistakes))
+    return chosen
+
+
+async def _open(
+    name: str, kind: base.BackendType, settings: Any, surroundings: base.Surroundings, hub: Hub
+) -> base.Backend:
     try:
-        kind: base.BackendType = points[entry.implementation].load()
-        backend = await kind.open(kind.Settings.model_validate(entry.settings), surroundings)
-    except ValidationError as error:
-        raise StartError(explain(error, f"{below}.settings")) from None
-    except (OSError, ValueError, ImportError) as error:
-        raise StartError(f"{below}: {error}") from error
+        backend = await kind.open(settings, surroundings)
+    except (OSError, ValueError) as error:
+        raise StartError(f"backends.{name}: {error}") from error
     if isinstance(backend, base.Feed):
         hub.attach(backend)
     if base.Capability.DURABLE_REQUEST_ID in backend.capabilities:

@@ -6,7 +6,10 @@ caller's mistake, and whatever a handler raises leaves as a clean status with go
 
 from __future__ import annotations  # grpc classes are generic for type checkers only
 
+import asyncio
 import logging
+import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ERROR_DOMAIN = "neardict"
+# For so long after the last call, those that follow are still told that the service drains. One that is on
+# its way when gRPC stops ends as CANCELLED, which says nothing and which clients do not retry.
+NOTICE_SECONDS = 0.2
 
 STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,6 +39,9 @@ STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
     errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.CorruptEntryError: grpc.StatusCode.DATA_LOSS,
     errors.BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
+    # A kind that a backend of another distribution made up.
+    errors.StorageError: grpc.StatusCode.INTERNAL,
 }
 
 
@@ -42,6 +51,22 @@ class Edge(grpc.aio.ServerInterceptor):
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._draining = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._latest = 0.0
+
+    async def drain(self, seconds: float) -> None:
+        """Refuses calls from now on; returns when none is under way, after `seconds` at the latest."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+                await asyncio.sleep(self._latest + NOTICE_SECONDS - time.monotonic())
+        except TimeoutError:
+            if self._under_way:
+                logger.warning("%d calls are still under way after %g seconds", self._under_way, seconds)
 
     async def intercept_service(
         self,
@@ -54,44 +79,64 @@ class Edge(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None or not method.startswith(self._prefix):
                 return handler
-            wrapped = self._wrapped[method] = _wrap(method, handler)
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
         return wrapped
 
+    def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        parse = handler.request_deserializer
+        if handler.unary_unary:
 
-def _wrap(method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    parse = handler.request_deserializer
-    if handler.unary_unary:
+            async def unary(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+                try:
+                    self._begin(context)
+                    return await handler.unary_unary(parse(data), context)
+                except Exception as error:
+                    await _abort(context, method, error)
 
-        async def unary(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            try:
-                return await handler.unary_unary(parse(data), context)
-            except Exception as error:
-                await _abort(context, method, error)
+            return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+        if handler.unary_stream:
 
-        return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
-    if handler.unary_stream:
+            async def stream(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+                try:
+                    self._begin(context)
+                    # Or else a call that is cancelled leaves the inner generator to the garbage collector.
+                    async with aclosing(handler.unary_stream(parse(data), context)) as responses:
+                        async for response in responses:
+                            yield response
+                except Exception as error:
+                    await _abort(context, method, error)
 
-        async def stream(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            try:
-                async for response in handler.unary_stream(parse(data), context):
-                    yield response
-            except Exception as error:
-                await _abort(context, method, error)
+            return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        if handler.stream_stream:
 
-        return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
-    if handler.stream_stream:
+            async def both(
+                data: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+            ) -> AsyncIterator[Any]:
+                try:
+                    self._begin(context)
+                    requests = (parse(item) async for item in data)
+                    async with aclosing(handler.stream_stream(requests, context)) as responses:
+                        async for response in responses:
+                            yield response
+                except Exception as error:
+                    await _abort(context, method, error)
 
-        async def both(
-            data: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
-        ) -> AsyncIterator[Any]:
-            try:
-                async for response in handler.stream_stream((parse(item) async for item in data), context):
-                    yield response
-            except Exception as error:
-                await _abort(context, method, error)
+            return grpc.stream_stream_rpc_method_handler(both, None, handler.response_serializer)
+        raise AssertionError(f"{method} has a shape that the edge does not know")
 
-        return grpc.stream_stream_rpc_method_handler(both, None, handler.response_serializer)
-    raise AssertionError(f"{method} has a shape that the edge does not know")
+    def _begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if self._draining:
+            raise errors.DrainingError("the service is shutting down and did nothing: retry later")
+        self._under_way += 1
+        self._idle.clear()
+        self._latest = time.monotonic()
+        # Called when the reply has gone out too, and however the call ends.
+        context.add_done_callback(self._end)  # type: ignore[arg-type]  # types-grpcio has no Protocol there
+
+    def _end(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> NoReturn:

@@ -8,7 +8,8 @@ StorageError
 ├── CapabilityMissingError  the backend cannot do what the request needs
 ├── StorageFullError        there is no room for the write
 ├── CorruptEntryError       one stored entry cannot be read; others can
-└── BackendUnavailableError the engine cannot be reached or cannot be trusted now
+├── BackendUnavailableError the engine cannot be reached or cannot be trusted now
+└── DrainingError           the service is shutting down and did nothing
 
 `edge` maps each class to a status in one table. Messages never hold values.
 """
@@ -85,3 +86,7 @@ class CorruptEntryError(StorageError):
 
 class BackendUnavailableError(StorageError):
     reason = "BACKEND_UNAVAILABLE"
+
+
+class DrainingError(StorageError):
+    reason = "DRAINING"

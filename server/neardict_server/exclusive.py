@@ -1,5 +1,6 @@
 """Keeps a second server away from data that one server must own alone."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -27,12 +28,16 @@ class ExclusiveLock:
             os.close(self._file)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
+            if owner == str(os.getpid()):
+                raise InUseError(f"{path.parent} is in use by another backend of this server") from None
             raise InUseError(
                 f"{path.parent} is in use by another neardict server (process {owner or 'unknown'}): "
                 "stop it, or give this one another folder"
             ) from None
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode())
+        # For the message above only, and so not worth failing for on a full disk.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}\n".encode())
 
     def __enter__(self) -> Self:
         return self

@@ -17,8 +17,9 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    # gRPC clients of every language receive 4 MiB by default, which bounds what is useful.
-    max_value_bytes: int = Field(default=1024 * 1024, ge=1, le=1024 * 1024 * 1024)
+    # gRPC clients of every language receive 4 MiB by default, which bounds what is useful. Beyond the
+    # upper bound not every engine stores a value (Redis ends at 512 MiB), and gRPC not every message.
+    max_value_bytes: int = Field(default=1024 * 1024, ge=1, le=256 * 1024 * 1024)
     # What common parsers of other languages read at least (64 in .NET, 1000 in Jackson).
     max_json_depth: int = Field(default=64, ge=1, le=500)
 
@@ -27,8 +28,8 @@ def check_domain(domain: str) -> None:
     _check_text("domain", domain, MAX_DOMAIN_BYTES, reason="INVALID_DOMAIN")
 
 
-def check_key(key: str) -> None:
-    _check_text("key", key, MAX_KEY_BYTES, reason="INVALID_KEY")
+def check_key(key: str, *, field: str = "key") -> None:
+    _check_text(field, key, MAX_KEY_BYTES, reason="INVALID_KEY")
 
 
 def check_request_id(request_id: str) -> None:
@@ -73,8 +74,8 @@ def _check_json(text: str, max_depth: int) -> None:
         # Only the position: the message of the parser could quote the value.
         raise InvalidRequestError(
             f"value.json is not JSON (RFC 8259) at line {error.lineno} column {error.colno}: NaN, "
-            "infinities, numbers beyond a double's range and lone surrogates are not allowed; store other "
-            "data as value.raw",
+            "infinities, numbers beyond a double's range, lone surrogates and nesting beyond 1000 levels are "
+            "not allowed; store other data as value.raw",
             reason="INVALID_VALUE",
             field="value.json",
         ) from None

@@ -1,6 +1,7 @@
 """The contract's messages on one side, the words of the backends' interface on the other."""
 
 from google.protobuf import duration_pb2, timestamp_pb2
+
 from neardict.v1 import storage_pb2
 
 from .backends import base
@@ -47,6 +48,11 @@ def from_condition(request: storage_pb2.SetValueRequest | storage_pb2.DeleteKeyR
 
 def from_duration(duration: duration_pb2.Duration) -> int:
     """Returns microseconds, rounded up so that no positive duration becomes none."""
+    if abs(duration.nanos) >= 10**9 or duration.seconds * duration.nanos < 0:
+        raise InvalidRequestError(
+            "ttl is no valid Duration: nanos are below a thousand million, and of the same sign as seconds",
+            field="ttl",
+        )
     return duration.seconds * 1_000_000 + -(-duration.nanos // 1000)
 
 

@@ -23,11 +23,17 @@ from .config import Config, ConfigError, load
 )
 @click.option("--listen", metavar="HOST:PORT", help="Address to serve; port 0 picks a free one.")
 @click.option("--data", "data_dir", metavar="DIR", help="Folder of the embedded backends.")
-@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    help="What is logged, to standard error.",
+)
 def serve(config_path: Path | None, listen: str | None, data_dir: str | None, log_level: str) -> None:
     """Serve domains from the configured backends until SIGTERM or Ctrl-C."""
     logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     try:
         config = load(config_path, environ=os.environ, overrides={"listen": listen, "data_dir": data_dir})
@@ -48,3 +54,8 @@ async def _serve(config: Config) -> None:
         sys.stdout.flush()
         await stop.wait()
         click.echo("draining")
+    # All is closed. Were the loop to take its handlers away now, a second signal would end the process
+    # with an error while the interpreter is on its way out.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import duration_pb2
+
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from . import limits as checks
@@ -95,7 +96,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self, request: storage_pb2.AllKeysRequest, context: _Context
     ) -> AsyncIterator[storage_pb2.AllKeysResponse]:
         if request.prefix:
-            checks.check_key(request.prefix)
+            checks.check_key(request.prefix, field="prefix")
         backend = self._backend(request.domain)
         listing = backend.all_keys(request.domain, prefix=request.prefix, entries=request.include_entries)
         async with aclosing(listing):  # type: ignore[type-var]  # every backend yields from a generator

@@ -157,17 +157,18 @@ def test_a_save_that_failed_is_raised_and_does_not_stay(
 
 @pytest.mark.parametrize("strict_mode", [False, True])
 def test_a_save_that_met_no_service_is_raised_and_does_not_stay(tmp_path: Path, strict_mode: bool) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    with Served("--data", tmp_path, "--listen", f"127.0.0.1:{port}") as server:
+    with Served("--data", tmp_path) as server:
         d = CachedDict(RemoteDatabase("domain", server.address), strict_mode=strict_mode)
         d.load()
-        d["alice"] = 1
+        d.update(alice=1, carol=3)
         server.kill()
         with pytest.raises(BulkError):
             d.update(alice=2, bob=2)
-        server.start()
-        assert d == {"alice": 1}
+        assert str(d) == "moobius.CachedDict({'carol': 3})"
+        assert d["carol"] == 3
+    with Served("--data", tmp_path) as server:
+        stored = CachedDict(RemoteDatabase("domain", server.address))
+        assert stored == {"alice": 1, "carol": 3}
 
 
 def test_what_json_has_not_is_kept_or_refused_by_its_type(container: Containers, engine: str) -> None:

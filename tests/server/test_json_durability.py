@@ -1,6 +1,7 @@
 """What is acknowledged is on the disk: the order of writing, full disks, failing disks, kill -9."""
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -192,6 +193,23 @@ async def test_a_full_disk_refuses_the_write_and_loses_nothing(small_disk: Path)
         assert contents(small_disk) == before
         await backend.delete_key(DOMAIN, "alice")
         await backend.set_value(DOMAIN, "bob", json.dumps("b" * 100_000))
+
+
+async def test_on_a_full_disk_entries_can_be_read_and_removed(small_disk: Path) -> None:
+    async with opened(small_disk) as backend:
+        await backend.set_value(DOMAIN, "alice", "1")
+        await backend.set_value(DOMAIN, "bob", "1")
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", 0) as filler:
+        while filler.write(b"x" * 4096):
+            pass
+    async with opened(small_disk) as backend:
+        assert (await entry_of(backend, "alice")).value == "1"
+        with pytest.raises(StorageFullError):
+            await backend.set_value(DOMAIN, "alice", "2")
+        assert await entries_of(backend) == ({"alice": "1", "bob": "1"}, [])
+        assert (await backend.delete_key(DOMAIN, "bob")).existed
+        (small_disk / "filler").unlink()
+        await backend.set_value(DOMAIN, "alice", "2")
 
 
 async def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:

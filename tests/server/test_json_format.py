@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from json_backend import seeded
 from neardict_server.backends.json_format import FormatError, decode, encode, key_in
 from neardict_server.backends.json_generations import is_bare, older_type
 from neardict_server.testing.contract import meaning
@@ -61,6 +62,7 @@ def test_a_file_whose_name_does_not_tell_the_key_holds_it() -> None:
         key_in(b'{"_neardict_json": 1}')
 
 
+@seeded
 @given(
     st.one_of(json_values.map(json.dumps), st.binary(max_size=50)),
     st.sampled_from(["key", "_type", "x"]),
@@ -170,6 +172,7 @@ def test_what_holds_no_value_is_refused_without_quoting_it(data: bytes, message:
     assert "secret" not in str(caught.value)
 
 
+@seeded
 @given(
     st.one_of(
         st.binary(max_size=100),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from json_backend import seeded
 from neardict_server.backends.json_names import (
     file_name,
     folder_names,
@@ -66,6 +67,7 @@ def test_a_domain_is_split_at_its_dots_and_at_nothing_else() -> None:
     assert folder_names("%") == ("%25",)
 
 
+@seeded
 @given(domains, keys)
 @example(".." * 100, "..")
 @example("/" * 255, "/" * 1024)
@@ -80,6 +82,7 @@ def test_no_name_leaves_the_root_or_is_too_long(domain: str, key: str) -> None:
     assert all(unicodedata.is_normalized("NFC", part) for part in parts)
 
 
+@seeded
 @given(keys)
 @example("é" * 512)
 def test_a_name_gives_its_key_back(key: str) -> None:
@@ -87,6 +90,7 @@ def test_a_name_gives_its_key_back(key: str) -> None:
     assert is_shortened(name) or key_of(name) == key
 
 
+@seeded
 @given(st.tuples(domains, keys), st.tuples(domains, keys))
 @example(("a.b", "c"), ("a", "b/c"))
 @example(("a.b", "c"), ("a.b.c", "c"))
@@ -99,6 +103,7 @@ def test_different_entries_have_different_files(one: tuple[str, str], other: tup
     assert (path(*one) == path(*other)) == (one == other)
 
 
+@seeded
 @given(st.lists(domains, min_size=2, max_size=2), keys)
 def test_no_file_is_in_the_place_of_a_folder(some: list[str], key: str) -> None:
     place = path(some[0], key)
@@ -142,6 +147,7 @@ def test_other_files_stand_for_no_key(name: str) -> None:
     assert key_of(name) is None
 
 
+@seeded
 @given(text)
 def test_a_file_stands_for_one_key_at_most(stem: str) -> None:
     name = f"{stem}.json"
@@ -150,6 +156,7 @@ def test_a_file_stands_for_one_key_at_most(stem: str) -> None:
         assert name in (file_name(key), foreign_name(key))
 
 
+@seeded
 @given(keys)
 @example("%41")
 @example("..")

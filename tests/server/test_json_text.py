@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from json_backend import seeded
 from neardict_server.backends.json_text import indented, members, unindented
 
 numbers = st.one_of(
@@ -47,6 +48,7 @@ def tokens(text: str) -> Any:
     return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=lambda pairs: ("object", pairs))
 
 
+@seeded
 @given(texts)
 def test_an_indent_changes_nothing_but_white_space(text: str) -> None:
     assert tokens(indented(text, orjson.loads(text))) == tokens(text)
@@ -54,6 +56,7 @@ def test_an_indent_changes_nothing_but_white_space(text: str) -> None:
     assert tokens(unindented(text)) == tokens(text)
 
 
+@seeded
 @given(
     st.recursive(
         st.one_of(st.integers(0, 9), st.text("aé\U0001f600", max_size=2)),
@@ -70,6 +73,7 @@ def test_the_indent_is_that_of_the_original(value: Any) -> None:
         assert indented(text, value) in (expected, text if len(expected) > 4096 else expected)
 
 
+@seeded
 @given(texts)
 def test_members_are_cut_as_they_are_written(text: str) -> None:
     wrapped = f'{{ "a" : {text} ,"\\u0062":[1, {{"c": 2}}], "{{,:\\"": 1.50}}'

@@ -35,6 +35,16 @@ class HighWater:
             if revision > self.kept:
                 self._write(revision + AHEAD)
 
+    def cover_if_room(self, revision: int) -> None:
+        """Does so, but on a full disk, where entries must be readable and removable. Raises other OSError."""
+        try:
+            self.cover(revision)
+        except files.SyncError:
+            raise
+        except OSError as error:
+            if error.errno not in files.NO_ROOM:
+                raise
+
     def settle(self, revision: int) -> None:
         """Keeps this revision, when no other follows. Raises OSError."""
         with self._lock:

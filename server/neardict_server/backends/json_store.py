@@ -49,7 +49,7 @@ class JsonStore:
                 files.discard_leftovers(folder, files.names(folder))
             self._high_water = HighWater(self._tree)
             started = max(clock(), self._high_water.kept)
-            self._high_water.cover(started)
+            self._high_water.cover_if_room(started)
         except BaseException:
             self._owned.close()
             raise
@@ -103,6 +103,7 @@ class JsonStore:
                 if folder is None or not names:
                     return base.Deleted(existed=False, revision=self._revisions.current(domain))
                 with self._revision(domain) as revision:
+                    self._high_water.cover_if_room(revision)
                     with self._domain_lock(domain):
                         for name in names:
                             files.remove(folder, name)
@@ -160,6 +161,7 @@ class JsonStore:
             name = _name_for_writing(folder, key)
             data = encode(key, value, shortened=is_shortened(name))
             with self._revision(domain) as revision:
+                self._high_water.cover(revision)
                 with files.prepared(folder, name, data, modified=1000 * revision) as (temporary, stored):
                     # Once more, since waiting for the disk leaves time to edit the file.
                     self._check(domain, key, condition)
@@ -214,7 +216,6 @@ class JsonStore:
         """Yields the revision of the write that the body makes visible, or fails to."""
         revision = self._revisions.begin(domain)
         try:
-            self._high_water.cover(revision)
             yield revision
         finally:
             self._revisions.end(domain, revision)

@@ -10,6 +10,9 @@ from ..errors import ConditionFailedError
 from . import base
 from .paging import pages
 
+# The heap of expiries is looked through no sooner than it has so many.
+MIN_EXPIRIES = 1024
+
 
 class _Expiry(NamedTuple):
     expires: int
@@ -40,7 +43,9 @@ class MemoryBackend:
         # revision below those that an earlier process gave out.
         self._started = clock()
         self._domains: dict[str, _Domain] = {}
+        # A heap. Holds what was overwritten meanwhile too, until it is due or they are too many.
         self._expiries: list[_Expiry] = []
+        self._too_many = MIN_EXPIRIES
         self._alarm: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -64,7 +69,7 @@ class MemoryBackend:
         request_id: str = "",
     ) -> base.Written:
         now = self._clock()
-        self._forget_expired()
+        self._forget_expired(now)
         stored = self._domains.get(domain) or _Domain(self._started)
         _check(condition, self._present(stored, key, now))
         self._domains[domain] = stored
@@ -73,6 +78,8 @@ class MemoryBackend:
         stored.entries[key] = base.Entry(key, value, revision, expires)
         if expires is not None:
             heapq.heappush(self._expiries, _Expiry(expires, domain, key, revision))
+            if len(self._expiries) > self._too_many:
+                self._forget_overwritten()
             self._set_alarm()
         return base.Written(revision, expires)
 
@@ -80,14 +87,14 @@ class MemoryBackend:
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
     ) -> base.Deleted:
         now = self._clock()
-        self._forget_expired()
+        self._forget_expired(now)
         stored = self._domains.get(domain)
         present = None if stored is None else self._present(stored, key, now)
         _check(condition, present)
         if stored is None or present is None:
             return base.Deleted(existed=False, revision=stored.revision if stored else self._started)
         del stored.entries[key]
-        return base.Deleted(existed=True, revision=self._change(domain, stored, key, None, None))
+        return base.Deleted(existed=True, revision=self._change(domain, stored, key, None))
 
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
@@ -126,7 +133,12 @@ class MemoryBackend:
         return entry
 
     def _change(
-        self, domain: str, stored: _Domain, key: str, value: base.Value | None, expires: int | None
+        self,
+        domain: str,
+        stored: _Domain,
+        key: str,
+        value: base.Value | None,
+        expires: int | None = None,
     ) -> int:
         """Gives a change its revision, and lets it be known."""
         previous = stored.revision
@@ -136,16 +148,14 @@ class MemoryBackend:
         self._publish(domain, previous, change)
         return stored.revision
 
-    def _forget_expired(self) -> None:
+    def _forget_expired(self, now: int) -> None:
         """Deletes what has expired. Reads do not depend on it: they look at the time themselves."""
-        now = self._clock()
         while self._expiries and self._expiries[0].expires <= now:
             due = heapq.heappop(self._expiries)
-            stored = self._domains[due.domain]
-            entry = stored.entries.get(due.key)
-            if entry is not None and entry.revision == due.revision:
+            if self._is_current(due):
+                stored = self._domains[due.domain]
                 del stored.entries[due.key]
-                self._change(due.domain, stored, due.key, None, None)
+                self._change(due.domain, stored, due.key, None)
 
     def _set_alarm(self) -> None:
         """Sees to it that what expires next is deleted then, so that watchers hear of it."""
@@ -159,8 +169,18 @@ class MemoryBackend:
 
     def _ring(self) -> None:
         self._alarm = None
-        self._forget_expired()
+        self._forget_expired(self._clock())
         self._set_alarm()
+
+    def _forget_overwritten(self) -> None:
+        """Keeps the heap in proportion to the entries, whose owners may renew them without end."""
+        self._expiries = [expiry for expiry in self._expiries if self._is_current(expiry)]
+        heapq.heapify(self._expiries)
+        self._too_many = max(MIN_EXPIRIES, 2 * len(self._expiries))
+
+    def _is_current(self, expiry: _Expiry) -> bool:
+        entry = self._domains[expiry.domain].entries.get(expiry.key)
+        return entry is not None and entry.revision == expiry.revision
 
 
 def _check(condition: base.Condition, present: base.Entry | None) -> None:

@@ -93,18 +93,16 @@ class SqliteBackend:
         """Raises OSError if the file cannot be used or is in use, ValueError if it is no such database."""
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._lock = ExclusiveLock(path.with_name(f"{path.name}.lock"))
-        try:
-            self._writer = _connect(path)
-            _create_schema(self._writer, path)
-            self._reader = _connect(path)
-            self._reader.execute("PRAGMA query_only = ON")
-        except sqlite3.Error as error:
-            self._lock.close()
-            raise ValueError(f"{path} cannot be opened as a database: {error}") from error
-        except ValueError:
-            self._lock.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            self._lock = opened.enter_context(ExclusiveLock(path.with_name(f"{path.name}.lock")))
+            try:
+                self._writer = opened.enter_context(contextlib.closing(_open_file(path)))
+                _prepare(self._writer, path)
+                self._reader = opened.enter_context(contextlib.closing(_open_file(path)))
+                self._reader.execute("PRAGMA query_only = ON")
+            except sqlite3.Error as error:
+                raise ValueError(f"{path} cannot be opened as a database: {error}") from error
+            opened.pop_all()  # from here on `close` closes them
         self._broken: str | None = None
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -233,6 +231,10 @@ class SqliteBackend:
                 self._broken = "an I/O error ended writing to this database: check the disk, then restart"
             logger.error("a commit of %d writes failed: %s", len(batch), caught)
             return [(job.done, None, failure) for job in batch]
+        except Exception as mistake:
+            # Ours, and told to the callers: were it to end this thread, all later writes would wait forever.
+            logger.error("a commit of %d writes failed: %s", len(batch), type(mistake).__name__)
+            return [(job.done, None, mistake) for job in batch]
 
 
 class _Transaction:
@@ -395,25 +397,27 @@ def _resolve(results: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -
             done.set_exception(error)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _open_file(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     # A lock that another program, such as the sqlite3 shell, holds for a moment.
     connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Makes the file durable and gives a new one its schema; leaves a file of others as it is."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    ours = version == SCHEMA_VERSION and names >= {"domains", "entries", "requests"}
+    if not ours and (version or names):
+        raise ValueError(f"{path} is a database of something else, or of another version of neardict")
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise ValueError(f"{path} cannot be in WAL mode: put it on a local disk")
     # In WAL mode FULL is what makes a commit wait for the disk.
     connection.execute("PRAGMA synchronous = FULL")
-    return connection
-
-
-def _create_schema(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == SCHEMA_VERSION:
-        return
-    if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        raise ValueError(f"{path} is a database of something else, or of another version of neardict")
-    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if not ours:
+        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _after_prefix(prefix: str) -> str | None:

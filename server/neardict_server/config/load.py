@@ -73,6 +73,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not JSON: {error.msg} at line {error.lineno}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path} holds a number of too many digits, or nests too deep") from None
 
 
 def _set(settings: dict[str, Any], name: str, text: str) -> None:

@@ -1,9 +1,10 @@
 """The shape of the configuration. `deploy/neardict.sample.toml` shows every setting."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..limits import Limits
 
@@ -33,7 +34,7 @@ class RouteConfig(_Strict):
 class Config(_Strict):
     """All settings, with their defaults: every domain in SQLite below `neardict-data`, on loopback."""
 
-    listen: str = Field(default="127.0.0.1:50051", pattern=r"^(\[[^\]]+\]|[^:]+):\d{1,5}$")
+    listen: str = "127.0.0.1:50051"
     data_dir: Path = Path("neardict-data")
     default: str | None = None
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, le=3600)
@@ -45,24 +46,38 @@ class Config(_Strict):
     )
     routes: tuple[RouteConfig, ...] = ()
 
+    @field_validator("listen")
+    @classmethod
+    def _is_host_and_port(cls, listen: str) -> str:
+        found = re.fullmatch(r"(\[[^\s/\[\]]+\]|[^\s:/\[\]]+):([0-9]{1,5})", listen)
+        # gRPC itself would take 99999 for some other port.
+        if found is None or int(found[2]) > 65535:
+            raise ValueError(
+                "must be HOST:PORT with a port from 0 to 65535, as in 127.0.0.1:50051 or [::1]:50051"
+            )
+        return listen
+
     @model_validator(mode="before")
     @classmethod
     def _only_backend_is_default(cls, data: dict[str, Any]) -> dict[str, Any]:
         """With a single backend and no routes there is nothing to choose."""
-        names = list(data.get("backends", {"sqlite": None}))
-        if data.get("default") is None and not data.get("routes") and len(names) == 1:
-            return {**data, "default": names[0]}
+        backends = data.get("backends", {"sqlite": None})
+        undecided = data.get("default") is None and not data.get("routes")
+        if undecided and isinstance(backends, dict) and len(backends) == 1:
+            return {**data, "default": next(iter(backends))}
         return data
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Config":
         named = [("default", self.default)] if self.default is not None else []
         named += [(f"routes.{number}.backend", route.backend) for number, route in enumerate(self.routes)]
-        for path, name in named:
-            if name not in self.backends:
-                raise ValueError(
-                    f"{path}: no backend is named {name!r}; there are {', '.join(self.backends)}"
+        known = ", ".join(self.backends)
+        if missing := [(path, name) for path, name in named if name not in self.backends]:
+            raise ValueError(
+                "\n  ".join(
+                    f"{path}: no backend is named {name!r}; there are {known}" for path, name in missing
                 )
+            )
         if self.default is None and not self.routes:
             raise ValueError("default: name the backend that serves every domain, or add routes")
         return self

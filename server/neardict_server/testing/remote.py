@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 

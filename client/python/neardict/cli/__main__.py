@@ -1,0 +1,5 @@
+"""`python -m neardict.cli` is `neardict`."""
+
+from ._entry import main
+
+main()

@@ -1,0 +1,87 @@
+"""What commands print: for people on a terminal, lines of JSON when piped. Errors are one line each.
+
+Nothing that came from the service reaches a terminal as it is: names and texts could command it.
+"""
+
+import base64
+import json
+import sys
+
+import click
+
+from ..errors import ServiceError
+from ..v1 import storage_pb2 as pb
+from .exit_codes import ExitCode
+from .json_text import compact, printable
+
+
+class Failure(click.ClickException):
+    """Ends a command with a message for its user and an exit code."""
+
+    def __init__(self, message: str, code: ExitCode) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def for_people() -> bool:
+    """Returns whether the output goes to a terminal."""
+    return sys.stdout.isatty()
+
+
+def write(data: bytes) -> None:
+    """Writes bytes to the output, exactly."""
+    sys.stdout.buffer.write(data)
+
+
+def say(text: str) -> None:
+    """Writes a line to the output, in UTF-8 whatever the locale says."""
+    write(f"{text}\n".encode(errors="backslashreplace"))
+
+
+def flush() -> None:
+    """Lets the reader of a pipe see what has been written. Raises BrokenPipeError if he went away."""
+    sys.stdout.flush()
+
+
+def complain(message: str) -> None:
+    """Writes one line about something that went wrong."""
+    print(f"neardict: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+
+
+def json_line(members: dict[str, str]) -> str:
+    """Returns one line of JSON; `members` maps names to JSON text."""
+    return "{" + ",".join(f"{json_string(name)}:{member}" for name, member in members.items()) + "}"
+
+
+def json_string(text: str) -> str:
+    """Returns the JSON string of a text."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def entry_members(entry: pb.Entry) -> dict[str, str]:
+    """Returns what is printed of an entry, for `json_line`; its value is as the service sent it."""
+    kind = entry.value.WhichOneof("kind")
+    if kind is None:
+        raise ServiceError(
+            "the service sent a value of a kind that this version does not know: upgrade neardict"
+        )
+    members = {"key": json_string(entry.key)}
+    if kind == "json":
+        members["value"] = compact(entry.value.json)
+    else:
+        members["raw_base64"] = json_string(base64.b64encode(entry.value.raw).decode())
+    members["revision"] = str(entry.revision)
+    members["expire_time"] = json_string(expire_time(entry)) if entry.HasField("expire_time") else "null"
+    return members
+
+
+def expire_time(entry: pb.Entry) -> str:
+    """Returns the time of expiry as RFC 3339 has it."""
+    return entry.expire_time.ToJsonString()
+
+
+def shown_name(name: str) -> str:
+    """Returns a key or domain for people: as it is, or quoted if that would mislead."""
+    if name.isprintable() and name == name.strip() and name and not name.startswith('"'):
+        return name
+    return printable(json_string(name))
