@@ -76,6 +76,10 @@ class CommandLine:
         return Done(process.wait(SECONDS), seen)
 
     def env(self, more: Mapping[str, str]) -> dict[str, str]:
-        # Nothing of the machine's own settings may reach the command under test.
-        own = {name: value for name, value in os.environ.items() if not name.startswith("NEARDICT_")}
+        # Nothing of the machine's own settings may reach the command under test, nor pytest-xdist's.
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("NEARDICT_") and name not in ("COLUMNS", "LINES")
+        }
         return own | {"NEARDICT_TARGET": self.target, "TERM": "xterm", **more}

@@ -17,6 +17,9 @@ from served import Served
 COUNT = 2500
 SECONDS = 30.0
 
+# They share a folder that takes seconds to make.
+pytestmark = pytest.mark.xdist_group("import resumes")
+
 
 def value(number: int) -> dict[str, object]:
     return {"number": number, "text": "x" * 50}

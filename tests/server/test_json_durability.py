@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from json_backend import DOMAIN, FOLDER, entries_of, entry_of, is_absent, keys_of, opened
+from neardict_server.backends.base import ABSENT
 from neardict_server.errors import BackendUnavailableError, StorageFullError
 
 
@@ -210,6 +211,42 @@ async def test_on_a_full_disk_entries_can_be_read_and_removed(small_disk: Path) 
         assert (await backend.delete_key(DOMAIN, "bob")).existed
         (small_disk / "filler").unlink()
         await backend.set_value(DOMAIN, "alice", "2")
+
+
+@pytest.fixture
+def rounding_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system whose inodes have no room for more than the seconds of a time."""
+    image, place = tmp_path / "image", tmp_path / "rounding"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(2 * 1024 * 1024)
+    for command in (
+        ["mkfs.ext4", "-q", "-I", "128", "-O", "^has_journal", str(image)],
+        ["mount", "-o", "loop", str(image), str(place)],
+    ):
+        try:
+            subprocess.run(command, capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("a file system that rounds times needs mkfs.ext4 and the permission to mount it")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+async def test_where_times_are_rounded_memory_keeps_the_revisions(
+    rounding_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    latest = 0
+    for _ in range(2):
+        async with opened(rounding_disk) as backend:
+            for number in range(10):
+                written = await backend.set_value(DOMAIN, "alice", str(number))
+                assert written.revision > latest
+                latest = written.revision
+                entry = await entry_of(backend, "alice")
+                assert (entry.value, entry.revision) == (str(number), latest)
+                await backend.set_value(DOMAIN, "bob", "1", condition=ABSENT)
+                await backend.delete_key(DOMAIN, "bob")
+    assert caplog.text.count("rounds the times of files") == 2
 
 
 async def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from neardict.v1 import storage_pb2 as pb
-from served import START_SECONDS, Served
+from served import Served
+from starting import start_and_fail
 from wire import SERVICE, Refusal, ask
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-
-
-def start_and_fail(*args: str | Path) -> str:
-    """Runs `neardict serve ARGS`, which must end by itself with an error; returns what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "neardict_server", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 1, done
-    assert "listening" not in done.stdout
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 def free_port() -> int:
@@ -120,7 +105,7 @@ def test_more_signals_while_it_stops_change_nothing(number: signal.Signals, tmp_
 
 def test_a_second_server_on_the_same_data_says_who_has_it(tmp_path: Path) -> None:
     with Served("--data", tmp_path) as server:
-        said = start_and_fail("--data", tmp_path, "--listen", "127.0.0.1:0")
+        said = start_and_fail("--data", tmp_path)
         assert f"{tmp_path} is in use by another neardict server (process {server.process.pid})" in said
         # And has done the first no harm.
         assert isinstance(put(server.address), bytes)
@@ -146,7 +131,7 @@ def test_two_backends_of_one_server_cannot_share_a_file(tmp_path: Path) -> None:
         implementation = "sqlite"
         """
     )
-    said = start_and_fail("--config", config, "--data", tmp_path / "data", "--listen", "127.0.0.1:0")
+    said = start_and_fail("--config", config, "--data", tmp_path / "data")
     assert f"backends.b: {tmp_path / 'data'} is in use by another backend of this server" in said
 
 
