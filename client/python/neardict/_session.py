@@ -59,6 +59,7 @@ class Session:
         self._send: Callable[[pb.WatchRequest], None] | None = None
         self._pings: dict[int, float] = {}
         self._ping = 0
+        self._pinged = self._opened = float("-inf")
         self._trusted_until = float("-inf")
 
     # What the store asks for.
@@ -84,13 +85,6 @@ class Session:
             failures = self.failures
             self._news.wait_for(lambda: self.failures != failures or self.settled(name), timeout=seconds)
 
-    def leave(self) -> None:
-        """Ends the subscriptions to domains that nobody listens to any more."""
-        with self._lock:
-            for name in [name for name in self._domains if not self._changes.heard(name)]:
-                del self._domains[name]
-                if self._send is not None:
-                    self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
 
     # What the driver tells.
 
@@ -98,6 +92,7 @@ class Session:
         """A stream is there; `send` queues a request for it, without waiting."""
         with self._lock:
             self._send = send
+            self._opened = self._clock()
             for domain in self._domains:
                 self._subscribe(domain)
             self.ping()
@@ -115,27 +110,33 @@ class Session:
                 self._judge(name, domain)
 
     def ping(self) -> None:
-        """Sends a ping; to be called every PING_SECONDS."""
+        """Sends a ping, if a stream is open."""
         with self._lock:
             if self._send is not None:
                 self._ping += 1
-                self._pings[self._ping] = self._clock()
+                self._pinged = self._clock()
+                self._pings[self._ping] = self._pinged
                 self._send(pb.WatchRequest(ping=pb.Ping(number=self._ping)))
 
-    def overdue(self) -> bool:
-        """Returns whether nothing vouches for the copy any more, and if so makes it stale.
+    def tick(self) -> float | None:
+        """Does what is due by the clock; returns in how many seconds to call it again.
 
-        The driver gives such a stream up: it may be half open, and no error would ever come.
+        Returns None if nothing vouches for the copy any more. It is stale then, and the driver gives the
+        stream up: it may be half open, and no error would ever come.
         """
         with self._lock:
             if self._send is None:
-                return False
-            oldest = next(iter(self._pings.values()), None)
+                return PING_SECONDS
             now = self._clock()
-            if now <= self._trusted_until or (oldest is not None and now < oldest + TRUST_SECONDS):
-                return False
-            self.lost()
-            return True
+            if now > self._trusted_until and now > self._opened + TRUST_SECONDS:
+                self.lost()
+                return None
+            if now >= self._pinged + PING_SECONDS:
+                self.ping()
+                self._leave()
+            end = max(self._trusted_until, self._opened + TRUST_SECONDS)
+            # A little later than the end, so that it is over then.
+            return max(0.0, min(self._pinged + PING_SECONDS - now, end - now + 0.001))
 
     def received(self, message: pb.WatchResponse) -> None:
         """A message has arrived on the stream."""
@@ -199,6 +200,13 @@ class Session:
         if domain is not None and self._send is not None:
             subscribe = pb.Subscribe(domain=name, from_revision=domain.revision)
             self._send(pb.WatchRequest(subscribe=subscribe))
+
+    def _leave(self) -> None:
+        """Ends the subscriptions to domains that nobody listens to any more."""
+        for name in [name for name in self._domains if not self._changes.heard(name)]:
+            del self._domains[name]
+            if self._send is not None:
+                self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
 
     def _judge(self, name: str, domain: _Domain) -> None:
         """Tells the listeners of the domain if it has become fresh, or stale."""

@@ -87,9 +87,9 @@ class Watching:
             longest = min(2 * longest, LONGEST_PAUSE)
 
     def _tick(self) -> None:
-        while not self._stop.wait(PING_SECONDS):
-            self._session.ping()
-            self._session.leave()
-            if self._session.overdue():
+        wait: float | None = PING_SECONDS
+        while not self._stop.wait(PING_SECONDS if wait is None else wait):
+            wait = self._session.tick()
+            if wait is None:
                 with self._lock, contextlib.suppress(AttributeError):
                     self._call.cancel()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from .._session import PING_SECONDS, Session
+from .._session import Session
 from .._watching import FIRST_PAUSE, LONGEST_PAUSE
 
 if TYPE_CHECKING:
@@ -83,12 +83,9 @@ class Watching:
             longest = min(2 * longest, LONGEST_PAUSE)
 
     async def _tick(self, call: Any) -> None:
-        while True:
-            await asyncio.sleep(PING_SECONDS)
-            self._session.ping()
-            self._session.leave()
-            if self._session.overdue():
-                call.cancel()
+        while (wait := self._session.tick()) is not None:
+            await asyncio.sleep(wait)
+        call.cancel()
 
 
 async def _items(requests: asyncio.Queue[pb.WatchRequest]) -> AsyncIterator[pb.WatchRequest]:
