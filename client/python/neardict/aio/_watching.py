@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from .._session import Session
 from .._watching import FIRST_PAUSE, LONGEST_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from .._session import Session
     from ..v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Watching:
 
     async def _tick(self, call: Any) -> None:
         while (wait := self._session.tick()) is not None:
-            await asyncio.sleep(wait)
+            await asyncio.sleep(wait)  # noqa: ASYNC110  # it is time that we wait for
         call.cancel()
 
 
