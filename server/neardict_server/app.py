@@ -59,7 +59,7 @@ async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> Asy
         backends: dict[str, tuple[str, base.Backend]] = {}
         for name, kind, settings in _chosen(config.backends):
             hub = hubs[name] = Hub()
-            surroundings = base.Surroundings(config.data_dir, clock, hub.publish)
+            surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched)
             backend = await _open(name, kind, settings, surroundings, hub)
             stack.push_async_callback(backend.close)
             backends[name] = (config.backends[name].implementation, backend)

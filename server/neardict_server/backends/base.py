@@ -7,7 +7,7 @@ against the limits before it calls, and backends need not.
 
 import enum
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -85,12 +85,16 @@ class Page(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A write or deletion of a key that took effect; `value` is None for a deletion or an expiry."""
+    """A write or deletion of a key that took effect; `value` is None for a deletion or an expiry.
+
+    `told` is false for a write whose value is not at hand, such as a large one: `value` means nothing then.
+    """
 
     key: str
     revision: int
     value: Value | None
     expires: int | None = None
+    told: bool = True
 
 
 class Publish(Protocol):
@@ -104,6 +108,15 @@ class Publish(Protocol):
 
 def unheard(domain: str, previous: int, change: Change) -> None:
     """Publishes to nobody."""
+
+
+def not_missed(domain: str) -> None:
+    """Tells nobody that changes were lost."""
+
+
+def no_domains() -> Collection[str]:
+    """Returns the domains that somebody watches: none."""
+    return ()
 
 
 class Capability(enum.Enum):
@@ -129,6 +142,10 @@ class Surroundings:
     clock: Clock = wall_clock
     # A backend that calls it for each change says so by a method `position`, see `Feed`.
     publish: Publish = unheard
+    # Takes notice that not all changes of a domain have been published: its subscriptions end.
+    lost: Callable[[str], None] = not_missed
+    # Returns the domains that have subscriptions, from before `position` is asked.
+    watched: Callable[[], Collection[str]] = no_domains
 
 
 class Backend(Protocol):

@@ -141,7 +141,7 @@ def _message(change: Change) -> pb.Change:
     if change.value is None:
         return pb.Change(key=change.key, revision=change.revision, kind=pb.Change.KIND_DELETE)
     message = pb.Change(key=change.key, revision=change.revision, kind=pb.Change.KIND_SET)
-    if _size(change) <= MAX_INLINE_VALUE:
+    if change.told and _size(change) <= MAX_INLINE_VALUE:
         message.value.CopyFrom(to_value(change.value))
     if change.expires is not None:
         message.expire_time.CopyFrom(to_timestamp(change.expires))
