@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+import logging
+import threading
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _requests
 from ._near import MISSING, OUTDATED, Listing, NearDict
 from .errors import AbsentKeyError, DataLossError, UndecodableValueError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .store import Store
+
+_Result = TypeVar("_Result")
+
+logger = logging.getLogger(__name__)
+
+# With more keys in doubt than this the domain is listed anew.
+_MOST_LOOK_UPS = 100
+
+
+class Flight(Future[Any]):
+    """A look-up under way, with the thread that makes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leader = threading.get_ident()
 
 
 class AskingDict(NearDict):
@@ -20,92 +38,99 @@ class AskingDict(NearDict):
     __slots__ = ()
 
     _store: Store
-    _flights: dict[str, Future[Any]]
-
-    def _held_whole(self) -> bool:
-        """Returns whether the contents are the whole domain, after asking for what a mirror lacks."""
-        if not self._load or self._aside is not None:
-            return False
-        if not self._whole:
-            self._list()
-        self._learn()
-        return self._aside is None
+    _flights: dict[str, Flight]
 
     def _fetch(self, key: str) -> Any:
         """Returns the value from the service, and holds it; raises AbsentKeyError."""
-        while True:
-            if self._load and not self._whole and self._aside is None:
-                self._list()  # a mirror that was reset
-            with self._lock:
-                held = dict.get(self, key, MISSING)
-                if held is not MISSING:
-                    return held
-                flight = self._flights.get(key)
-                mine = flight is None
-                if flight is None:
-                    flight = self._flights[key] = Future()
-            value = self._fly(key, flight) if mine else flight.result()
-            if value is MISSING:
-                raise AbsentKeyError(key)
-            if value is not OUTDATED:
-                return value
-
-    def _fly(self, key: str, flight: Future[Any]) -> Any:
-        """Looks the key up for all who wait for this flight."""
-        try:
-            value = self._look_up(key)
-        except BaseException as error:
-            self._land(key, flight)
-            flight.set_exception(error)
-            raise
-        self._land(key, flight)
-        flight.set_result(value)
+        value = self._shared_look_up(key)
+        if value is MISSING:
+            raise AbsentKeyError(key)
         return value
 
-    def _land(self, key: str, flight: Future[Any]) -> None:
+    def _shared_look_up(self, key: str) -> Any:
+        """Returns the value, or MISSING; concurrent misses of one key share one request."""
+        mine = Flight()
+        while True:
+            try:
+                if self._load and not self._listed and self._aside is None:
+                    self._read_all()  # a mirror that was reset
+                with self._lock:
+                    held = dict.get(self, key, MISSING)
+                    if held is not MISSING:
+                        return held
+                    flight = self._flights.setdefault(key, mine)
+                if flight is mine:
+                    value = self._look_up(key)
+                    self._land(key, mine)
+                    mine.set_result(value)
+                    return value
+            except BaseException as error:
+                self._land(key, mine)
+                # An error of the service is everybody's; an interrupt is of this thread alone.
+                if not isinstance(error, Exception):
+                    mine.cancel()
+                elif not mine.done():
+                    mine.set_exception(error)
+                raise
+            if flight.leader == mine.leader:
+                # This is a signal handler, and what it would wait for goes on when it has returned.
+                return self._look_up(key)
+            try:
+                return flight.result()
+            except CancelledError:
+                continue  # its leader was interrupted
+
+    def _land(self, key: str, flight: Flight) -> None:
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
 
     def _look_up(self, key: str) -> Any:
-        """Asks the service and holds what it found; returns the value, MISSING or OUTDATED."""
-        with self._store.changes.calls.under_way():
-            epoch = self._epoch
-            return self._install_reply(key, self._store.lookup(self._domain, key), epoch)
-
-    def _ask(self, keys: list[str]) -> dict[str, Any]:
-        """Asks for many keys at once, holds what was found, and returns the values of those that exist."""
-        found = {}
-        with self._store.changes.calls.under_way():
-            epoch = self._epoch
-            for key, response in self._store.lookup_many(self._domain, keys).items():
-                value = self._install_reply(key, response, epoch)
-                if value is OUTDATED:
-                    with contextlib.suppress(AbsentKeyError):
-                        found[key] = self._fetch(key)
-                elif value is not MISSING:
-                    found[key] = value
-        return found
-
-    def _learn(self) -> dict[str, Any]:
-        """Asks for the keys that this mirror knows to have changed, and returns those that exist."""
-        found = {}
-        for key in tuple(self._unknown):
-            try:
-                found[key] = self._fetch(key)
-            except AbsentKeyError:
-                continue
-            except (DataLossError, UndecodableValueError):
-                self._cannot_read(key)
-        return found
+        """Asks the service, holds what it found, and returns the value or MISSING."""
+        while True:
+            with self._store.changes.calls.under_way() as call:
+                value = self._install_reply(key, self._store.lookup(self._domain, key), call)
+            if value is not OUTDATED:
+                return value
 
     def _list(self) -> dict[str, Any]:
         """Reads the whole domain, holds it and returns it as a plain dict."""
+        listing = self._read_all()
+        return self._when_whole(lambda: self._copy_listed(listing), listed=True)
+
+    def _read_all(self) -> Listing:
+        with self._store.changes.calls.under_way() as call:
+            listing = Listing(call)
+            for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
+                self._take_page(listing, page)
+            self._end_listing(listing)
+        return listing
+
+    def _when_whole(self, read: Callable[[], _Result], *, listed: bool = False) -> _Result:
+        """Returns what `read` does, called under the lock when the contents are the whole domain.
+
+        They are when the domain was listed and the stream has kept them up to date, or, while it cannot,
+        when the domain was listed just now.
+        """
         while True:
-            listing = Listing(self._epoch)
-            with self._store.changes.calls.under_way():
-                for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
-                    self._take_page(listing, page)
-                found = self._end_listing(listing)
-            if found is not None:
-                return found | self._learn()
+            with self._lock:
+                if (listed or self._aside is None) and self._is_whole():
+                    return read()
+                doubtful = list(self._versions.doubtful)
+                listing = not self._listed or not (listed or self._aside is None)
+            if listing or len(doubtful) > _MOST_LOOK_UPS:
+                listed = True
+                self._read_all()
+            else:
+                self._settle(doubtful)
+
+    def _settle(self, doubtful: list[str]) -> None:
+        """Looks up what failed writes have left in doubt."""
+        for key in doubtful:
+            try:
+                self._look_up(key)
+            except (DataLossError, UndecodableValueError) as error:
+                logger.warning("the entry %r of the domain %r is left out: %s", key, self._domain, error)
+                with self._lock:
+                    self._versions.doubtful.pop(key, None)
+                    self._unreadable |= {key}

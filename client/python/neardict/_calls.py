@@ -14,16 +14,20 @@ class Calls:
         self._open: dict[int, None] = {}  # in the order of their beginning
 
     @contextlib.contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Around a call, from before its request goes out until its reply has been taken notice of."""
-        with self._lock:
-            self._latest = number = self._latest + 1
-            self._open[number] = None
+    def under_way(self) -> Iterator[int]:
+        """Around a call, from before its request goes out until its reply has been taken notice of.
+
+        Gives its number, from 1.
+        """
+        number = 0
         try:
-            yield
+            with self._lock:
+                self._latest = number = self._latest + 1
+                self._open[number] = None
+            yield number
         finally:
             with self._lock:
-                del self._open[number]
+                self._open.pop(number, None)
 
     def latest(self) -> int:
         """Returns the number of the call that began last."""

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._calls import Calls
+from .errors import (
+    CapabilityMissingError,
+    ClosedError,
+    ConflictError,
+    InvalidArgumentError,
+    LimitExceededError,
+    PermissionDeniedError,
+    UnsupportedValueError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._session import Session
     from .v1 import storage_pb2 as pb
 
+# After these it is certain that the service has not applied the write; and after the last, that nothing can
+# be asked any more, so that dicts keep what they have.
+CERTAIN = (
+    CapabilityMissingError,
+    ConflictError,
+    InvalidArgumentError,
+    LimitExceededError,
+    PermissionDeniedError,
+    UnsupportedValueError,
+    ClosedError,
+)
+
+
+# Stands for a value that did not travel with its change, as it is large.
+NOT_SENT: Any = object()
+
 
 class Change(NamedTuple):
-    """A write of `key` that was given `revision`; `value` is None for a deletion, and empty if not known.
+    """A write of `key` that was given `revision`; `value` is None for a deletion, or NOT_SENT.
 
     `expires` is the wall clock's time of expiry in seconds, None for never.
     """
@@ -30,6 +58,10 @@ class Listener(Protocol):
 
     def apply(self, change: Change) -> None:
         """Takes notice of a change; changes may come in any order."""
+        ...
+
+    def doubt(self, key: str) -> None:
+        """Takes notice of a write that failed, and perhaps was applied."""
         ...
 
     def freshen(self) -> None:
@@ -87,35 +119,51 @@ class Changes:
 
     def publish(self, domain: str, change: Change, *, but: Listener | None = None) -> None:
         """Tells every listener of the domain, except the one that knows already."""
-        for listener in self._of(domain):
+        for listener in self._alive(domain):
             if listener is not but:
                 listener.apply(change)
 
+    @contextlib.contextmanager
+    def writing(self, domain: str, key: str) -> Iterator[None]:
+        """Around a write, until it is published: a call under way, which may fail."""
+        with self.calls.under_way():
+            try:
+                yield
+            except BaseException as error:
+                self.failed(domain, key, error)
+                raise
+
+    def failed(self, domain: str, key: str, error: BaseException) -> None:
+        """Tells every listener of the domain of a write that failed, if it has perhaps been applied."""
+        if not isinstance(error, CERTAIN):
+            for listener in self._alive(domain):
+                listener.doubt(key)
+
     def freshen(self, domain: str) -> None:
         """Tells every listener of the domain."""
-        for listener in self._of(domain):
+        for listener in self._alive(domain):
             listener.freshen()
 
     def stale(self, domain: str) -> None:
         """Tells every listener of the domain."""
-        for listener in self._of(domain):
+        for listener in self._alive(domain):
             listener.stale()
 
     def reset(self, domain: str) -> None:
         """Tells every listener of the domain."""
-        for listener in self._of(domain):
+        for listener in self._alive(domain):
             listener.reset()
-
-    def _of(self, domain: str) -> list[Listener]:
-        references = list(self._listeners.get(domain, {}).values())
-        return [listener for reference in references if (listener := reference()) is not None]
 
     def forked(self) -> None:
         """Tells every listener that it is in the child of a fork now."""
         self.calls = Calls()
         self.session = None
         self._lock = threading.Lock()
-        for listeners in list(self._listeners.values()):
-            for reference in list(listeners.values()):
-                if (listener := reference()) is not None:
-                    listener.forked()
+        for domain in list(self._listeners):
+            for listener in self._alive(domain):
+                listener.forked()
+
+    def _alive(self, domain: str) -> Iterator[Listener]:
+        for reference in list(self._listeners.get(domain, {}).values()):
+            if (listener := reference()) is not None:
+                yield listener

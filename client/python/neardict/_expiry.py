@@ -5,13 +5,26 @@ import itertools
 import threading
 import time
 import weakref
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+# So few outdated entries are not worth clearing away.
+_FEW = 100
 
 
 class Expiring(Protocol):
     def expire(self, key: str, revision: int) -> None:
         """Drops the key if it still holds this revision."""
         ...
+
+
+class _Due(NamedTuple):
+    """What expires when. `number` tells entries of one time apart, so that no more is compared."""
+
+    expires: float
+    number: int
+    cache: weakref.ref[Expiring]
+    place: tuple[int, str]  # the dict's identity, and the key
+    revision: int
 
 
 class ExpiryTimer:
@@ -22,7 +35,9 @@ class ExpiryTimer:
 
     def __init__(self) -> None:
         self._wake = threading.Condition()
-        self._due: list[tuple[float, int, weakref.ref[Expiring], str, int]] = []
+        self._due: list[_Due] = []  # a heap
+        # The number of the latest entry of each dict and key: those before it are of no use any more.
+        self._latest: dict[tuple[int, str], int] = {}
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -32,11 +47,17 @@ class ExpiryTimer:
         with self._wake:
             if self._closed:
                 return
-            heapq.heappush(self._due, (expires, next(self._numbers), weakref.ref(cache), key, revision))
+            due = _Due(expires, next(self._numbers), weakref.ref(cache), (id(cache), key), revision)
+            self._latest[due.place] = due.number
+            heapq.heappush(self._due, due)
+            if len(self._due) > 2 * len(self._latest) + _FEW:
+                # An entry that is written again and again, each time to last longer, must not pile up.
+                self._due = [due for due in self._due if self._latest[due.place] == due.number]
+                heapq.heapify(self._due)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="neardict expiry", daemon=True)
                 self._thread.start()
-            elif self._due[0][0] == expires:
+            elif self._due[0] is due:
                 self._wake.notify()
 
     def close(self) -> None:
@@ -57,13 +78,16 @@ class ExpiryTimer:
             with self._wake:
                 if self._closed:
                     return
-                wait = self._due[0][0] - time.time() if self._due else None
+                wait = self._due[0].expires - time.time() if self._due else None
                 if wait is None or wait > 0:
                     # At most a day at once, since a wall clock may be set.
                     self._wake.wait(None if wait is None else min(wait, 86400.0))
                     continue
-                _, _, reference, key, revision = heapq.heappop(self._due)
-            cache = reference()
+                due = heapq.heappop(self._due)
+                if self._latest.get(due.place) != due.number:
+                    continue
+                del self._latest[due.place]
+            cache = due.cache()
             if cache is not None:
-                cache.expire(key, revision)
+                cache.expire(due.place[1], due.revision)
             del cache

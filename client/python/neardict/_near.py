@@ -9,17 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import _requests, values
+from ._changes import CERTAIN, NOT_SENT
 from ._versions import Versions
-from .errors import (
-    ConflictError,
-    InvalidArgumentError,
-    LimitExceededError,
-    UndecodableValueError,
-    UnsupportedValueError,
-)
+from .errors import BulkError, ConflictError, InvalidArgumentError, UndecodableValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from ._changes import Change, Changes
     from .v1 import storage_pb2 as pb
@@ -27,12 +22,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MISSING: Any = object()
+
+# The answer of a look-up that began too early to tell what is stored by now.
 OUTDATED: Any = object()
 
+# What a dict does while it cannot know whether it is up to date.
 OnDisconnect = Literal["ask", "serve_stale"]
-
-# After these the service has certainly not applied the write.
-_REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError, UnsupportedValueError)
 
 
 class Expiries(Protocol):
@@ -53,9 +48,9 @@ class Near(Protocol):
 
 @dataclass
 class Listing:
-    """What a listing of the domain has brought so far; `epoch` is the dict's when it began."""
+    """What a listing of the domain, as the call of this number, has brought so far."""
 
-    epoch: int
+    call: int
     revision: int = 0
     keys: dict[str, None] = field(default_factory=dict)  # in the order of the listing
     unreadable: list[str] = field(default_factory=list)
@@ -64,28 +59,29 @@ class Listing:
 class NearDict(dict[str, Any]):
     """A dict that holds some or all entries of a domain. No I/O: what asks the service is in subclasses.
 
-    A hit is served by dict itself, so what is in the dict must be right. What is not known to be right is
-    held aside, where it waits for the stream to catch up, and where it keeps its identity.
+    A hit is served by dict itself, so what is in the dict must be right. What is not known to be up to date
+    is set aside, where it waits for the stream to catch up, and keeps its identity.
 
     Invariants, under _lock: a key that is held has its revision in _versions; what is held for a key
-    only ever goes to a greater revision, unless the store itself is reset. No lock is held across I/O.
+    only ever goes to a greater revision. The contents change through _hold, _remove and _drop alone, each
+    of them contents first: what an interrupt leaves behind has no revision, and so is replaced.
+
+    No lock is held across I/O, nor while a value is decoded, which may run code of the program's own.
     """
 
     __slots__ = (
         "__weakref__",
         "_aside",
         "_domain",
-        "_epoch",
         "_flights",
         "_fresh",
+        "_listed",
         "_load",
         "_lock",
         "_serve_stale",
         "_store",
-        "_unknown",
         "_unreadable",
         "_versions",
-        "_whole",
     )
 
     def __init__(self, store: Near, domain: str, *, load: bool, on_disconnect: OnDisconnect = "ask") -> None:
@@ -101,47 +97,54 @@ class NearDict(dict[str, Any]):
         store.changes.subscribe(domain, self)
 
     def _begin(self) -> None:
-        # Guards all below together with the contents. Never held across I/O. Reentrant, since a signal
-        # handler may use the dict while its thread holds the lock.
+        # Guards all below together with the contents. Reentrant, since a signal handler may use the
+        # dict while its thread holds the lock.
         self._lock = threading.RLock()
         self._versions = Versions(self._store.changes.calls)
         # Look-ups under way, by key: concurrent misses of one key share one request.
         self._flights: dict[str, Any] = {}
+        # Whether the domain was listed once. From then on a mirror follows, but for keys in doubt.
+        self._listed = False
+        # Keys that exist but that nobody can read, as the last listing said.
+        self._unreadable: frozenset[str] = frozenset()
         # What is held while the dict itself must not show it; None while it does.
         self._aside: dict[str, Any] | None = {}
         self._fresh = False
-        # Whether every key of the domain is held, or among those that have to be asked for.
-        self._whole = False
-        # Of a mirror: keys that exist, or may, and have to be asked for; and those that nobody can read.
-        self._unknown: set[str] = set()
-        self._unreadable: set[str] = set()
-        # Counts resets: what was asked for before one must not be held after it.
-        self._epoch = 0
 
     @property
     def fresh(self) -> bool:
         """Whether what is held is known to be up to date with the service."""
-        return self._fresh
-
-    # What the store tells, see Listener.
+        session = self._store.changes.session
+        return self._fresh and (session is None or not session.closed)
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
+        key, revision, message, expires = change
+        value = MISSING
+        # A look without the lock, which saves decoding what is older than all that is known, or not used.
+        if (
+            message is not None
+            and message is not NOT_SENT
+            and (self._load or self._peek(key) is not MISSING)
+            and self._versions.admits(key, revision)
+        ):
+            # What cannot be decoded a look-up will raise to somebody who can act; here it must not
+            # disturb the writer.
+            with contextlib.suppress(UndecodableValueError):
+                value = self._decode(message)
         with self._lock:
             # A look-up that began before the change must not answer for one that begins after it.
-            self._flights.pop(change.key, None)
-            if change.value is None:
-                self._remove(change.key, change.revision)
-            elif change.value.WhichOneof("kind") is None or not (
-                self._load or self._peek(change.key) is not MISSING
-            ):
-                self._outdate(change.key, change.revision)
-            else:
-                try:
-                    self._install(change.key, change.revision, change.value, change.expires)
-                except UndecodableValueError:
-                    # A look-up will raise it to somebody who can act; here it must not disturb the others.
-                    self._outdate(change.key, change.revision)
+            self._flights.pop(key, None)
+            if message is None:
+                self._remove(key, revision)
+            elif value is not MISSING:
+                self._hold(key, revision, value, expires)
+            elif self._versions.admits(key, revision):
+                self._pop(key)
+                if self._load:
+                    self._versions.outdate(key, revision)
+                else:
+                    self._versions.forget(key, revision)
 
     def freshen(self) -> None:
         """Shows what is held, which is up to date; for this package."""
@@ -162,12 +165,10 @@ class NearDict(dict[str, Any]):
     def reset(self) -> None:
         """Drops all that is held; for this package."""
         with self._lock:
-            self._epoch += 1
-            self._versions = Versions(self._store.changes.calls)
+            calls = self._store.changes.calls
+            self._versions = Versions(calls, since=calls.latest())
             self._flights.clear()
-            self._unknown.clear()
-            self._unreadable.clear()
-            self._whole = False
+            self._listed = False
             if self._aside is None:
                 dict.clear(self)
             else:
@@ -177,172 +178,102 @@ class NearDict(dict[str, Any]):
         """Drops the key if it holds this revision; for this package's timer."""
         with self._lock:
             if self._versions.held.get(key) == revision:
-                self._remove(key, revision)
+                # No more than a drop, since it is the service's clock that counts.
+                self._drop(key)
+
+    def doubt(self, key: str) -> None:
+        """Drops the key, since a write of it failed and was perhaps applied; for this package."""
+        with self._lock:
+            self._flights.pop(key, None)
+            self._pop(key)
+            self._versions.doubt(key)
 
     def forked(self) -> None:
         """In the child of a fork: holds nothing, so that every access meets the closed store."""
         self._begin()
         dict.clear(self)
 
-    # Around calls.
-
     @contextlib.contextmanager
-    def _doubting(self, key: str, value: Any = MISSING) -> Iterator[int]:
-        """Around a write of one key: whatever it raises, the key does not show what was not stored.
-
-        Gives the epoch, for _wrote.
-        """
+    def _doubting(self, key: str, value: Any = MISSING) -> Iterator[None]:
+        """Around a write of one key: whatever it raises, the key does not show what was not stored."""
         with self._store.changes.calls.under_way():
             try:
-                yield self._epoch
+                yield
             except BaseException as error:
-                self._doubt(key, value, error)
+                self._write_failed(key, value, error)
                 raise
 
-    def _doubt(self, key: str, value: Any, error: BaseException) -> None:
-        """Drops the key after a failed write, if what is held may differ from what is stored.
+    def _write_failed(self, key: str, value: Any, error: BaseException) -> None:
+        """Drops the key if what is held may differ from what is stored.
 
-        It may, if the service has perhaps applied the write; or if the object that is held is the one that
-        was to be written, which then was edited in place.
+        It may, if the service has perhaps applied the write; if another one is stored, as a conflict tells;
+        or if the object that is held is the one that was to be written, which then was edited in place.
         """
         with self._lock:
             held = self._peek(key)
-            if isinstance(error, _REFUSALS) and (held is not value or held is MISSING):
-                return
-            self._flights.pop(key, None)
-            self._versions.forget(key)
-            self._drop(key)
-            if self._load:
-                self._unknown.add(key)
+            if (
+                not isinstance(error, CERTAIN)
+                or (held is not MISSING and held is value)
+                or (
+                    isinstance(error, ConflictError)
+                    and error.current_revision != self._versions.held.get(key, 0)
+                )
+            ):
+                self.doubt(key)
 
-    def _wrote(self, key: str, value: Any, revision: int, epoch: int) -> None:
-        """Holds the very object that was written, also where the stream has brought a copy of it before."""
-        with self._lock:
-            self._flights.pop(key, None)
-            if epoch != self._epoch:
-                return
-            if self._versions.install(key, revision) or self._versions.held.get(key) == revision:
-                self._put(key, value)
+    def _writes_failed(self, new: Mapping[str, Any], error: BaseException) -> None:
+        """As _write_failed, of all these values, or of those that the error names."""
+        failures = error.failures if isinstance(error, BulkError) else dict.fromkeys(new, error)
+        for key, failure in failures.items():
+            self._write_failed(key, new[key], failure)
 
-    def _install_reply(self, key: str, response: pb.GetValueResponse, epoch: int) -> Any:
-        """Holds what a look-up found; returns the value, MISSING if absent, OUTDATED to ask again."""
+    def _revision_of(self, key: str, value: Any) -> int | None:
+        """Returns the revision of the value if it is what is held under the key, else None."""
         with self._lock:
-            if epoch != self._epoch:
-                return OUTDATED
-            if response.found:
-                self._install_entry(response.entry)
-                value = self._peek(key)
-                return OUTDATED if value is MISSING else value
-            self._remove(key, response.domain_revision)
-            return self._peek(key)
-
-    def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
-        listing.revision = page.domain_revision
-        listing.unreadable += page.unreadable_keys
-        with self._lock:
-            if listing.epoch != self._epoch:
-                return
-            for entry in page.entries:
-                try:
-                    self._install_entry(entry)
-                except UndecodableValueError:
-                    listing.unreadable.append(entry.key)
-                else:
-                    listing.keys[entry.key] = None
-
-    def _end_listing(self, listing: Listing) -> dict[str, Any] | None:
-        """Drops what was not listed, and returns the whole domain as a plain dict; None after a reset."""
-        with self._lock:
-            if listing.epoch != self._epoch:
+            if self._peek(key) is not value:
                 return None
-            for key in [key for key in self._held() if key not in listing.keys]:
-                # It was absent at that revision; if what is held is newer, it stays.
-                self._remove(key, listing.revision)
-            self._unreadable = set(listing.unreadable)
-            self._unknown -= self._unreadable
-            self._whole = True
-            held = self._copy_held()
-        if listing.unreadable:
-            logger.warning(
-                "%d entries of the domain %r cannot be read and are left out, the first being %r: "
-                "looking one up raises the reason",
-                len(listing.unreadable),
-                self._domain,
-                listing.unreadable[0],
-            )
-        # In the order of the listing, so that for a partial cache d.keys() and d.values() go together.
-        return {key: held.pop(key) for key in listing.keys if key in held} | held
+            if key not in self._versions.held:
+                self._drop(key)  # an interrupt left it so
+            return self._versions.held.get(key)
 
-    def _cannot_read(self, key: str) -> None:
-        """Leaves the key out of the mirror, though it exists."""
+    def _is_whole(self) -> bool:
+        """Returns whether the contents are the whole domain, which they should be in a mirror."""
+        return self._listed and not self._versions.doubtful
+
+    def _install_reply(self, key: str, response: pb.GetValueResponse, call: int) -> Any:
+        """Holds what a look-up found, unless something newer is known.
+
+        Returns the value that is held then, or MISSING if there is none, or OUTDATED if that is not known.
+        """
+        value = self._decode_new(response.entry, call) if response.found else MISSING
         with self._lock:
-            self._unknown.discard(key)
-            self._unreadable.add(key)
+            if value is not MISSING:
+                self._hold_entry(response.entry, value, call)
+            elif not response.found:
+                self._remove(key, response.domain_revision, call)
+            held = self._peek(key)
+            if held is MISSING and (response.found or self._versions.predates_doubt(key, call)):
+                return OUTDATED
+            return held
 
-    def _surely_absent(self, key: object) -> bool:
-        """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""
-        return (
-            self._whole
-            and self._load
-            and self._aside is None
-            and self._store.changes.session is not None
-            and key not in self._unknown
-            and key not in self._unreadable
-        )
+    def _decode_new(self, entry: pb.Entry, call: int) -> Any:
+        """Returns the value of an entry that a read has brought, MISSING if something newer is known."""
+        # Looked up without the lock, which is sound since it is asked again under it.
+        if self._versions.admits(entry.key, entry.revision, call):
+            return self._decode(entry.value)
+        return MISSING
 
-    # The contents. The caller holds _lock.
-
-    def _install_entry(self, entry: pb.Entry) -> None:
+    def _hold_entry(self, entry: pb.Entry, value: Any, call: int) -> None:
         expires = _requests.expire_time(entry)
-        self._install(entry.key, entry.revision, entry.value, expires.timestamp() if expires else None)
+        self._hold(entry.key, entry.revision, value, expires.timestamp() if expires else None, call)
 
-    def _install(self, key: str, revision: int, message: pb.Value, expires: float | None) -> None:
-        if self._versions.admits(key, revision):
-            value = self._decode(message)
-            self._versions.install(key, revision)
+    def _hold(self, key: str, revision: int, value: Any, expires: float | None = None, call: int = 0) -> None:
+        """Holds the value, unless something newer is known. The caller holds _lock."""
+        if self._versions.admits(key, revision, call):
             self._put(key, value)
+            self._versions.install(key, revision)
             if expires is not None:
                 self._store.expiry.add(self, key, revision, expires)
-
-    def _remove(self, key: str, revision: int) -> None:
-        if self._versions.remove(key, revision):
-            self._drop(key)
-            self._unknown.discard(key)
-            self._unreadable.discard(key)
-
-    def _outdate(self, key: str, revision: int) -> None:
-        if self._versions.outdate(key, revision):
-            self._drop(key)
-            if self._load:
-                self._unknown.add(key)
-
-    def _held(self) -> Iterable[str]:
-        return dict.keys(self) if self._aside is None else self._aside
-
-    def _peek(self, key: str) -> Any:
-        return dict.get(self, key, MISSING) if self._aside is None else self._aside.get(key, MISSING)
-
-    def _put(self, key: str, value: Any) -> None:
-        self._unknown.discard(key)
-        self._unreadable.discard(key)
-        if self._aside is None:
-            super().__setitem__(key, value)
-        else:
-            self._aside[key] = value
-
-    def _drop(self, key: str) -> None:
-        if self._aside is None:
-            dict.pop(self, key, None)
-        else:
-            self._aside.pop(key, None)
-
-    def _copy_held(self) -> dict[str, Any]:
-        """Returns a plain dict of what is held.
-
-        Not dict.copy(self): for a class with an __iter__ of its own that goes through keys().
-        """
-        held = dict.items(self) if self._aside is None else self._aside.items()
-        return {key: value for key, value in held}  # noqa: C416  # dict(view) is slower
 
     # How values travel, in one place, for subclasses that have another way.
 
@@ -353,3 +284,113 @@ class NearDict(dict[str, Any]):
     def _request(self, key: str, value: Any, **condition: Any) -> pb.SetValueRequest:
         """Words a write. Raises UnsupportedValueError."""
         return _requests.set_value(self._domain, key, values.encode(value), **condition)
+
+    def _remove(self, key: str, revision: int, call: int = 0) -> None:
+        """Holds nothing under the key, unless something newer is known. The caller holds _lock."""
+        if self._versions.admits_absence(key, revision, call):
+            self._pop(key)
+            self._versions.remove(key, revision, call)
+
+    def _drop(self, key: str, least: int = 0) -> None:
+        """Holds nothing under the key until a look-up brings it anew, with this revision or a newer one.
+
+        The caller holds _lock.
+        """
+        self._pop(key)
+        self._versions.forget(key, least)
+
+    def _wrote(self, key: str, value: Any, revision: int) -> None:
+        """Holds the very object that was written, also where the stream has brought a copy of it before."""
+        with self._lock:
+            self._flights.pop(key, None)
+            if self._versions.held.get(key) == revision:
+                self._put(key, value)
+            else:
+                self._hold(key, revision, value)
+
+    def _knows_absent(self, key: object) -> bool:
+        """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""
+        return (
+            self._load
+            and self._listed
+            and self._aside is None
+            and self._store.changes.session is not None
+            and key not in self._versions.doubtful
+            and key not in self._unreadable
+        )
+
+    # The contents, wherever they are. The caller holds _lock where another thread may change them.
+
+    def _peek(self, key: str) -> Any:
+        """Returns the value that is held, or MISSING."""
+        aside = self._aside
+        return dict.get(self, key, MISSING) if aside is None else aside.get(key, MISSING)
+
+    def _put(self, key: str, value: Any) -> None:
+        if self._aside is None:
+            super().__setitem__(key, value)
+        else:
+            self._aside[key] = value
+
+    def _pop(self, key: str) -> None:
+        if self._aside is None:
+            dict.pop(self, key, None)
+        else:
+            self._aside.pop(key, None)
+
+    def _held_count(self) -> int:
+        return super().__len__() if self._aside is None else len(self._aside)
+
+    def _held_keys(self) -> list[str]:
+        return list(dict.keys(self) if self._aside is None else self._aside)
+
+    def _copy_held(self) -> dict[str, Any]:
+        """Returns a plain dict of what is held.
+
+        Not dict.copy(self): for a class with an __iter__ of its own that goes through keys().
+        """
+        held = dict.items(self) if self._aside is None else self._aside.items()
+        return {key: value for key, value in held}  # noqa: C416  # dict(view) is slower
+
+    def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
+        listing.revision = page.domain_revision
+        listing.unreadable += page.unreadable_keys
+        new: list[tuple[pb.Entry, Any]] = []
+        for entry in page.entries:
+            try:
+                value = self._decode_new(entry, listing.call)
+            except UndecodableValueError:
+                listing.unreadable.append(entry.key)
+                continue
+            listing.keys[entry.key] = None
+            if value is not MISSING:
+                new.append((entry, value))
+        with self._lock:
+            for entry, value in new:
+                self._hold_entry(entry, value, listing.call)
+
+    def _end_listing(self, listing: Listing) -> None:
+        """Drops what was not listed."""
+        with self._lock:
+            for key in [key for key in self._held_keys() if key not in listing.keys]:
+                # It was absent at that revision; if what is held is newer, it stays.
+                self._remove(key, listing.revision, listing.call)
+            self._versions.settle(listing.call)
+            self._unreadable = frozenset(listing.unreadable)
+            self._listed = not self._versions.predates_doubt("", listing.call)
+        if listing.unreadable:
+            logger.warning(
+                "%d entries of the domain %r cannot be read and are left out, the first being %r: "
+                "looking one up raises the reason",
+                len(listing.unreadable),
+                self._domain,
+                listing.unreadable[0],
+            )
+
+    def _copy_listed(self, listing: Listing) -> dict[str, Any]:
+        """Returns a plain dict of what is held, in the order of the listing. The caller holds _lock.
+
+        So that for a partial cache d.keys() and d.values() go together.
+        """
+        held = self._copy_held()
+        return {key: held.pop(key) for key in listing.keys if key in held} | held

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import _requests
-from ._changes import Change
+from ._changes import NOT_SENT, Change
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Session:
         self._clock = clock
         # Guards all below, and makes events of the stream and of the clock come one after the other.
         self._lock = threading.RLock()
+        self.closed = False
         self._news = threading.Condition(self._lock)
         # How many streams have ended.
         self.failures = 0
@@ -77,14 +78,13 @@ class Session:
     def settled(self, name: str) -> bool:
         """Returns whether the service has answered the first subscription to the domain."""
         domain = self._domains.get(name)
-        return domain is None or domain.settled
+        return domain is None or domain.settled or self.closed
 
     def wait(self, name: str, seconds: float) -> None:
         """Returns when the service has answered the subscription, or the stream fails, or time is over."""
         with self._lock:
             failures = self.failures
             self._news.wait_for(lambda: self.failures != failures or self.settled(name), timeout=seconds)
-
 
     # What the driver tells.
 
@@ -97,9 +97,17 @@ class Session:
                 self._subscribe(domain)
             self.ping()
 
+    def close(self) -> None:
+        """The store is closed: what its dicts hold stays as it is."""
+        with self._lock:
+            self.closed = True
+            self._news.notify_all()
+
     def lost(self) -> None:
         """The stream has ended, for whatever reason: nothing is fresh until another has caught up."""
         with self._lock:
+            if self.closed:
+                return
             self._send = None
             self._pings.clear()
             self._trusted_until = float("-inf")
@@ -141,6 +149,8 @@ class Session:
     def received(self, message: pb.WatchResponse) -> None:
         """A message has arrived on the stream."""
         with self._lock:
+            if self.closed:
+                return
             which = message.WhichOneof("response")
             if which == "changes":
                 self._changed(message.changes)
@@ -229,7 +239,3 @@ def _change(message: pb.Change) -> Change:
         message.value if message.HasField("value") else NOT_SENT,
         expires.timestamp() if expires else None,
     )
-
-
-# Stands for a value that is too large to travel with its change.
-NOT_SENT = pb.Value()

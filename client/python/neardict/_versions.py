@@ -1,9 +1,9 @@
 """Which revision of each key a cache holds, and what may still be installed over it.
 
 Replies race: what was read, or written, before a change that the cache has seen may arrive after it.
-Everything in the store has a revision, so the rule is one comparison. What remains is to remember which
-keys were removed, since a removed key has no revision to compare with, for as long as a call is under
-way that may have begun before the removal.
+Everything in the store has a revision, so the rule is one comparison. A key that is not held has no
+revision to compare with; what has been known of it is remembered for as long as a call is under way that
+may have begun before that, and binds those calls alone.
 
 Not synchronised: the owner calls under his lock, or from his event loop.
 """
@@ -14,57 +14,81 @@ from ._calls import Calls
 
 
 class Versions:
-    """Invariant: the revision known of a key, held or removed, never decreases while calls are under way."""
+    """Invariant: what a call brings is admitted only if it is newer than all that is known of the key.
 
-    def __init__(self, calls: Calls) -> None:
+    A `call` is the number of the read that brought something, 0 for what a write did: a write is known by
+    its revision alone, a read also tells by when it began what it cannot have seen.
+    """
+
+    def __init__(self, calls: Calls, since: int = 0) -> None:
+        """Nothing is admitted from the calls up to `since`: the store was reset while they were under way."""
+        self._since = since
         self.held: dict[str, int] = {}
+        # Keys that a failed write has perhaps written, with the latest call that had begun when it failed.
+        # They stay until a later read tells what is stored.
+        self.doubtful: dict[str, int] = {}
         self._calls = calls
-        self._removed: dict[str, int] = {}
-        # (the latest call that had begun, key, revision), oldest first.
-        self._removals: deque[tuple[int, str, int]] = deque()
+        # By key that is not held: the latest call that had begun, and the least revision to admit from it.
+        self._floors: dict[str, tuple[int, int]] = {}
+        # The same as (call, key), oldest first.
+        self._order: deque[tuple[int, str]] = deque()
 
-    def admits(self, key: str, revision: int) -> bool:
+    def admits(self, key: str, revision: int, call: int = 0) -> bool:
         """Returns whether an entry of this revision is newer than all that is known of the key."""
-        return revision > self.held.get(key, 0) and revision > self._removed.get(key, 0)
-
-    def install(self, key: str, revision: int) -> bool:
-        """Notes that the key holds this revision now; False if something newer is known."""
-        if not self.admits(key, revision):
+        if revision <= self.held.get(key, 0) or self.predates_doubt(key, call):
             return False
+        latest, least = self._floors.get(key, (0, 0))
+        return revision >= least or call > latest
+
+    def predates_doubt(self, key: str, call: int) -> bool:
+        """Returns whether the read began before a failed write of the key, or a reset, and may have missed it."""
+        return 0 < call <= max(self.doubtful.get(key, 0), self._since)
+
+    def install(self, key: str, revision: int) -> None:
+        """Notes that the key holds this revision now, which was admitted."""
         self.held[key] = revision
-        return True
+        self.doubtful.pop(key, None)
 
-    def remove(self, key: str, revision: int) -> bool:
-        """Notes that the key was absent at this revision; False if something newer is known.
+    def admits_absence(self, key: str, revision: int, call: int = 0) -> bool:
+        """Returns whether nothing newer is known of the key than that it was absent at this revision."""
+        return revision >= self.held.get(key, 0) and not self.predates_doubt(key, call)
 
-        True also for a key that is not held.
-        """
-        if self.held.get(key, 0) > revision:
-            return False
+    def remove(self, key: str, revision: int, call: int = 0) -> None:
+        """Notes that the key was absent at this revision, which was admitted."""
         self.held.pop(key, None)
-        self._remember(key, revision)
-        return True
+        if call:
+            self.doubtful.pop(key, None)
+        self._raise_floor(key, revision + 1)
 
-    def outdate(self, key: str, revision: int) -> bool:
-        """Notes that the key, not held, has this revision now; False if something newer is known."""
-        if not self.admits(key, revision):
-            return False
-        self.held.pop(key, None)
-        self._remember(key, revision - 1)
-        return True
+    def forget(self, key: str, least: int = 0) -> None:
+        """Drops the key; what comes in its place must have this revision, or the one it held, or a newer."""
+        least = max(least, self.held.pop(key, 0))
+        if least:
+            self._raise_floor(key, least)
 
-    def forget(self, key: str) -> None:
-        """Drops the key without a statement about the store."""
-        self.held.pop(key, None)
+    def doubt(self, key: str) -> None:
+        """Drops the key since a write of it failed, and perhaps was applied."""
+        self.forget(key)
+        self.doubtful[key] = self._calls.latest()
 
-    def _remember(self, key: str, revision: int) -> None:
-        """Remembers that nothing up to this revision may be installed, while a call may bring it."""
-        # Forgets those that every call under way began after: what it brings is newer.
+    def outdate(self, key: str, least: int) -> None:
+        """Drops the key, which exists at this revision or a newer one, and has to be looked up."""
+        self.forget(key, least)
+        self.doubtful[key] = self._calls.latest()
+
+    def settle(self, call: int) -> None:
+        """Notes that a listing, which began as `call`, has told of every key."""
+        for key in [key for key, latest in self.doubtful.items() if latest < call]:
+            del self.doubtful[key]
+
+    def _raise_floor(self, key: str, least: int) -> None:
+        # Those that every call under way began after are not needed any more: what it brings is newer.
         oldest = self._calls.oldest()
-        while self._removals and self._removals[0][0] < oldest:
-            _, old, at = self._removals.popleft()
-            if self._removed.get(old) == at:
-                del self._removed[old]
-        if revision > self._removed.get(key, 0):
-            self._removed[key] = revision
-            self._removals.append((self._calls.latest(), key, revision))
+        while self._order and self._order[0][0] < oldest:
+            call, forgotten = self._order.popleft()
+            if self._floors.get(forgotten, (0, 0))[0] == call:
+                del self._floors[forgotten]
+        latest = self._calls.latest()
+        _, before = self._floors.get(key, (0, 0))
+        self._floors[key] = latest, max(least, before)
+        self._order.append((latest, key))

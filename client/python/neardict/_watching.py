@@ -51,6 +51,7 @@ class Watching:
     def close(self) -> None:
         """Ends the stream and the threads."""
         self._stop.set()
+        self._session.close()
         with self._lock:
             call, threads, self._threads = self._call, self._threads, []
         if call is not None:
@@ -58,7 +59,6 @@ class Watching:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()
-        self._session.lost()
 
     def _read(self) -> None:
         longest = FIRST_PAUSE

@@ -10,9 +10,9 @@ from . import _requests
 from ._asking import AskingDict
 from ._changes import Change
 from ._edit import Edit, edit
-from ._near import MISSING, OnDisconnect
+from ._near import MISSING, OUTDATED, OnDisconnect
 from ._views import ItemsView, KeysView, ValuesView
-from .errors import AbsentKeyError, ConflictError
+from .errors import AbsentKeyError, ConflictError, NotHeldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -65,14 +65,14 @@ class CachedDict(AskingDict):
     # Reading.
 
     def __missing__(self, key: object) -> Any:
-        if self._surely_absent(key) or not _requests.may_exist(key):
+        if self._knows_absent(key) or not _requests.may_exist(key):
             raise AbsentKeyError(key)
         return self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
 
     def __contains__(self, key: object) -> bool:
         if super().__contains__(key):
             return True
-        if self._surely_absent(key) or not _requests.may_exist(key):
+        if self._knows_absent(key) or not _requests.may_exist(key):
             return False
         try:
             self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
@@ -88,15 +88,15 @@ class CachedDict(AskingDict):
             return default
 
     def __len__(self) -> int:
-        if self._held_whole():
-            return super().__len__()
+        if self._load:
+            return self._when_whole(self._held_count)
         return sum(1 for _ in self._store.all_keys(self._domain))
 
     def __bool__(self) -> bool:
         if super().__len__():
             return True
-        if self._held_whole():
-            return False
+        if self._load:
+            return self._when_whole(self._held_count) > 0
         return any(True for _ in self._store.all_keys(self._domain))
 
     def __iter__(self) -> Iterator[str]:
@@ -119,17 +119,13 @@ class CachedDict(AskingDict):
 
     def snapshot_keys(self) -> list[str]:
         """Returns the keys as they are now."""
-        if self._held_whole():
-            with self._lock:
-                return list(super().keys())
+        if self._load:
+            return self._when_whole(self._held_keys)
         return list(self._store.all_keys(self._domain))
 
     def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, with the same value objects."""
-        if not self._held_whole():
-            return self._list()
-        with self._lock:
-            return self._copy_held()
+        return self._when_whole(self._copy_held) if self._load else self._list()
 
     copy = snapshot
 
@@ -141,9 +137,17 @@ class CachedDict(AskingDict):
             value = dict.get(self, key, MISSING)
             if value is not MISSING:
                 found[key] = value
-            elif _requests.may_exist(key) and not self._surely_absent(key):
+            elif _requests.may_exist(key) and not self._knows_absent(key):
                 missing.append(key)
-        return found | self._ask(missing) if missing else found
+        if missing:
+            with self._store.changes.calls.under_way() as call:
+                for key, response in self._store.lookup_many(self._domain, missing).items():
+                    value = self._install_reply(key, response, call)
+                    if value is OUTDATED:
+                        value = self._look_up(key)
+                    if value is not MISSING:
+                        found[key] = value
+        return found
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -175,15 +179,15 @@ class CachedDict(AskingDict):
     # Writing.
 
     def __setitem__(self, key: str, value: Any) -> None:
-        with self._doubting(key, value) as epoch:
-            self._wrote(key, value, self._store.write(self._request(key, value), by=self), epoch)
+        with self._doubting(key, value):
+            self._wrote(key, value, self._store.write(self._request(key, value), by=self))
 
     def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
-        with self._doubting(key, value) as epoch:
+        with self._doubting(key, value):
             request = self._request(key, value, **condition)
-            self._wrote(key, value, self._store.write(request, by=self), epoch)
+            self._wrote(key, value, self._store.write(request, by=self))
 
     def __delitem__(self, key: str) -> None:
         if not _requests.may_exist(key):
@@ -196,8 +200,18 @@ class CachedDict(AskingDict):
             raise AbsentKeyError(key)
 
     def save(self, key: str) -> None:
-        """Stores the value that is held under the key, after it was edited in place."""
-        self[key] = self[key]
+        """Stores the value that is held under the key, after it was edited in place.
+
+        Raises KeyError if the key does not exist, and NotHeldError if it does but is not held here: then
+        the edited value has gone, since a write of it failed, for example, and storing what would be read
+        anew in its place would lose the edit unseen.
+        """
+        with self._lock:
+            value = self._peek(key)
+        if value is MISSING:
+            self.fresh_copy(key)
+            raise NotHeldError(f"nothing is held under {key!r} that could be saved: d[key] = value")
+        self[key] = value
 
     def edit(
         self,
@@ -250,18 +264,16 @@ class CachedDict(AskingDict):
         try:
             while True:
                 value = self[key]
-                with self._lock:
-                    revision = self._versions.held.get(key)
+                revision = self._revision_of(key, value)
                 if revision is None:
-                    continue  # it went while we looked
+                    continue  # it changed while we looked
                 try:
                     with self._doubting(key):
                         request = _requests.delete_key(self._domain, key, if_revision=revision)
                         removed = self._store.remove(request, by=self)
                         self.apply(Change(key, removed.revision, None))
                 except ConflictError:
-                    self.refresh(key)
-                    continue
+                    continue  # somebody else has written it, so that it is not held any more
                 return value
         except AbsentKeyError:
             if default is MISSING:
@@ -283,26 +295,23 @@ class CachedDict(AskingDict):
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
         self.delete_many(list(self._store.all_keys(self._domain)))
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
+    def update(self, /, *args: Any, **kwargs: Any) -> None:
         """Stores all given entries, many at once. Nothing is stored if one value is not supported.
 
         Raises BulkError if some could not be written; the others are.
         """
         new: dict[str, Any] = {}
         new.update(*args, **kwargs)
-        with self._store.changes.calls.under_way():
-            epoch = self._epoch
-            try:
-                self._store.write_many(
-                    self._domain,
-                    {key: self._request(key, value) for key, value in new.items()},
-                    by=self,
-                    written=lambda key, revision: self._wrote(key, new[key], revision, epoch),
-                )
-            except BaseException as error:
-                for key in getattr(error, "failures", new):
-                    self._doubt(key, new[key], error)
-                raise
+        try:
+            self._store.write_many(
+                self._domain,
+                {key: self._request(key, value) for key, value in new.items()},
+                by=self,
+                written=lambda key, revision: self._wrote(key, new[key], revision),
+            )
+        except BaseException as error:
+            self._writes_failed(new, error)
+            raise
 
     set_many = update
 
@@ -316,8 +325,7 @@ class CachedDict(AskingDict):
         try:
             return self._store.delete_many(self._domain, keys)
         except BaseException as error:
-            for key in getattr(error, "failures", keys):
-                self._doubt(key, MISSING, error)
+            self._writes_failed(dict.fromkeys(keys, MISSING), error)
             raise
 
     # Keeping up with the store.

@@ -14,11 +14,12 @@ NeardictError
 ├── PermissionDeniedError (PermissionError) the service wants other credentials
 ├── ServiceError                            the service failed, or answered out of contract
 ├── BulkError                               some keys of a bulk operation failed; the others are done
-├── NotHeldError                            an asyncio dict would have to ask the service: await it
+├── NotHeldError                            what is asked for is not held here; the message says what to do
 └── ClosedError (RuntimeError)              the store was closed, or belongs to another process
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class NeardictError(Exception):
@@ -100,9 +101,23 @@ class BulkError(NeardictError):
         super().__init__(f"{len(failures)} of {total} keys failed, the first being {first!r}: {error}")
         self.failures = dict(failures)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bulk_error, (str(self), self.failures)
+
+
+def _bulk_error(message: str, failures: dict[str, NeardictError]) -> BulkError:
+    """Makes a BulkError anew, in the process that it was sent to."""
+    error = BulkError(failures, len(failures))
+    error.args = (message,)
+    return error
+
 
 class NotHeldError(NeardictError):
-    """An asyncio dict would have to ask the service to answer; the message says what to await."""
+    """What is asked for is not held here.
+
+    An asyncio dict would have to ask the service, and the message says what to await; or a value to be
+    saved has gone from the dict, with what was edited in place.
+    """
 
 
 class ClosedError(NeardictError, RuntimeError):

@@ -1,39 +1,39 @@
 """The synchronous client: the four operations, and dicts over them."""
 
+import contextlib
 import os
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 import grpc
 
 from . import _channel, _requests, values
+from ._bulk import bulk
 from ._changes import Change, Changes, Listener
 from ._expiry import ExpiryTimer
 from ._near import OnDisconnect
+from ._patience import patiently
 from ._session import Session
-from ._statuses import to_error
+from ._statuses import to_error, too_late
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
-from .errors import AbsentKeyError, BulkError, ClosedError, NeardictError
+from .errors import AbsentKeyError, ClosedError, NeardictError
 from .v1 import storage_pb2 as pb
 from .v1 import storage_pb2_grpc
 
 _Answer = TypeVar("_Answer")
 
-# How many calls of a bulk operation are under way at once.
-_WINDOW = 128
-
 
 class Store:
     """A connection to the service. Thread-safe. A context manager; `close` may be called twice.
 
-    Every call waits at most `timeout` seconds, and raises the errors that `neardict.errors` lists:
-    UnavailableError and DeadlineExceededError from any of them. Reads and writes are retried for a few
-    seconds while the service cannot be reached; a write is applied once all the same.
+    Every call waits at most `timeout` seconds, a listing at most so long for each part of it, and raises
+    the errors that `neardict.errors` lists: UnavailableError and DeadlineExceededError from any of them.
+    Reads and writes are retried for a few seconds while the service cannot be reached; a write is applied
+    once all the same.
 
     A store does not survive a fork: in the child its methods raise ClosedError, and its dicts are empty.
     """
@@ -55,7 +55,7 @@ class Store:
         self._closed = ""
         self.changes = Changes()
         self.changes.session = Session(self.changes, time.monotonic)
-        self._watching = Watching(self.changes.session, self._open_watch)
+        self._watching = Watching(self.changes.session, self.open_watch)
         self.expiry = ExpiryTimer()
         _stores.add(self)
 
@@ -138,7 +138,7 @@ class Store:
         """Yields the keys of the domain, in no particular order, as they arrive.
 
         A key that exists all the while is yielded exactly once. `timeout` bounds the wait for the whole
-        listing; by default each wait for the service is unbounded, as a listing may be long.
+        listing; by default each part of it may take as long as another call.
         """
         request = _requests.all_keys(domain, prefix=prefix)
         for page in self.pages(request, timeout=timeout):
@@ -183,7 +183,7 @@ class Store:
         def answered(key: str, response: pb.DeleteKeyResponse) -> None:
             self.changes.publish(domain, Change(key, response.revision, None))
 
-        found = self.bulk(self._stub.DeleteKey, requests, timeout, answered)
+        found = self._write_bulk(domain, self._stub.DeleteKey, requests, timeout, answered)
         return sum(response.existed for response in found.values())
 
     def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
@@ -199,12 +199,12 @@ class Store:
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         requests = {key: _requests.get_value(domain, key) for key in keys}
-        return self.bulk(self._stub.GetValue, requests, timeout)
+        return self._read_bulk(self._stub.GetValue, requests, timeout)
 
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        with self.changes.calls.under_way():
+        with self.changes.writing(request.domain, request.key):
             response = self.call(self._stub.SetValue, request, timeout)
             self.changes.publish(request.domain, _requests.written(request, response), but=by)
         return response.revision
@@ -212,7 +212,7 @@ class Store:
     def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
-        with self.changes.calls.under_way():
+        with self.changes.writing(request.domain, request.key):
             response = self.call(self._stub.DeleteKey, request, timeout)
             self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
         return response
@@ -231,65 +231,25 @@ class Store:
                 written(key, response.revision)
             self.changes.publish(domain, _requests.written(requests[key], response), but=by)
 
-        found = self.bulk(self._stub.SetValue, requests, timeout, answered)
+        found = self._write_bulk(domain, self._stub.SetValue, requests, timeout, answered)
         return {key: response.revision for key, response in found.items()}
 
     def pages(
         self, request: pb.AllKeysRequest, *, timeout: float | None = None
     ) -> Iterator[pb.AllKeysResponse]:
-        self._check_open()
-        call = self._stub.AllKeys(request, timeout=timeout)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise self._error(error) from None
-        finally:
-            call.cancel()
+        with self._translated():
+            call: Any = self._stub.AllKeys(request, timeout=timeout)
+            try:
+                # A listing may be long: without a bound for all of it there is one for each part.
+                yield from patiently(call, self._timeout) if timeout is None else call
+            except TimeoutError:
+                raise too_late(self.target) from None
+            finally:
+                call.cancel()
 
     def call(self, method: Callable[..., _Answer], request: Any, timeout: float | None) -> _Answer:
-        self._check_open()
-        try:
+        with self._translated():
             return method(request, timeout=self._timeout if timeout is None else timeout)
-        except grpc.RpcError as error:
-            raise self._error(error) from None
-        except ValueError:
-            # What a closed channel raises, when another thread closed it since the check.
-            self._check_open()
-            raise
-
-    def bulk(
-        self,
-        method: Any,
-        requests: Mapping[str, Any],
-        timeout: float | None,
-        answered: Callable[[str, Any], None] | None = None,
-    ) -> "dict_type[str, Any]":
-        """Makes the calls, up to _WINDOW at once, and returns the answers by key. Raises BulkError."""
-        self._check_open()
-        timeout = self._timeout if timeout is None else timeout
-        answers: dict_type[str, Any] = {}
-        failures: dict_type[str, NeardictError] = {}
-        under_way: deque[tuple[str, Any]] = deque()
-
-        def take() -> None:
-            key, future = under_way.popleft()
-            try:
-                answers[key] = future.result()
-            except grpc.RpcError as error:
-                failures[key] = self._error(error)
-            else:
-                if answered is not None:
-                    answered(key, answers[key])
-
-        for key, request in requests.items():
-            if len(under_way) == _WINDOW:
-                take()
-            under_way.append((key, method.future(request, timeout=timeout)))
-        while under_way:
-            take()
-        if failures:
-            raise BulkError(failures, len(requests))
-        return answers
 
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
@@ -299,12 +259,51 @@ class Store:
         self.changes.forked()
         self.expiry.forked()
 
+    def _read_bulk(
+        self, method: Any, requests: Mapping[str, Any], timeout: float | None, **heard: Any
+    ) -> "dict_type[str, Any]":
+        timeout = self._timeout if timeout is None else timeout
+
+        def begin(request: Any) -> Any:
+            with self._translated():
+                return method.future(request, timeout=timeout)
+
+        return bulk(requests, begin, self._error, **heard)
+
+    def _write_bulk(
+        self,
+        domain: str,
+        method: Any,
+        requests: Mapping[str, Any],
+        timeout: float | None,
+        answered: Callable[[str, Any], None],
+    ) -> "dict_type[str, Any]":
+        def failed(key: str, error: BaseException) -> None:
+            self.changes.failed(domain, key, error)
+
+        with self.changes.calls.under_way():
+            return self._read_bulk(method, requests, timeout, answered=answered, failed=failed)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Around what uses the channel: turns what gRPC raises into errors of ours."""
+        self._check_open()
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+        except ValueError:
+            # What a closed channel raises, when another thread closed it since the check.
+            self._check_open()
+            raise
+
     def _connect(self, *options: tuple[str, Any]) -> grpc.Channel:
         if self._credentials is None:
             return grpc.insecure_channel(self.target, [*_channel.OPTIONS, *options])
         return grpc.secure_channel(self.target, self._credentials, [*_channel.OPTIONS, *options])
 
-    def _open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
+    def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
+        """Begins a Watch stream with these requests, and returns the call; for this package."""
         if self._watch_channel is None:
             self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         return storage_pb2_grpc.StorageServiceStub(self._watch_channel).Watch(requests)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -19,6 +20,9 @@ from .redis_errors import code_of, translate
 from .redis_scripts import Script
 
 logger = logging.getLogger(__name__)
+
+# A connection that listens and hears nothing for so long asks whether it is still there.
+LISTENING_SECONDS = 2.0
 
 
 def _zero_for_none(db: Any) -> Any:
@@ -130,6 +134,32 @@ class RedisClient:
                 return await asyncio.shield(task)
         except TimeoutError as error:
             raise self._failed(error) from None
+
+    async def announcements(self, channel: str) -> AsyncGenerator[bytes | None, None]:
+        """Yields what is published on the channel, and None every now and then; first when it listens.
+
+        Some may be missing, without any sign. Raises as `run` does.
+        """
+        pubsub = self._redis.pubsub()
+        try:
+            await pubsub.subscribe(channel)
+            answered = True
+            while True:
+                message = await pubsub.get_message(timeout=LISTENING_SECONDS)
+                if message is not None and message["type"] == "message":
+                    yield message["data"]
+                    continue
+                if message is None:
+                    if not answered:
+                        raise TimeoutError
+                    # No error comes from a connection that is half open.
+                    await pubsub.ping()
+                answered = message is not None
+                yield None
+        except (RedisError, OSError) as error:
+            raise translate(error) from None
+        finally:
+            await pubsub.aclose()
 
     async def close(self) -> None:
         """Waits for the calls under way, which is not for long, and closes the connections."""

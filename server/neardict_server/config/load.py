@@ -73,14 +73,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not JSON: {error.msg} at line {error.lineno}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except (ValueError, RecursionError):
         raise ConfigError(f"{path} holds a number of too many digits, or nests too deep") from None
 
 
 def _set(settings: dict[str, Any], name: str, text: str) -> None:
-    *parents, last = [part.lower() for part in name.removeprefix(PREFIX).split("__")]
+    *parents, last = path = [part.lower() for part in name.removeprefix(PREFIX).split("__")]
+    if not all(path):
+        raise ConfigError(f"the variable {name} has an empty part in its key path: correct or unset it")
     for parent in parents:
         settings = settings.setdefault(parent, {})
         if not isinstance(settings, dict):

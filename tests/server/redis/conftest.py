@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+
 from neardict_server.backends.redis import RedisBackend
 from redis_backend import opened
 from redis_server import RedisServer

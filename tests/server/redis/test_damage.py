@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from neardict_server.backends import base
 from neardict_server.backends.redis import RedisBackend
 from neardict_server.errors import (

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import pytest
+
 from neardict_server.backends import base
 from neardict_server.backends.redis import RedisBackend
 from neardict_server.errors import (

@@ -5,10 +5,11 @@ import itertools
 import random
 from typing import Any
 
+from redis.crc import key_slot
+
 from neardict_server.backends import base
 from neardict_server.backends.redis import RedisBackend
 from neardict_server.testing.contract import ODD_KEYS
-from redis.crc import key_slot
 from redis_backend import DOMAIN, PLACE, listed, opened, value_of
 from redis_server import RedisServer
 

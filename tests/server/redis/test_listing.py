@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+
 from neardict_server.backends import base
 from neardict_server.backends import redis as redis_backend
 from neardict_server.backends.redis import RedisBackend

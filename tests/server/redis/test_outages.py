@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+
 from neardict_server.backends import base
 from neardict_server.backends.redis import RedisBackend
 from neardict_server.errors import (

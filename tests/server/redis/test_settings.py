@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from pydantic import ValidationError
+
 from neardict_server.backends.redis import RedisBackend
 from neardict_server.errors import (
     BackendUnavailableError,
     StorageError,
 )
-from pydantic import ValidationError
 from redis_backend import DEADLINE_SECONDS, DOMAIN, opened
 from redis_server import RedisServer
 

@@ -17,12 +17,12 @@ class LoopExpiry:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        # By dict, key and revision, which tell one timer from all others.
-        self._timers: dict[tuple[int, str, int], asyncio.TimerHandle] = {}
+        # By dict and key: a later entry of the key takes the place of an earlier one.
+        self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
 
     def add(self, cache: NearDict, key: str, revision: int, expires: float) -> None:
         """Arranges for `cache.expire(key, revision)` at `expires`, seconds since the epoch."""
-        self._set(weakref.ref(cache), (id(cache), key, revision), expires)
+        self._set((id(cache), key), weakref.ref(cache), revision, expires)
 
     def close(self) -> None:
         """Ends the timers. Entries that expire later stay in their dicts."""
@@ -30,14 +30,19 @@ class LoopExpiry:
             timer.cancel()
         self._timers.clear()
 
-    def _set(self, cache: weakref.ref[NearDict], timer: tuple[int, str, int], expires: float) -> None:
+    def _set(
+        self, place: tuple[int, str], cache: weakref.ref[NearDict], revision: int, expires: float
+    ) -> None:
+        if (earlier := self._timers.get(place)) is not None:
+            earlier.cancel()
         wait = min(max(expires - self._clock(), 0.0), _LONGEST)
-        self._timers[timer] = self._loop.call_later(wait, self._fire, cache, timer, expires)
+        self._timers[place] = self._loop.call_later(wait, self._fire, place, cache, revision, expires)
 
-    def _fire(self, cache: weakref.ref[NearDict], timer: tuple[int, str, int], expires: float) -> None:
-        del self._timers[timer]
+    def _fire(
+        self, place: tuple[int, str], cache: weakref.ref[NearDict], revision: int, expires: float
+    ) -> None:
+        del self._timers[place]
         if expires > self._clock():
-            self._set(cache, timer, expires)
+            self._set(place, cache, revision, expires)
         elif (alive := cache()) is not None:
-            _, key, revision = timer
-            alive.expire(key, revision)
+            alive.expire(place[1], revision)

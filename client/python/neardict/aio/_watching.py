@@ -49,6 +49,8 @@ class Watching:
 
     async def close(self) -> None:
         """Ends the stream and the task."""
+        self._session.close()
+        self._news.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -83,8 +85,8 @@ class Watching:
             longest = min(2 * longest, LONGEST_PAUSE)
 
     async def _tick(self, call: Any) -> None:
-        while (wait := self._session.tick()) is not None:
-            await asyncio.sleep(wait)  # noqa: ASYNC110  # it is time that we wait for
+        while (wait := self._session.tick()) is not None:  # noqa: ASYNC110  # it is time that we wait for
+            await asyncio.sleep(wait)
         call.cancel()
 
 

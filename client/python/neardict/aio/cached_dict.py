@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _requests
 from .._changes import Change
-from .._near import MISSING, OUTDATED, Listing, NearDict
-from ..errors import AbsentKeyError, ConflictError, DataLossError, NotHeldError, UndecodableValueError
+from .._near import MISSING, OUTDATED, Listing, NearDict, OnDisconnect
+from ..errors import AbsentKeyError, ConflictError, NotHeldError
 from ._edit import Edit, edit
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ class CachedDict(NearDict):
     _store: Store
     _flights: dict[str, asyncio.Task[Any]]
 
+    def __init__(
+        self, store: Store, domain: str, *, load: bool = True, on_disconnect: OnDisconnect = "ask"
+    ) -> None:
+        super().__init__(store, domain, load=load, on_disconnect=on_disconnect)
+
     @property
     def domain(self) -> str:
         """The domain that this is a dict of."""
@@ -49,16 +54,16 @@ class CachedDict(NearDict):
     # Reading what is held.
 
     def __missing__(self, key: object) -> NoReturn:
-        if self._surely_absent(key) or not _requests.may_exist(key):
-            raise AbsentKeyError(key)
-        raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
+        if _requests.may_exist(key) and not self._knows_absent(key):
+            raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
+        raise AbsentKeyError(key)
 
     def __contains__(self, key: object) -> bool:
         if super().__contains__(key):
             return True
-        if self._surely_absent(key) or not _requests.may_exist(key):
-            return False
-        raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
+        if _requests.may_exist(key) and not self._knows_absent(key):
+            raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
+        return False
 
     def get(self, key: object, default: Any = None) -> Any:
         """Returns the value of the key, or the default if there is none."""
@@ -138,31 +143,30 @@ class CachedDict(NearDict):
 
     async def has(self, key: str) -> bool:
         """Returns whether the key exists, asking the service if it is not held."""
-        return await self.fetch(key, None) is not None or dict.__contains__(self, key)
+        return await self.fetch(key, MISSING_DEFAULT) is not MISSING_DEFAULT
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
-        found = {}
-        missing = []
-        for key in keys:
-            value = dict.get(self, key, MISSING)
-            if value is not MISSING:
-                found[key] = value
-            elif _requests.may_exist(key) and not self._surely_absent(key):
-                missing.append(key)
-        with self._store.changes.calls.under_way():
-            epoch = self._epoch
+        keys = list(keys)
+        missing = [
+            key
+            for key in keys
+            if not dict.__contains__(self, key) and _requests.may_exist(key) and not self._knows_absent(key)
+        ]
+        found = {key: value for key in keys if (value := dict.get(self, key, MISSING)) is not MISSING}
+        with self._store.changes.calls.under_way() as call:
             for key, response in (await self._store.lookup_many(self._domain, missing)).items():
-                value = self._install_reply(key, response, epoch)
+                value = self._install_reply(key, response, call)
                 if value is OUTDATED:
-                    value = await self.fetch(key, MISSING_DEFAULT)
-                if value is not MISSING and value is not MISSING_DEFAULT:
+                    value = await self._look_up(key)
+                if value is not MISSING:
                     found[key] = value
         return found
 
     async def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
-        return self._copy_held() if self._holds_whole() else await self._list()
+        whole = self._load and self._aside is None and self._is_whole()
+        return self._copy_held() if whole else await self._list()
 
     async def refresh(self, key: str | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew."""
@@ -175,16 +179,15 @@ class CachedDict(NearDict):
 
     async def set(self, key: str, value: Any) -> None:
         """Stores the value: what `d[key] = value` is for a plain dict."""
-        with self._doubting(key, value) as epoch:
-            written = await self._store.write(self._request(key, value), by=self)
-            self._wrote(key, value, written, epoch)
+        with self._doubting(key, value):
+            self._wrote(key, value, await self._store.write(self._request(key, value), by=self))
 
     async def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
-        with self._doubting(key, value) as epoch:
+        with self._doubting(key, value):
             request = self._request(key, value, **condition)
-            self._wrote(key, value, await self._store.write(request, by=self), epoch)
+            self._wrote(key, value, await self._store.write(request, by=self))
 
     async def delete(self, key: str) -> None:
         """Deletes the key; KeyError if it is absent."""
@@ -197,8 +200,15 @@ class CachedDict(NearDict):
             raise AbsentKeyError(key)
 
     async def save(self, key: str) -> None:
-        """Stores the value that is held under the key, after it was edited in place."""
-        await self.set(key, await self.fetch(key))
+        """Stores the value that is held under the key, after it was edited in place.
+
+        Raises KeyError or NotHeldError if none is, as neardict.CachedDict does.
+        """
+        value = self._peek(key)
+        if value is MISSING:
+            await self.fresh_copy(key)
+            raise NotHeldError(f"nothing is held under {key!r} that could be saved: await d.set(key, value)")
+        await self.set(key, value)
 
     async def setdefault(self, key: str, default: Any = None) -> Any:
         """Returns the value of the key, after storing the default if there was none; atomic."""
@@ -220,17 +230,16 @@ class CachedDict(NearDict):
                 if default is MISSING:
                     raise AbsentKeyError(key)
                 return default
-            revision = self._versions.held.get(key)
+            revision = self._revision_of(key, value)
             if revision is None:
-                continue  # it went while we waited
+                continue  # it changed while we waited
             try:
                 with self._doubting(key):
                     request = _requests.delete_key(self._domain, key, if_revision=revision)
                     removed = await self._store.remove(request, by=self)
                     self.apply(Change(key, removed.revision, None))
             except ConflictError:
-                await self.refresh(key)
-                continue
+                continue  # somebody else has written it, so that it is not held any more
             return value
 
     async def popitem(self) -> tuple[str, Any]:  # type: ignore[override]  # awaited
@@ -244,25 +253,23 @@ class CachedDict(NearDict):
                 if value is not MISSING_DEFAULT:
                     return key, value
 
-    async def update(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # awaited
+    async def update(self, /, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # awaited
         """Stores all given entries, many at once. Nothing is stored if one value is not supported.
 
         Raises BulkError if some could not be written; the others are.
         """
         new: dict[str, Any] = {}
         new.update(*args, **kwargs)
-        requests = {key: self._request(key, value) for key, value in new.items()}
-        with self._store.changes.calls.under_way():
-            epoch = self._epoch
-            try:
-                revisions = await self._store.write_many(requests, by=self)
-            except BaseException as error:
-                # Those that were written are read anew when they are next used.
-                for key, value in new.items():
-                    self._doubt(key, value, error)
-                raise
-            for key, revision in revisions.items():
-                self._wrote(key, new[key], revision, epoch)
+        try:
+            await self._store.write_many(
+                self._domain,
+                {key: self._request(key, value) for key, value in new.items()},
+                by=self,
+                written=lambda key, revision: self._wrote(key, new[key], revision),
+            )
+        except BaseException as error:
+            self._writes_failed(new, error)
+            raise
 
     set_many = update
 
@@ -272,8 +279,7 @@ class CachedDict(NearDict):
         try:
             return await self._store.delete_many(self._domain, keys)
         except BaseException as error:
-            for key in getattr(error, "failures", keys):
-                self._doubt(key, MISSING, error)
+            self._writes_failed(dict.fromkeys(keys, MISSING), error)
             raise
 
     async def clear(self) -> None:  # type: ignore[override]  # awaited
@@ -311,32 +317,29 @@ class CachedDict(NearDict):
     def __ior__(self, other: Any) -> NoReturn:
         raise TypeError("|= cannot wait for the service: await d.update(other)")
 
-    def _holds_whole(self) -> bool:
-        return self._load and self._whole and self._aside is None and not self._unknown
-
     def _need_whole(self) -> None:
-        if not self._holds_whole():
-            raise NotHeldError("the whole domain is not held, or not up to date, now: await d.snapshot()")
+        if not self._load:
+            raise NotHeldError("this cache does not hold the whole domain: use await d.snapshot()")
+        if self._aside is not None or not self._is_whole():
+            raise NotHeldError("this mirror does not know whether it is up to date: use await d.snapshot()")
 
-    def _outdate(self, key: str, revision: int) -> None:
-        super()._outdate(key, revision)
-        if key in self._unknown:
+    def apply(self, change: Change) -> None:
+        """Takes notice of a write; for this package."""
+        super().apply(change)
+        if change.key in self._versions.doubtful:
             # A mirror cannot wait until somebody asks, since reading it is not awaited.
-            self._start_look_up(key)
+            self._start_look_up(change.key)
 
     def _start_look_up(self, key: str) -> asyncio.Task[Any]:
-        task = asyncio.create_task(self._look_up(key))
+        task = self._flights[key] = asyncio.create_task(self._look_up(key))
         task.add_done_callback(lambda done: self._land(key, done))
-        self._flights[key] = task
         return task
 
     async def _shared_look_up(self, key: str) -> Any:
         """Looks the key up; concurrent misses of one key share one request. Returns the value or MISSING."""
-        value = OUTDATED
-        while value is OUTDATED:
-            # One who gives up must not take the answer away from the others.
-            value = await asyncio.shield(self._flights.get(key) or self._start_look_up(key))
-        return value
+        task = self._flights.get(key) or self._start_look_up(key)
+        # One who gives up must not take the answer away from the others.
+        return await asyncio.shield(task)
 
     def _land(self, key: str, task: asyncio.Task[Any]) -> None:
         if self._flights.get(key) is task:
@@ -345,27 +348,25 @@ class CachedDict(NearDict):
             task.exception()  # all who wait have it; if nobody does, it is not missed
 
     async def _look_up(self, key: str) -> Any:
-        with self._store.changes.calls.under_way():
-            epoch = self._epoch
-            try:
-                return self._install_reply(key, await self._store.lookup(self._domain, key), epoch)
-            except (DataLossError, UndecodableValueError):
-                self._cannot_read(key)
-                raise
+        """Asks the service, holds what it found, and returns the value or MISSING."""
+        while True:
+            with self._store.changes.calls.under_way() as call:
+                value = self._install_reply(key, await self._store.lookup(self._domain, key), call)
+            if value is not OUTDATED:
+                return value
 
     async def _list(self) -> dict[str, Any]:
+        """Reads the whole domain, holds it and returns it as a plain dict."""
         while True:
-            listing = Listing(self._epoch)
-            with self._store.changes.calls.under_way():
-                async for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
-                    self._take_page(listing, page)
-                found = self._end_listing(listing)
-            if found is None:
-                continue
-            for key in tuple(self._unknown):
-                with contextlib.suppress(DataLossError, UndecodableValueError):
-                    found[key] = await self._shared_look_up(key)
-            return {key: value for key, value in found.items() if value is not MISSING}
+            with self._store.changes.calls.under_way() as call:
+                listing = Listing(call)
+                request = _requests.all_keys(self._domain, entries=True)
+                async with aclosing(self._store.pages(request)) as pages:
+                    async for page in pages:
+                        self._take_page(listing, page)
+                self._end_listing(listing)
+            if self._is_whole():
+                return self._copy_listed(listing)
 
 
 # Told apart from "no default was given".

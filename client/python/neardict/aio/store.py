@@ -1,20 +1,22 @@
 """The asynchronous client: the four operations, and dicts over them."""
 
 import asyncio
+import contextlib
 import os
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import grpc
 import grpc.aio
 
 from .. import _channel, _requests, values
+from .._bulk import HOPELESS, WINDOW
 from .._changes import Change, Changes, Listener
 from .._near import OnDisconnect
 from .._session import Session
-from .._statuses import to_error
+from .._statuses import to_error, too_late
 from ..entry import Entry
 from ..errors import AbsentKeyError, BulkError, ClosedError, NeardictError
 from ..v1 import storage_pb2 as pb
@@ -22,9 +24,6 @@ from ..v1 import storage_pb2_grpc
 from ._expiry import LoopExpiry
 from ._watching import Watching
 from .cached_dict import CachedDict
-
-# How many calls of a bulk operation are under way at once.
-_WINDOW = 128
 
 
 class Store:
@@ -131,7 +130,8 @@ class Store:
     ) -> AsyncIterator[str]:
         """Yields the keys of the domain, in no particular order, as they arrive.
 
-        A key that exists all the while is yielded exactly once. `timeout` bounds the whole listing.
+        A key that exists all the while is yielded exactly once. `timeout` bounds the whole listing; by
+        default each part of it may take as long as another call.
         """
         async for page in self.pages(_requests.all_keys(domain, prefix=prefix), timeout=timeout):
             for key in page.keys:
@@ -170,7 +170,7 @@ class Store:
             key: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
             for key, value in mapping.items()
         }
-        return await self.write_many(requests, timeout=timeout)
+        return await self.write_many(domain, requests, timeout=timeout)
 
     async def delete_many(self, domain: str, keys: Iterable[str], *, timeout: float | None = None) -> int:
         """Deletes each key that exists, and returns how many did. Raises BulkError."""
@@ -206,56 +206,59 @@ class Store:
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        with self.changes.calls.under_way():
+        with self.changes.writing(request.domain, request.key):
             response: pb.SetValueResponse = await self.call(self._stub.SetValue, request, timeout)
             self.changes.publish(request.domain, _requests.written(request, response), but=by)
         return response.revision
 
     async def write_many(
         self,
+        domain: str,
         requests: Mapping[str, pb.SetValueRequest],
         *,
         by: Listener | None = None,
+        written: Callable[[str, int], None] | None = None,
         timeout: float | None = None,
     ) -> "dict_type[str, int]":
         async def write(request: pb.SetValueRequest) -> int:
-            return await self.write(request, by=by, timeout=timeout)
+            revision = await self.write(request, by=by, timeout=timeout)
+            if written is not None:
+                written(request.key, revision)
+            return revision
 
-        return await self._bulk(write, requests)
+        with self.changes.calls.under_way():
+            return await self._bulk(write, requests)
 
     async def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
-        with self.changes.calls.under_way():
+        with self.changes.writing(request.domain, request.key):
             response: pb.DeleteKeyResponse = await self.call(self._stub.DeleteKey, request, timeout)
             self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
         return response
 
     async def pages(
         self, request: pb.AllKeysRequest, *, timeout: float | None = None
-    ) -> AsyncIterator[pb.AllKeysResponse]:
-        self._check_open()
-        call = self._stub.AllKeys(request, timeout=timeout)
-        try:
-            async for page in call:
-                yield page
-        except grpc.RpcError as error:
-            raise self._error(error) from None
-        finally:
-            call.cancel()
+    ) -> AsyncGenerator[pb.AllKeysResponse, None]:
+        with self._translated():
+            call = self._stub.AllKeys(request, timeout=timeout)
+            messages = aiter(call)
+            try:
+                while True:
+                    # A listing may be long: without a bound for all of it there is one for each part.
+                    async with asyncio.timeout(self._timeout if timeout is None else None):
+                        page = await anext(messages)
+                    yield page
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise too_late(self.target) from None
+            finally:
+                call.cancel()
 
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
-        self._check_open()
-        try:
+        with self._translated():
             return await method(request, timeout=self._timeout if timeout is None else timeout)
-        except grpc.RpcError as error:
-            raise self._error(error) from None
-        except asyncio.CancelledError:
-            # Also what a call ends with when its channel is closed.
-            task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
-                raise ClosedError(self._closed) from None
-            raise
 
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
@@ -271,20 +274,42 @@ class Store:
         answers: dict_type[str, Any] = {}
         failures: dict_type[str, NeardictError] = {}
         waiting = iter(requests.items())
+        hopeless: NeardictError | None = None
 
         async def work() -> None:
+            nonlocal hopeless
             for key, request in waiting:
+                if hopeless is not None:
+                    failures[key] = hopeless
+                    continue
                 try:
                     answers[key] = await operation(request)
                 except NeardictError as error:
                     failures[key] = error
+                    if isinstance(error, HOPELESS):
+                        hopeless = error
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(_WINDOW, len(requests))):
+            for _ in range(min(WINDOW, len(requests))):
                 group.create_task(work())
         if failures:
             raise BulkError(failures, len(requests))
         return answers
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Around what uses the channel: turns what gRPC raises into errors of ours."""
+        self._check_open()
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+        except asyncio.CancelledError:
+            # Also what a call ends with when its channel is closed.
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):
+                raise ClosedError(self._closed) from None
+            raise
 
     def _connect(self, *options: tuple[str, Any]) -> grpc.aio.Channel:
         if self._credentials is None:

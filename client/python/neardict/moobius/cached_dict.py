@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import _requests
 from .. import cached_dict as near
 from ..values import TYPE_MARKER
-from .local import LocalStore, Write
+from .local import DOMAIN, LocalStore, Write
 from .own_classes import registering, warn_of_unregistered
 from .remote import is_near
 
@@ -32,7 +32,7 @@ class CachedDict(near.CachedDict):
         self._local = not is_near(database)
         if self._local:
             # It has what a dict uses of a store.
-            store, domain = cast("Store", LocalStore(database)), ""
+            store, domain = cast("Store", LocalStore(database)), DOMAIN
         else:
             store, domain = database.store, database.domain
         self.database = database

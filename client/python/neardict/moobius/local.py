@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._changes import Change, Changes
 from ..entry import Entry
 from ..errors import BulkError, ConflictError, NeardictError
+from ..v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .._changes import Listener
-    from ..v1 import storage_pb2 as pb
+
+# A database is of one domain, and its dict need not know which.
+DOMAIN = ""
 
 
 class Write(NamedTuple):
@@ -99,8 +102,8 @@ class LocalStore:
         return None if entry is None else Entry(key, copy.deepcopy(entry.value), entry.revision)
 
     def write(self, request: Write, *, by: Listener | None = None) -> int:
-        with self._lock:
-            key = request.key
+        key = request.key
+        with self.changes.writing(DOMAIN, key), self._lock:
             if request.if_absent and self._database.get_value(key)[0]:
                 raise ConflictError(f"{key!r} exists already", current_revision=self._revision)
             self._check_unwritten(key, request.if_revision)
@@ -121,15 +124,16 @@ class LocalStore:
         failures: dict[str, NeardictError] = {}
         for key, request in requests.items():
             try:
-                written(key, self.write(request))
+                with self.changes.writing(DOMAIN, key):
+                    written(key, self.write(request))
             except NeardictError as error:
                 failures[key] = error
         if failures:
             raise BulkError(failures, len(requests))
 
     def remove(self, request: pb.DeleteKeyRequest, *, by: Listener | None = None) -> Removed:
-        with self._lock:
-            key = request.key
+        key = request.key
+        with self.changes.writing(DOMAIN, key), self._lock:
             self._check_unwritten(key, request.if_revision)
             # Asked first, since databases differ in what they do about an absent key: some raise.
             existed, _ = self._database.get_value(key)
@@ -146,12 +150,13 @@ class LocalStore:
         for key in keys:
             total += 1
             try:
-                removed = self.remove(_Removal(key))  # type: ignore[arg-type]  # has what is read of it
+                with self.changes.writing(DOMAIN, key):
+                    removed = self.remove(pb.DeleteKeyRequest(key=key))
+                    self.changes.publish(DOMAIN, Change(key, removed.revision, None))
             except NeardictError as error:
                 failures[key] = error
             else:
                 deleted += removed.existed
-                self.changes.publish(domain, Change(key, removed.revision, None))
         if failures:
             raise BulkError(failures, total)
         return deleted
@@ -163,9 +168,9 @@ class LocalStore:
     def pages(self, request: pb.AllKeysRequest) -> Iterator[Page]:
         begun = self._revision
         yield Page(begun)
-        for key in self.all_keys(""):
+        for key in self.all_keys(DOMAIN):
             try:
-                entry = self.lookup("", key).entry
+                entry = self.lookup(DOMAIN, key).entry
             except (ValueError, TypeError):
                 # What decoding raises: this entry is damaged. Whatever else it raises, the database is.
                 yield Page(begun, unreadable_keys=(key,))
@@ -182,8 +187,3 @@ class LocalStore:
         current = self._written.get(key, 0)
         if revision and current > revision:
             raise ConflictError(f"{key!r} was written meanwhile", current_revision=current)
-
-
-class _Removal(NamedTuple):
-    key: str
-    if_revision: int = 0
