@@ -41,7 +41,7 @@ class Versions:
         return revision >= least or call > latest
 
     def predates_doubt(self, key: str, call: int) -> bool:
-        """Returns whether the read began before a failed write of the key, or a reset, and may have missed it."""
+        """Returns whether the read may have missed a failed write of the key, or a reset."""
         return 0 < call <= max(self.doubtful.get(key, 0), self._since)
 
     def install(self, key: str, revision: int) -> None:
