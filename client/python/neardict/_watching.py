@@ -32,6 +32,8 @@ class Watching:
         """`open_stream` calls the RPC Watch with the requests, and returns the call."""
         self._session = session
         self._open_stream = open_stream
+        self._closed = False
+        # Of the threads that run now.
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._call: Any = None
@@ -40,18 +42,18 @@ class Watching:
     def start(self) -> None:
         """Starts the threads, if they do not run yet."""
         with self._lock:
-            if not self._threads and not self._stop.is_set():
+            if not self._threads and not self._closed:
+                self._stop = threading.Event()
                 self._threads = [
-                    threading.Thread(target=work, name=f"neardict {name}", daemon=True)
+                    threading.Thread(target=work, args=(self._stop,), name=f"neardict {name}", daemon=True)
                     for name, work in (("watch", self._read), ("ping", self._tick))
                 ]
                 for thread in self._threads:
                     thread.start()
 
-    def close(self) -> None:
-        """Ends the stream and the threads."""
+    def pause(self) -> bool:
+        """Ends the stream and the threads, until `start` is called; returns whether they ran."""
         self._stop.set()
-        self._session.close()
         with self._lock:
             call, threads, self._threads = self._call, self._threads, []
         if call is not None:
@@ -59,15 +61,22 @@ class Watching:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()
+        return bool(threads)
 
-    def _read(self) -> None:
+    def close(self) -> None:
+        """Ends the stream and the threads for good."""
+        self._closed = True
+        self._session.close()
+        self.pause()
+
+    def _read(self, stop: threading.Event) -> None:
         longest = FIRST_PAUSE
-        while not self._stop.is_set():
+        while not stop.is_set():
             requests: queue.SimpleQueue[pb.WatchRequest | None] = queue.SimpleQueue()
             call = self._open_stream(iter(requests.get, None))
             with self._lock:
                 self._call = call
-            if self._stop.is_set():
+            if stop.is_set():
                 call.cancel()
             try:
                 self._session.opened(requests.put)
@@ -83,12 +92,12 @@ class Watching:
                 self._session.lost()
                 call.cancel()
                 requests.put(None)
-            self._stop.wait(random.uniform(0, longest))  # noqa: S311  # no secret
+            stop.wait(random.uniform(0, longest))  # noqa: S311  # no secret
             longest = min(2 * longest, LONGEST_PAUSE)
 
-    def _tick(self) -> None:
+    def _tick(self, stop: threading.Event) -> None:
         wait: float | None = PING_SECONDS
-        while not self._stop.wait(PING_SECONDS if wait is None else wait):
+        while not stop.wait(PING_SECONDS if wait is None else wait):
             wait = self._session.tick()
             if wait is None:
                 with self._lock, contextlib.suppress(AttributeError):

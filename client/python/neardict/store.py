@@ -251,6 +251,14 @@ class Store:
         with self._translated():
             return method(request, timeout=self._timeout if timeout is None else timeout)
 
+    def pause(self) -> bool:
+        """Ends the stream of changes for the time of a fork; returns whether there was one."""
+        return self._watching.pause()
+
+    def resume(self) -> None:
+        """Opens the stream of changes again, in the parent after a fork."""
+        self._watching.start()
+
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
         self._closed = (
@@ -320,11 +328,25 @@ class Store:
 dict_type = dict
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
+_paused: list[Store] = []
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    """Ends the streams, since with calls under way in other threads gRPC would not work in the child."""
+    _paused[:] = [store for store in list(_stores) if store.pause()]
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+
+
+def _after_fork_in_child() -> None:
+    _paused.clear()
     for store in list(_stores):
         store.forked()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
