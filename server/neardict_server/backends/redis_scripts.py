@@ -79,7 +79,7 @@ end
 -- To be called in the end, if something has changed.
 local function settle(expiring)
   redis.call('SET', counter, text(previous))
-  redis.call('PEXPIRE', log, {KEPT_MILLISECONDS})
+  redis.call('PEXPIREAT', log, text(math.ceil(now / 1000) + {KEPT_MILLISECONDS}))
   -- Where every entry expires, let Redis drop them all, should nobody come here again. The revision too,
   -- so that those who follow the log learn that they have not been told all.
   local count = expiring and redis.call('ZCARD', expiries) or 0
