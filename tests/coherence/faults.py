@@ -1,0 +1,238 @@
+"""What goes wrong in a run: one fault after another, drawn from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+import neardict
+import neardict.aio
+from coherence.history import Fault, now
+from coherence.running import DOMAIN, System
+from neardict.v1 import storage_pb2 as pb
+from neardict.v1 import storage_pb2_grpc
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+# Between two faults there is time to recover, and to measure it.
+CALM_SECONDS = (1.5, 4.0)
+# Longer than the clients' trust, or shorter.
+OUTAGE_SECONDS = (0.3, 6.0)
+CROWD = 200
+# More than a short log holds.
+FLOOD = 1500
+
+
+class Hands:
+    """What the faults are made with."""
+
+    def __init__(self, system: System, randomness: random.Random) -> None:
+        self.system = system
+        self.randomness = randomness
+
+    def wait(self, bounds: tuple[float, float] = OUTAGE_SECONDS) -> None:
+        time.sleep(self.randomness.uniform(*bounds))
+
+
+def kill_server(hands: Hands) -> str:
+    """A server is killed, with SIGKILL, and started again."""
+    server = hands.randomness.choice(hands.system.servers)
+    hands.system.kill_server(server, hands.randomness.uniform(0, 3))
+    return "server"
+
+
+def suspend_server(hands: Hands) -> str:
+    """SIGSTOP of a server, and SIGCONT."""
+    with hands.system.suspended(hands.randomness.choice(hands.system.servers).process):
+        hands.wait()
+    return "server"
+
+
+def kill_client(hands: Hands) -> str:
+    """A client is killed, with SIGKILL; another takes its place."""
+    client = hands.randomness.choice(hands.system.clients)
+    hands.system.replace(client)
+    return client.name
+
+
+def suspend_client(hands: Hands) -> str:
+    """SIGSTOP of a client, and SIGCONT."""
+    client = hands.randomness.choice(hands.system.clients)
+    with hands.system.suspended(client.process, client.name):
+        hands.wait()
+    return client.name
+
+
+def delay(hands: Hands) -> str:
+    """All data of a client is late."""
+    client = hands.randomness.choice(hands.system.clients)
+    client.proxy.delay = hands.randomness.uniform(0.02, 0.8)
+    hands.wait()
+    client.proxy.heal()
+    return client.name
+
+
+def half_open(hands: Hands) -> str:
+    """One connection of a client, or all, is silent in one direction, or both."""
+    client = hands.randomness.choice(hands.system.clients)
+    directions = hands.randomness.choice([("up",), ("down",), ("up", "down")])
+    chosen = hands.randomness if hands.randomness.random() < 0.6 else None
+    client.proxy.silence(*directions, chosen=chosen)
+    hands.wait((1.0, 8.0))
+    client.proxy.heal()
+    return client.name
+
+
+def reset(hands: Hands) -> str:
+    """All connections of a client are reset."""
+    client = hands.randomness.choice(hands.system.clients)
+    client.proxy.cut()
+    return client.name
+
+
+def partition(hands: Hands) -> str:
+    """Some clients cannot reach the service at all."""
+    clients = hands.randomness.sample(
+        hands.system.clients, hands.randomness.randint(1, len(hands.system.clients))
+    )
+    for client in clients:
+        client.proxy.refusing = True
+        client.proxy.cut()
+    hands.wait()
+    for client in clients:
+        client.proxy.heal()
+    return ",".join(client.name for client in clients)
+
+
+def trimmed_log(hands: Hands) -> str:
+    """While a client is away, more is written than the service remembers."""
+    client = hands.randomness.choice(hands.system.clients)
+    client.proxy.refusing = True
+    client.proxy.cut()
+    with neardict.connect(hands.system.servers[0].address, timeout=30) as store:
+        for begin in range(0, FLOOD, 500):
+            store.set_many(DOMAIN, {f"flood-{n % 50}.{begin}": begin + n for n in range(500)})
+        # Of the keys themselves something must be missed too.
+        hands.wait((0.5, 1.5))
+        store.delete_many(DOMAIN, [f"flood-{n}.{begin}" for n in range(50) for begin in range(0, FLOOD, 500)])
+    client.proxy.heal()
+    return client.name
+
+
+def slow_consumer(hands: Hands) -> str:
+    """Somebody watches the domain, and does not read what he is sent, while much is written."""
+
+    async def watch_but_not_read() -> None:
+        async with _watching(address), neardict.aio.connect(address, timeout=30) as store:
+            for begin in range(0, 900, 100):
+                await store.set_many(DOMAIN, {f"large-{begin + n}": "x" * 4000 for n in range(100)})
+            await store.delete_many(DOMAIN, [f"large-{n}" for n in range(900)])
+
+    address = hands.system.servers[0].address
+    asyncio.run(watch_but_not_read())
+    return "watcher"
+
+
+def crowd(hands: Hands) -> str:
+    """Hundreds subscribe at once, lose their connection and come again; one client does with them."""
+
+    async def come_and_go() -> None:
+        async with contextlib.AsyncExitStack() as watchers:
+            for _ in range(CROWD):
+                await watchers.enter_async_context(_watching(address))
+            await asyncio.sleep(0.5)
+
+    address = hands.system.servers[0].address
+    for _ in range(2):
+        asyncio.run(come_and_go())
+        hands.system.clients[0].proxy.cut()
+    return "watchers"
+
+
+@contextlib.asynccontextmanager
+async def _watching(address: str) -> AsyncIterator[None]:
+    """A stream that has subscribed, and of which nothing more is read."""
+    async with grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stub: Any = storage_pb2_grpc.StorageServiceStub(channel)
+        call = stub.Watch()
+        await call.write(pb.WatchRequest(subscribe=pb.Subscribe(domain=DOMAIN)))
+        await call.read()
+        yield
+        call.cancel()
+
+
+def kill_redis(hands: Hands) -> str:
+    """Redis is killed, with SIGKILL, and started again."""
+    hands.system.redis.kill()
+    hands.wait((0.0, 3.0))
+    hands.system.redis.start()
+    return "redis"
+
+
+def suspend_redis(hands: Hands) -> str:
+    """SIGSTOP of Redis, and SIGCONT."""
+    with hands.system.suspended(hands.system.redis.pid):
+        hands.wait()
+    return "redis"
+
+
+def cut_from_redis(hands: Hands) -> str:
+    """A server, though not its clients, is cut off from Redis, in silence or with resets."""
+    proxy = hands.randomness.choice(hands.system.redis_proxies)
+    if hands.randomness.random() < 0.5:
+        proxy.silence()
+    else:
+        proxy.refusing = True
+        proxy.cut()
+    hands.wait((1.0, 8.0))
+    proxy.heal()
+    return "server to redis"
+
+
+ANY: list[Callable[[Hands], str]] = [
+    kill_server,
+    suspend_server,
+    kill_client,
+    suspend_client,
+    delay,
+    half_open,
+    reset,
+    partition,
+    trimmed_log,
+    slow_consumer,
+    crowd,
+]
+REDIS: list[Callable[[Hands], str]] = [kill_redis, suspend_redis, cut_from_redis]
+KINDS = {kind.__name__: kind for kind in ANY + REDIS}
+
+
+class Schedule:
+    """Draws faults of some kinds, by default all that the backend has; each kind before any comes again."""
+
+    def __init__(self, system: System, randomness: random.Random, kinds: Sequence[str] | None) -> None:
+        self._hands = Hands(system, randomness)
+        if kinds is None:
+            chosen = ANY + REDIS if system.backend == "redis" else ANY
+            kinds = [kind.__name__ for kind in chosen]
+        self._kinds = list(kinds)
+        self._left: list[str] = []
+
+    def next(self, deadline: float) -> None:
+        """Lets it be calm for a while, then makes the next fault, unless it is late by then."""
+        calm = self._hands.randomness.uniform(*CALM_SECONDS)
+        time.sleep(max(0.0, min(calm, deadline - time.monotonic())))
+        if not self._kinds or time.monotonic() > deadline:
+            return
+        if not self._left:
+            self._left = self._hands.randomness.sample(self._kinds, len(self._kinds))
+        kind = self._left.pop()
+        begin = now()
+        target = KINDS[kind](self._hands)
+        self._hands.system.recorder.other(Fault(kind, target, begin, now()))
