@@ -105,7 +105,8 @@ class RedisClient:
         pool = redis.asyncio.ConnectionPool(
             **options,
             protocol=2,
-            max_connections=settings.max_connections,
+            # One more listens.
+            max_connections=settings.max_connections + 1,
             socket_connect_timeout=settings.connect_timeout_seconds,
             socket_timeout=settings.command_timeout_seconds,
             socket_keepalive=True,

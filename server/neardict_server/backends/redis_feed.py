@@ -169,7 +169,7 @@ class RedisFeed:
         keys = [places_of(self._prefix, domain).revision for domain, _ in known]
         reply: bytes = await self._client.run(LOOK, [places_of(self._prefix, "").entries + b":none", *keys])
         for (domain, followed), revision in zip(known, reply.split(b" "), strict=True):
-            if revision == b"%d" % (followed.last or 0) or (revision == b"-" and not followed.last):
+            if revision == b"%d" % (followed.last or 0):
                 followed.proven = sent
             else:
                 self._dirty[domain] = None

@@ -208,13 +208,13 @@ return reply
 """)
 
 # KEYS: a name that nothing is kept under, and the revisions of domains. Returns these in one text, for a
-# reply of thousands of parts is slow to read; '-' for one that is not there.
+# reply of thousands of parts is slow to read; '0' for one that is not there, '?' for what is no number.
 LOOK = _script("""
 -- What a replica knows may be old, and it refuses any write, even one that does nothing.
 redis.call('PERSIST', KEYS[1])
 local found = redis.call('MGET', unpack(KEYS, 2))
 for at, revision in ipairs(found) do
-  found[at] = revision and string.match(revision, '^%d+$') or '-'
+  found[at] = string.match(revision or '0', '^%d+$') or '?'
 end
 return table.concat(found, ' ')
 """)
