@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # One in so many goes wrong.
-EVERY = 20
+EVERY = 8
 COMMIT_SECONDS = 0.3
 HELD_BACK_SECONDS = 8.0
 SHORT_LOG = 500
@@ -137,7 +137,7 @@ def forgetful() -> None:
     transaction.KEPT_CHANGES = transaction.FORGOTTEN_CHANGES = SHORT_LOG
     defaults = recent.RecentChanges.__init__.__defaults__
     recent.RecentChanges.__init__.__defaults__ = (SHORT_LOG, *(defaults or ())[1:])
-    keywords = watcher.Watcher.__init__.__kwdefaults__
+    keywords = watcher.Watcher.__init__.__kwdefaults__ or {}
     watcher.Watcher.__init__.__kwdefaults__ = keywords | {"max_changes": SHORT_LOG}
 
 
@@ -156,5 +156,6 @@ MISTAKES: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    {**MISTAKES, "forgetful": forgetful, "none": lambda: None}[sys.argv[1]]()
+    if sys.argv[1] != "none":
+        {**MISTAKES, "forgetful": forgetful}[sys.argv[1]]()
     serve(sys.argv[2:])

@@ -71,7 +71,7 @@ class Arrivals:
         """See neardict._changes.Listener."""
         if change.value is not None and change.value.json:
             value = json.loads(change.value.json)
-            if not value.startswith(f"{self._client}:"):
+            if isinstance(value, str) and not value.startswith(f"{self._client}:"):
                 self._recorder.seen(self._client, value)
 
     def freshen(self) -> None:
@@ -84,4 +84,7 @@ class Arrivals:
         """Nothing is held here."""
 
     def forked(self) -> None:
+        """Nothing is held here."""
+
+    def doubt(self, key: str) -> None:
         """Nothing is held here."""

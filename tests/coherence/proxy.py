@@ -113,7 +113,12 @@ class Proxy:
 
     def cut(self) -> None:
         """Resets all connections."""
-        self._do(lambda: [connection.abort() for connection in self._connections])
+
+        def act() -> None:
+            for connection in self._connections:
+                connection.abort()
+
+        self._do(act)
 
     def heal(self) -> None:
         """Undoes all: what was held back arrives now."""

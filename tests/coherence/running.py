@@ -152,7 +152,7 @@ class System:
             assert client.line() == "ready"
 
     def kill_server(self, server: Server, seconds: float) -> None:
-        """Ends it with SIGKILL; after the seconds it is started again, at another address that the proxies know."""
+        """Ends it with SIGKILL; after the seconds it is started again, where the proxies find it."""
         begin = now()
         server.kill()
         revision = time.time_ns() // 1000

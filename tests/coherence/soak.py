@@ -41,7 +41,7 @@ def run(
     seed: int,
     *,
     kinds: Sequence[str] | None = None,
-    mistake: str = "none",
+    mistake: str = "forgetful",
     styles: Sequence[str] = STYLES,
     rate: float = 15.0,
     replicas: int = 1,
