@@ -8,7 +8,8 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _requests
-from ._near import MISSING, OUTDATED, Listing, NearDict
+from ._near import MISSING, OUTDATED, Listing
+from ._observed import ObservedDict
 from .errors import AbsentKeyError, DataLossError, UndecodableValueError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Flight(Future[Any]):
         self.leader = threading.get_ident()
 
 
-class AskingDict(NearDict):
+class AskingDict(ObservedDict):
     """Looks keys up, and lists the domain; CachedDict is its face."""
 
     __slots__ = ()
@@ -58,6 +59,7 @@ class AskingDict(NearDict):
                     held = dict.get(self, key, MISSING)
                     if held is not MISSING:
                         return held
+                    self._counts.misses += 1
                     flight = self._flights.setdefault(key, mine)
                 if flight is mine:
                     value = self._look_up(key)

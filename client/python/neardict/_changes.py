@@ -44,13 +44,15 @@ NOT_SENT: Any = object()
 class Change(NamedTuple):
     """A write of `key` that was given `revision`; `value` is None for a deletion, or NOT_SENT.
 
-    `expires` is the wall clock's time of expiry in seconds, None for never.
+    `expires` is the wall clock's time of expiry in seconds, None for never. `streamed` changes come from
+    the service, in the order of revisions; others are the store's own, as soon as they are acknowledged.
     """
 
     key: str
     revision: int
     value: pb.Value | None
     expires: float | None = None
+    streamed: bool = False
 
 
 class Listener(Protocol):
@@ -108,6 +110,10 @@ class Changes:
             listener.freshen()
         else:
             self.session.join(domain, listener)
+
+    def listeners(self) -> list[Listener]:
+        """Returns all listeners of all domains."""
+        return [listener for domain in list(self._listeners) for listener in self._alive(domain)]
 
     def heard(self, domain: str) -> bool:
         """Returns whether anybody listens to the domain; forgets it if not."""

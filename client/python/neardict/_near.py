@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import _requests, values
 from ._changes import CERTAIN, NOT_SENT
+from ._eviction import Residents
+from ._stats import Counts
 from ._versions import Versions
 from .errors import BulkError, ConflictError, InvalidArgumentError, UndecodableValueError
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ._changes import Change, Changes
+    from ._observers import Schedule
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,9 @@ OUTDATED: Any = object()
 
 # What a dict does while it cannot know whether it is up to date.
 OnDisconnect = Literal["ask", "serve_stale"]
+
+# How many absent keys a cache remembers that was given no bound of its own.
+_ABSENCES = 10_000
 
 
 class Expiries(Protocol):
@@ -45,6 +51,11 @@ class Near(Protocol):
     @property
     def expiry(self) -> Expiries: ...
 
+    @property
+    def tell(self) -> Schedule:
+        """Where callbacks run."""
+        ...
+
 
 @dataclass
 class Listing:
@@ -54,6 +65,8 @@ class Listing:
     revision: int = 0
     keys: dict[str, None] = field(default_factory=dict)  # in the order of the listing
     unreadable: list[str] = field(default_factory=list)
+    # Of a bounded cache, which may have no room for them: what was listed, unless it is held.
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 class NearDict(dict[str, Any]):
@@ -71,24 +84,42 @@ class NearDict(dict[str, Any]):
 
     __slots__ = (
         "__weakref__",
+        "_absent",
         "_aside",
+        "_counts",
         "_domain",
         "_flights",
         "_fresh",
         "_listed",
         "_load",
         "_lock",
+        "_max_entries",
+        "_residents",
         "_serve_stale",
         "_store",
         "_unreadable",
         "_versions",
     )
 
-    def __init__(self, store: Near, domain: str, *, load: bool, on_disconnect: OnDisconnect = "ask") -> None:
+    def __init__(
+        self,
+        store: Near,
+        domain: str,
+        *,
+        load: bool,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
+    ) -> None:
         super().__init__()
         _requests.check_text("domain", domain)
         if on_disconnect not in ("ask", "serve_stale"):
             raise InvalidArgumentError('on_disconnect must be "ask" or "serve_stale"')
+        if max_entries is not None:
+            if load:
+                raise InvalidArgumentError("a mirror holds all entries: with max_entries give load=False")
+            if not isinstance(max_entries, int) or max_entries < 1:
+                raise InvalidArgumentError("max_entries must be a number of at least 1")
+        self._max_entries = max_entries
         self._store = store
         self._domain = domain
         self._load = load
@@ -110,6 +141,16 @@ class NearDict(dict[str, Any]):
         # What is held while the dict itself must not show it; None while it does.
         self._aside: dict[str, Any] | None = {}
         self._fresh = False
+        # What a bounded cache holds, wherever it is; None without a bound.
+        self._residents = None if self._max_entries is None else Residents(self._max_entries)
+        # Keys that a look-up did not find, and that no change has brought since.
+        self._absent = Residents(self._max_entries or _ABSENCES)
+        self._counts = Counts()
+
+    @property
+    def domain(self) -> str:
+        """The domain that this is a dict of."""
+        return self._domain
 
     @property
     def fresh(self) -> bool:
@@ -119,7 +160,7 @@ class NearDict(dict[str, Any]):
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
-        key, revision, message, expires = change
+        key, revision, message, expires, _ = change
         value = MISSING
         # A look without the lock, which saves decoding what is older than all that is known, or not used.
         if (
@@ -145,6 +186,8 @@ class NearDict(dict[str, Any]):
                     self._versions.outdate(key, revision)
                 else:
                     self._versions.forget(key, revision)
+            if message is not None:
+                self._absent.discard(key)
 
     def freshen(self) -> None:
         """Shows what is held, which is up to date; for this package."""
@@ -173,6 +216,9 @@ class NearDict(dict[str, Any]):
                 dict.clear(self)
             else:
                 self._aside.clear()
+            if self._residents is not None:
+                self._residents.clear()
+            self._absent.clear()
 
     def expire(self, key: str, revision: int) -> None:
         """Drops the key if it holds this revision; for this package's timer."""
@@ -186,6 +232,7 @@ class NearDict(dict[str, Any]):
         with self._lock:
             self._flights.pop(key, None)
             self._pop(key)
+            self._absent.discard(key)
             self._versions.doubt(key)
 
     def forked(self) -> None:
@@ -250,11 +297,17 @@ class NearDict(dict[str, Any]):
             if value is not MISSING:
                 self._hold_entry(response.entry, value, call)
             elif not response.found:
-                self._remove(key, response.domain_revision, call)
+                self._not_found(key, response.domain_revision, call)
             held = self._peek(key)
             if held is MISSING and (response.found or self._versions.predates_doubt(key, call)):
                 return OUTDATED
             return held
+
+    def _not_found(self, key: str, revision: int, call: int) -> None:
+        # Asked first, since what is noted of a removal looks like a change that the read has missed.
+        if not self._load and self._versions.sees(key, revision, call):
+            self._absent.admit(key)
+        self._remove(key, revision, call)
 
     def _decode_new(self, entry: pb.Entry, call: int) -> Any:
         """Returns the value of an entry that a read has brought, MISSING if something newer is known."""
@@ -272,6 +325,7 @@ class NearDict(dict[str, Any]):
         if self._versions.admits(key, revision, call):
             self._put(key, value)
             self._versions.install(key, revision)
+            self._counts.fills += call > 0
             if expires is not None:
                 self._store.expiry.add(self, key, revision, expires)
 
@@ -310,14 +364,15 @@ class NearDict(dict[str, Any]):
 
     def _knows_absent(self, key: object) -> bool:
         """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""
-        return (
-            self._load
-            and self._listed
-            and self._aside is None
-            and self._store.changes.session is not None
-            and key not in self._versions.doubtful
-            and key not in self._unreadable
-        )
+        if self._aside is not None or self._store.changes.session is None:
+            return False
+        if not self._load:
+            return key in self._absent
+        return self._listed and key not in self._versions.doubtful and key not in self._unreadable
+
+    def _missed(self, count: int) -> None:
+        with self._lock:
+            self._counts.misses += count
 
     # The contents, wherever they are. The caller holds _lock where another thread may change them.
 
@@ -327,6 +382,10 @@ class NearDict(dict[str, Any]):
         return dict.get(self, key, MISSING) if aside is None else aside.get(key, MISSING)
 
     def _put(self, key: str, value: Any) -> None:
+        self._absent.discard(key)
+        if self._residents is not None:
+            # Before the contents, so that an interrupt leaves no entry that is not counted.
+            self._make_room(self._residents, key)
         if self._aside is None:
             super().__setitem__(key, value)
         else:
@@ -337,6 +396,19 @@ class NearDict(dict[str, Any]):
             dict.pop(self, key, None)
         else:
             self._aside.pop(key, None)
+        if self._residents is not None:
+            self._residents.discard(key)
+
+    def _make_room(self, residents: Residents, key: str) -> None:
+        leaving = residents.leaving(key)
+        if leaving is not None:
+            self._drop(leaving)
+            self._counts.evictions += 1
+        residents.add(key)
+
+    def _has_room(self, key: str) -> bool:
+        """Returns whether the entry can be held without another having to leave."""
+        return self._residents is None or self._residents.leaving(key) is None
 
     def _held_count(self) -> int:
         return super().__len__() if self._aside is None else len(self._aside)
@@ -359,6 +431,8 @@ class NearDict(dict[str, Any]):
         for entry in page.entries:
             try:
                 value = self._decode_new(entry, listing.call)
+                if self._residents is not None:
+                    listing.values[entry.key] = self._decode(entry.value) if value is MISSING else value
             except UndecodableValueError:
                 listing.unreadable.append(entry.key)
                 continue
@@ -367,7 +441,9 @@ class NearDict(dict[str, Any]):
                 new.append((entry, value))
         with self._lock:
             for entry, value in new:
-                self._hold_entry(entry, value, listing.call)
+                # A listing takes no place from what was looked up.
+                if self._has_room(entry.key):
+                    self._hold_entry(entry, value, listing.call)
 
     def _end_listing(self, listing: Listing) -> None:
         """Drops what was not listed."""
@@ -392,5 +468,5 @@ class NearDict(dict[str, Any]):
 
         So that for a partial cache d.keys() and d.values() go together.
         """
-        held = self._copy_held()
+        held = listing.values | self._copy_held()
         return {key: held.pop(key) for key in listing.keys if key in held} | held

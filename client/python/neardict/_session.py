@@ -231,11 +231,12 @@ class Session:
 
 def _change(message: pb.Change) -> Change:
     if message.kind == pb.Change.KIND_DELETE:
-        return Change(message.key, message.revision, None)
+        return Change(message.key, message.revision, None, streamed=True)
     expires = _requests.expire_time(message)
     return Change(
         message.key,
         message.revision,
         message.value if message.HasField("value") else NOT_SENT,
         expires.timestamp() if expires else None,
+        streamed=True,
     )

@@ -53,6 +53,11 @@ class Versions:
         """Returns whether nothing newer is known of the key than that it was absent at this revision."""
         return revision >= self.held.get(key, 0) and not self.predates_doubt(key, call)
 
+    def sees(self, key: str, revision: int, call: int) -> bool:
+        """Returns whether a read that found the key absent at this revision has missed nothing known here."""
+        latest, least = self._floors.get(key, (0, 0))
+        return self.admits_absence(key, revision, call) and (call > latest or revision >= least)
+
     def remove(self, key: str, revision: int, call: int = 0) -> None:
         """Notes that the key was absent at this revision, which was admitted."""
         self.held.pop(key, None)

@@ -50,17 +50,18 @@ class CachedDict(AskingDict):
     __slots__ = ()
 
     def __init__(
-        self, store: Store, domain: str, *, load: bool = True, on_disconnect: OnDisconnect = "ask"
+        self,
+        store: Store,
+        domain: str,
+        *,
+        load: bool = True,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
     ) -> None:
-        super().__init__(store, domain, load=load, on_disconnect=on_disconnect)
+        super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
         store.watch(domain)
         if load:
             self.refresh()
-
-    @property
-    def domain(self) -> str:
-        """The domain that this is a dict of."""
-        return self._domain
 
     # Reading.
 
@@ -141,6 +142,7 @@ class CachedDict(AskingDict):
                 missing.append(key)
         if missing:
             with self._store.changes.calls.under_way() as call:
+                self._missed(len(missing))
                 for key, response in self._store.lookup_many(self._domain, missing).items():
                     value = self._install_reply(key, response, call)
                     if value is OUTDATED:

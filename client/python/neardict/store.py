@@ -10,17 +10,19 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from . import _channel, _requests, values
+from ._auditor import Auditor, AuditThread
 from ._bulk import bulk
 from ._changes import Change, Changes, Listener
 from ._expiry import ExpiryTimer
 from ._near import OnDisconnect
+from ._observers import Teller
 from ._patience import patiently
 from ._session import Session
 from ._statuses import to_error, too_late
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
-from .errors import AbsentKeyError, ClosedError, NeardictError
+from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, NeardictError
 from .v1 import storage_pb2 as pb
 from .v1 import storage_pb2_grpc
 
@@ -57,6 +59,9 @@ class Store:
         self.changes.session = Session(self.changes, time.monotonic)
         self._watching = Watching(self.changes.session, self.open_watch)
         self.expiry = ExpiryTimer()
+        self._teller = Teller()
+        self.tell = self._teller.schedule
+        self._audit: AuditThread | None = None
         _stores.add(self)
 
     def __enter__(self) -> Self:
@@ -72,20 +77,47 @@ class Store:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
+            if self._audit is not None:
+                self._audit.stop()
             self.expiry.close()
             self._watching.close()
+            self._teller.close()
             self._channel.close()
+            if self._audit is not None:
+                self._audit.join()
             if self._watch_channel is not None:
                 self._watch_channel.close()
 
-    def dict(self, domain: str, *, load: bool = True, on_disconnect: OnDisconnect = "ask") -> CachedDict:
+    def dict(
+        self,
+        domain: str,
+        *,
+        load: bool = True,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
+    ) -> CachedDict:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
 
         While the stream of changes is broken, what the dict holds may be stale. Then it asks the service
         for each read, or with on_disconnect="serve_stale" goes on to serve what it holds.
+
+        `max_entries` bounds a cache: the entry that came first makes room. That one is used shows nowhere,
+        so that it is not spared; it comes back when it is looked up.
         """
         self._check_open()
-        return CachedDict(self, domain, load=load, on_disconnect=on_disconnect)
+        return CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+
+    def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
+        """Compares `sample` hits of the store's dicts with the service `every` so many seconds.
+
+        Until the store is closed. A hit that is out of date for longer than is promised is counted in its
+        dict's `stats.stale_reads_total`, and logged as a warning. That is a mistake of neardict.
+        """
+        self._check_open()
+        auditor = Auditor(self.changes, every=every, sample=sample)
+        if self._audit is not None:
+            raise InvalidArgumentError("this store is audited already")
+        self._audit = AuditThread(self, auditor)
 
     def watch(self, domain: str) -> None:
         """Waits until the changes of the domain are being watched, or cannot be now; for this package."""
@@ -266,6 +298,7 @@ class Store:
         )
         self.changes.forked()
         self.expiry.forked()
+        self._teller.forked()
 
     def _read_bulk(
         self, method: Any, requests: Mapping[str, Any], timeout: float | None, **heard: Any

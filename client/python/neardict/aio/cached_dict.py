@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _requests
 from .._changes import Change
-from .._near import MISSING, OUTDATED, Listing, NearDict, OnDisconnect
+from .._near import MISSING, OUTDATED, Listing, OnDisconnect
+from .._observed import ObservedDict
 from ..errors import AbsentKeyError, ConflictError, NotHeldError
 from ._edit import Edit, edit
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 
-class CachedDict(NearDict):
+class CachedDict(ObservedDict):
     """The entries of a domain as a dict. Made by `await Store.dict(domain)`.
 
     What is read is local, and what is written is awaited. In a mirror (`load=True`) `d[k]`, `in`, `len`,
@@ -42,14 +43,15 @@ class CachedDict(NearDict):
     _flights: dict[str, asyncio.Task[Any]]
 
     def __init__(
-        self, store: Store, domain: str, *, load: bool = True, on_disconnect: OnDisconnect = "ask"
+        self,
+        store: Store,
+        domain: str,
+        *,
+        load: bool = True,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
     ) -> None:
-        super().__init__(store, domain, load=load, on_disconnect=on_disconnect)
-
-    @property
-    def domain(self) -> str:
-        """The domain that this is a dict of."""
-        return self._domain
+        super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
 
     # Reading what is held.
 
@@ -133,7 +135,7 @@ class CachedDict(NearDict):
     async def fetch(self, key: str, default: Any = MISSING) -> Any:
         """Returns the value, from the service if it is not held; the default, or KeyError, if absent."""
         value = dict.get(self, key, MISSING)
-        if value is MISSING and _requests.may_exist(key):
+        if value is MISSING and _requests.may_exist(key) and not self._knows_absent(key):
             value = await self._shared_look_up(key)
         if value is not MISSING:
             return value
@@ -154,6 +156,7 @@ class CachedDict(NearDict):
             if not dict.__contains__(self, key) and _requests.may_exist(key) and not self._knows_absent(key)
         ]
         found = {key: value for key in keys if (value := dict.get(self, key, MISSING)) is not MISSING}
+        self._missed(len(missing))
         with self._store.changes.calls.under_way() as call:
             for key, response in (await self._store.lookup_many(self._domain, missing)).items():
                 value = self._install_reply(key, response, call)
@@ -337,6 +340,7 @@ class CachedDict(NearDict):
 
     async def _shared_look_up(self, key: str) -> Any:
         """Looks the key up; concurrent misses of one key share one request. Returns the value or MISSING."""
+        self._missed(1)
         task = self._flights.get(key) or self._start_look_up(key)
         # One who gives up must not take the answer away from the others.
         return await asyncio.shield(task)

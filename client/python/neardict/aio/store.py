@@ -12,16 +12,19 @@ import grpc
 import grpc.aio
 
 from .. import _channel, _requests, values
+from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Change, Changes, Listener
 from .._near import OnDisconnect
 from .._session import Session
 from .._statuses import to_error, too_late
 from ..entry import Entry
-from ..errors import AbsentKeyError, BulkError, ClosedError, NeardictError
+from ..errors import AbsentKeyError, BulkError, ClosedError, InvalidArgumentError, NeardictError
 from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
+from ._audit import AuditTask
 from ._expiry import LoopExpiry
+from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
 
@@ -52,6 +55,9 @@ class Store:
         self.changes.session = Session(self.changes, time.monotonic)
         self._watching = Watching(self.changes.session, self._open_watch)
         self.expiry = LoopExpiry()
+        self._teller = LoopTeller()
+        self.tell = self._teller.schedule
+        self._audit: AuditTask | None = None
         _stores.add(self)
 
     async def __aenter__(self) -> Self:
@@ -67,6 +73,9 @@ class Store:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
+            if self._audit is not None:
+                await self._audit.close()
+            self._teller.close()
             self.expiry.close()
             await self._watching.close()
             await self._channel.close()
@@ -74,7 +83,12 @@ class Store:
                 await self._watch_channel.close()
 
     async def dict(
-        self, domain: str, *, load: bool = True, on_disconnect: OnDisconnect = "ask"
+        self,
+        domain: str,
+        *,
+        load: bool = True,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
     ) -> CachedDict:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
 
@@ -82,12 +96,20 @@ class Store:
         NotHeldError, which names what to await, or with on_disconnect="serve_stale" goes on as before.
         """
         self._check_open()
-        cache = CachedDict(self, domain, load=load, on_disconnect=on_disconnect)
+        cache = CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
         self._watching.start()
         await self._watching.wait(domain, self._timeout)
         if load:
             await cache.refresh()
         return cache
+
+    def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
+        """Compares hits of the store's dicts with the service, as for neardict.Store."""
+        self._check_open()
+        auditor = Auditor(self.changes, every=every, sample=sample)
+        if self._audit is not None:
+            raise InvalidArgumentError("this store is audited already")
+        self._audit = AuditTask(self, auditor)
 
     async def get_value(self, domain: str, key: str, *, timeout: float | None = None) -> Any:
         """Returns the value. Raises AbsentKeyError, a KeyError, if there is none."""
