@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from ..errors import ConditionFailedError, StorageError
 from . import base
-from .redis_client import RedisClient, RedisSettings
+from .redis_client import RedisClient
 from .redis_errors import RefusedError
 from .redis_feed import RedisFeed
 from .redis_layout import (
@@ -27,6 +27,7 @@ from .redis_layout import (
 )
 from .redis_revisions import Revisions
 from .redis_scripts import PAGE, READ, WRITE
+from .redis_settings import RedisSettings
 from .request_ids import WINDOW, reused
 
 # At most so many keys are looked at in one script, which keeps Redis from others for about a millisecond.
@@ -34,7 +35,7 @@ PAGE_KEYS = 1024
 
 
 class RedisBackend:
-    """One Redis that stands alone. It may be down, at the start too: operations say so until it is up."""
+    """One Redis, or the one that Sentinels name. While it is down, at the start too, operations say so."""
 
     Settings = RedisSettings
 

@@ -2,91 +2,21 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from typing import Any
 
-import redis.asyncio
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, field_validator, model_validator
-from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from ..errors import BackendUnavailableError, StorageError
-from . import base
 from .redis_errors import code_of, translate
 from .redis_scripts import Script
+from .redis_settings import RedisSettings
+from .redis_topology import reach
 
 logger = logging.getLogger(__name__)
 
 # A connection that listens and hears nothing for so long asks whether it is still there.
 LISTENING_SECONDS = 2.0
-
-
-def _zero_for_none(db: Any) -> Any:
-    return 0 if db is None else db
-
-
-def _is_plain(url: str) -> bool:
-    """Returns whether redis-py reads all of the URL. Options in its query could undo our bounds."""
-    parts = urlsplit(url)
-    return (
-        parts.scheme in ("redis", "rediss")
-        and bool(parts.hostname)
-        and parts.port != 0
-        and re.fullmatch(r"(/[0-9]*)?", parts.path) is not None
-        and not parts.query
-        and not parts.fragment
-    )
-
-
-class RedisSettings(base.Settings):
-    """`[backends.NAME.settings]` of a redis backend."""
-
-    host: str = Field(default="localhost", min_length=1)
-    port: int = Field(default=6379, ge=1, le=65535)
-    # Null, as Moobius files have it, is 0.
-    db: Annotated[int, BeforeValidator(_zero_for_none)] = Field(default=0, ge=0)
-    username: str | None = None
-    password: SecretStr | None = None
-    ssl: bool = False
-    # In place of all of the above: redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], rediss:// for TLS.
-    url: SecretStr | None = None
-    # Certificates to trust, in PEM; by default the system's.
-    ssl_ca_file: FilePath | None = None
-    # What all names in Redis begin with. Different ones keep neardicts in one Redis apart.
-    key_prefix: str = Field(default="neardict", pattern=r"^[A-Za-z0-9_.:/-]{1,64}$")
-    connect_timeout_seconds: float = Field(default=2.0, gt=0, le=60)
-    command_timeout_seconds: float = Field(default=2.0, gt=0, le=60)
-    max_connections: int = Field(default=32, ge=1, le=1024)
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            try:
-                usable = _is_plain(url.get_secret_value())
-            except ValueError:
-                usable = False
-            if not usable:
-                raise ValueError(
-                    "must be redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or the same with rediss:// for "
-                    "TLS, without options after it; special characters in it are percent-encoded"
-                )
-        return url
-
-    @model_validator(mode="after")
-    def _check_one_way(self) -> Self:
-        if self.url is not None:
-            for name in ("host", "port", "db", "username", "password", "ssl"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"url and {name} are both given: leave one of them out")
-        secure = self.ssl or (self.url is not None and self.url.get_secret_value().startswith("rediss:"))
-        if self.ssl_ca_file is not None and not secure:
-            raise ValueError("ssl_ca_file is of use with TLS only: set ssl = true, or a rediss:// url")
-        return self
 
 
 class RedisClient:
@@ -97,23 +27,10 @@ class RedisClient:
     """
 
     def __init__(self, settings: RedisSettings) -> None:
-        options = _options(settings)
-        self.address = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        self.address, self._redis, self._helpers = reach(settings)
         self._patience = settings.connect_timeout_seconds + settings.command_timeout_seconds
         # Held while a call uses a connection. Who waits for one and gives up has sent nothing.
         self._slots = asyncio.Semaphore(settings.max_connections)
-        pool = redis.asyncio.ConnectionPool(
-            **options,
-            protocol=2,
-            # One more listens.
-            max_connections=settings.max_connections + 1,
-            socket_connect_timeout=settings.connect_timeout_seconds,
-            socket_timeout=settings.command_timeout_seconds,
-            socket_keepalive=True,
-            # By default redis-py repeats each command, also a write that may have been carried out.
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._redis: Any = redis.asyncio.Redis.from_pool(pool)
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
         # Whether the last call found Redis usable, so that the log tells of changes only.
@@ -166,7 +83,8 @@ class RedisClient:
         """Waits for the calls under way, which is not for long, and closes the connections."""
         self._closed = True
         await asyncio.gather(*self._running, return_exceptions=True)
-        await self._redis.aclose()
+        for client in (self._redis, *self._helpers):
+            await client.aclose()
 
     async def _run(self, script: Script, keys: list[bytes], data: tuple[str | bytes | int, ...]) -> Any:
         try:
@@ -195,23 +113,3 @@ class RedisClient:
         if not task.cancelled():
             # Retrieves it, in case the caller has gone.
             task.exception()
-
-
-def _options(settings: RedisSettings) -> dict[str, Any]:
-    """Returns how to reach Redis, in the words of redis-py's pool."""
-    options: dict[str, Any]
-    if settings.url is not None:
-        options = dict(parse_url(settings.url.get_secret_value()))
-    else:
-        options = {
-            "host": settings.host,
-            "port": settings.port,
-            "db": settings.db,
-            "username": settings.username,
-            "password": settings.password.get_secret_value() if settings.password else None,
-        }
-        if settings.ssl:
-            options["connection_class"] = redis.asyncio.SSLConnection
-    if settings.ssl_ca_file is not None:
-        options["ssl_ca_certs"] = str(settings.ssl_ca_file)
-    return options

@@ -32,6 +32,9 @@ _BY_CODE: dict[str, StorageError] = {
         "the certificate of Redis is not trusted: check host, and ssl_ca_file, in the backend's settings"
     ),
     "READONLY": BackendUnavailableError("this Redis is a replica: the settings must name its primary"),
+    "NOREPLICAS": BackendUnavailableError(
+        "Redis refuses writes while too few replicas follow it (min-replicas-to-write)"
+    ),
     "LOADING": BackendUnavailableError("Redis is loading its data: retry later"),
     "MISCONF": BackendUnavailableError("Redis cannot write to its disk and refuses writes: see its log"),
 }
