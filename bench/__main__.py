@@ -12,8 +12,8 @@ from .collect import Size, collect
 
 PAGE = Path("docs/performance.md")
 
-FULL = Size(rounds=7, many=(800, 128), one=(250, 50), repeats=25, look_ups=200_000)
-QUICK = Size(rounds=1, many=(128, 64), one=(40, 5), repeats=5, look_ups=20_000)
+FULL = Size(rounds=7, many=(800, 128), one=(250, 50), repeats=100, look_ups=50_000)
+QUICK = Size(rounds=1, many=(128, 64), one=(40, 5), repeats=10, look_ups=10_000)
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     results = collect(options.only or NAMES, QUICK if options.quick else FULL, _progress)
     text = "\n\n".join(
         [
-            report.surroundings(_command(options), load_before),
+            report.surroundings(_command(options), (load_before, os.getloadavg()[0])),
             report.tables(results.figures, results.failures, results.hits),
         ]
     )

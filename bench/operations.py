@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+
 import neardict
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -34,11 +33,13 @@ def bulk(
     """
     answers: dict[str, Any] = {}
     failures: dict[str, NeardictError] = {}
-    under_way: deque[tuple[str, Any]] = deque()
+    # In the order in which they began. Noted before that, and let go after the answer has been told, so that
+    # an interrupt finds here whatever may have been applied without anybody knowing.
+    under_way: dict[str, Any] = {}
     hopeless: NeardictError | None = None
 
     def take() -> NeardictError | None:
-        key, future = under_way[0]
+        key, future = next(iter(under_way.items()))
         error = None
         try:
             answers[key] = future.result()
@@ -47,7 +48,7 @@ def bulk(
             failed(key, error)
         else:
             answered(key, answers[key])
-        under_way.popleft()  # last, so that an interrupt finds it
+        del under_way[key]
         return error
 
     try:
@@ -55,17 +56,20 @@ def bulk(
             if len(under_way) == WINDOW and isinstance(error := take(), HOPELESS):
                 hopeless = error
             if hopeless is None:
+                under_way[key] = None
                 try:
-                    under_way.append((key, begin(request)))
+                    under_way[key] = begin(request)
                 except ClosedError as error:
+                    del under_way[key]
                     hopeless = error
             if hopeless is not None:
                 failures[key] = hopeless
         while under_way:
             take()
     except BaseException as error:
-        for key, future in under_way:
-            future.cancel()
+        for key, future in under_way.items():
+            if future is not None:
+                future.cancel()
             failed(key, error)
         raise
     if failures:

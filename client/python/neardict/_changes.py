@@ -40,18 +40,19 @@ CERTAIN = (
 # Stands for a value that did not travel with its change, as it is large.
 NOT_SENT: Any = object()
 
-
 class Change(NamedTuple):
     """A write of `key` that was given `revision`; `value` is None for a deletion, or NOT_SENT.
 
-    `expires` is the wall clock's time of expiry in seconds, None for never. `streamed` changes come from
-    the service, in the order of revisions; others are the store's own, as soon as they are acknowledged.
+    `expires` is the wall clock's time of expiry in seconds, None for never. `call` is the number of the call
+    of this store that made the change; `streamed` changes come from the service instead, in the order of
+    revisions.
     """
 
     key: str
     revision: int
     value: pb.Value | None
     expires: float | None = None
+    call: int = 0
     streamed: bool = False
 
 
@@ -130,11 +131,11 @@ class Changes:
                 listener.apply(change)
 
     @contextlib.contextmanager
-    def writing(self, domain: str, key: str) -> Iterator[None]:
-        """Around a write, until it is published: a call under way, which may fail."""
-        with self.calls.under_way():
+    def writing(self, domain: str, key: str) -> Iterator[int]:
+        """Around a write, until it is published: a call under way, which may fail. Gives its number."""
+        with self.calls.under_way() as call:
             try:
-                yield
+                yield call
             except BaseException as error:
                 self.failed(domain, key, error)
                 raise

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from typing import Any
 
 from .errors import InvalidArgumentError
@@ -27,6 +28,10 @@ _SERVICE_CONFIG = {
     ]
 }
 
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
+# https://github.com/grpc/grpc/blob/master/doc/naming.md
+_GRPC_NAMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
+
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # gRPC gives up retrying requests above 256 KiB otherwise.
@@ -49,6 +54,12 @@ def resolve_target(target: str | None) -> str:
     """Returns the target to use: the given one, else NEARDICT_TARGET, else localhost:50051."""
     if target is None:
         target = os.environ.get("NEARDICT_TARGET") or DEFAULT_TARGET
-    if not target or "://" in target.replace("dns:///", "").replace("unix://", ""):
-        raise InvalidArgumentError(f"target {target!r} must be HOST:PORT, or a gRPC name such as unix:/path")
+    if target.startswith(_GRPC_NAMES):
+        return target
+    place = _HOST_AND_PORT.fullmatch(target)
+    # gRPC would take 65537 for port 1, and a host alone for port 443.
+    if place is None or not 0 < int(place["port"]) < 65536:
+        raise InvalidArgumentError(
+            f"target {target!r} must be HOST:PORT, as in localhost:50051, or a gRPC name such as unix:/path"
+        )
     return target

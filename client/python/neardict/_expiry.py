@@ -52,7 +52,7 @@ class ExpiryTimer:
             heapq.heappush(self._due, due)
             if len(self._due) > 2 * len(self._latest) + _FEW:
                 # An entry that is written again and again, each time to last longer, must not pile up.
-                self._due = [due for due in self._due if self._latest[due.place] == due.number]
+                self._due = [due for due in self._due if self._latest.get(due.place) == due.number]
                 heapq.heapify(self._due)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="neardict expiry", daemon=True)

@@ -160,14 +160,14 @@ class NearDict(dict[str, Any]):
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
-        key, revision, message, expires, _ = change
+        key, revision, message, expires, call, _ = change
         value = MISSING
         # A look without the lock, which saves decoding what is older than all that is known, or not used.
         if (
             message is not None
             and message is not NOT_SENT
             and (self._load or self._peek(key) is not MISSING)
-            and self._versions.admits(key, revision)
+            and self._versions.admits(key, revision, call)
         ):
             # What cannot be decoded a look-up will raise to somebody who can act; here it must not
             # disturb the writer.
@@ -177,15 +177,16 @@ class NearDict(dict[str, Any]):
             # A look-up that began before the change must not answer for one that begins after it.
             self._flights.pop(key, None)
             if message is None:
-                self._remove(key, revision)
+                self._remove(key, revision, call)
             elif value is not MISSING:
-                self._hold(key, revision, value, expires)
-            elif self._versions.admits(key, revision):
+                self._hold(key, revision, value, expires, call)
+            elif not self._versions.admits(key, revision, call):
+                self._versions.turn_down(key, revision, call)
+            elif self._load:
                 self._pop(key)
-                if self._load:
-                    self._versions.outdate(key, revision)
-                else:
-                    self._versions.forget(key, revision)
+                self._versions.outdate(key, revision)
+            else:
+                self._drop(key, revision)
             if message is not None:
                 self._absent.discard(key)
 
@@ -241,11 +242,14 @@ class NearDict(dict[str, Any]):
         dict.clear(self)
 
     @contextlib.contextmanager
-    def _doubting(self, key: str, value: Any = MISSING) -> Iterator[None]:
-        """Around a write of one key: whatever it raises, the key does not show what was not stored."""
-        with self._store.changes.calls.under_way():
+    def _doubting(self, key: str, value: Any = MISSING) -> Iterator[int]:
+        """Around a write of one key: whatever it raises, the key does not show what was not stored.
+
+        Gives the number of the call.
+        """
+        with self._store.changes.calls.under_way() as call:
             try:
-                yield
+                yield call
             except BaseException as error:
                 self._write_failed(key, value, error)
                 raise
@@ -328,6 +332,8 @@ class NearDict(dict[str, Any]):
             self._counts.fills += call > 0
             if expires is not None:
                 self._store.expiry.add(self, key, revision, expires)
+        else:
+            self._versions.turn_down(key, revision, call)
 
     # How values travel, in one place, for subclasses that have another way.
 
@@ -344,6 +350,8 @@ class NearDict(dict[str, Any]):
         if self._versions.admits_absence(key, revision, call):
             self._pop(key)
             self._versions.remove(key, revision, call)
+        else:
+            self._versions.turn_down(key, revision + 1, call)
 
     def _drop(self, key: str, least: int = 0) -> None:
         """Holds nothing under the key until a look-up brings it anew, with this revision or a newer one.
@@ -353,14 +361,14 @@ class NearDict(dict[str, Any]):
         self._pop(key)
         self._versions.forget(key, least)
 
-    def _wrote(self, key: str, value: Any, revision: int) -> None:
+    def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
         """Holds the very object that was written, also where the stream has brought a copy of it before."""
         with self._lock:
             self._flights.pop(key, None)
             if self._versions.held.get(key) == revision:
                 self._put(key, value)
             else:
-                self._hold(key, revision, value)
+                self._hold(key, revision, value, None, call)
 
     def _knows_absent(self, key: object) -> bool:
         """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""

@@ -2,19 +2,23 @@
 
 import datetime
 import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from google.protobuf import duration_pb2
 
 from . import values
 from ._changes import Change
 from .entry import Entry
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, UnsupportedValueError
 from .v1 import storage_pb2 as pb
 
 # Time to live: seconds, or a timedelta.
 Ttl = float | datetime.timedelta | None
 
 MAX_KEY_BYTES = 1024
+
+_Request = TypeVar("_Request")
 
 
 def set_value(
@@ -38,6 +42,17 @@ def set_value(
     elif if_absent:
         request.if_absent = True
     return request
+
+
+def each(entries: Mapping[str, Any], word: Callable[[str, Any], _Request]) -> dict[str, _Request]:
+    """Words a write of each entry. Raises UnsupportedValueError, which names the key, before all of them."""
+    requests = {}
+    for key, value in entries.items():
+        try:
+            requests[key] = word(key, value)
+        except UnsupportedValueError as error:
+            raise UnsupportedValueError(f"{error} (under the key {key!r})") from None
+    return requests
 
 
 def delete_key(domain: str, key: str, *, if_revision: int | None = None) -> pb.DeleteKeyRequest:
@@ -66,10 +81,16 @@ def entry(message: pb.Entry) -> Entry:
     return Entry(message.key, values.decode(message.value), message.revision, expire_time(message))
 
 
-def written(request: pb.SetValueRequest, response: pb.SetValueResponse) -> Change:
-    """Returns the change that the write has made."""
+def written(request: pb.SetValueRequest, response: pb.SetValueResponse, call: int) -> Change:
+    """Returns the change that the write has made, as the call of this number."""
     expires = expire_time(response)
-    return Change(request.key, response.revision, request.value, expires.timestamp() if expires else None)
+    expiry = expires.timestamp() if expires else None
+    return Change(request.key, response.revision, request.value, expiry, call)
+
+
+def removed(request: pb.DeleteKeyRequest, response: pb.DeleteKeyResponse, call: int) -> Change:
+    """Returns the change that the deletion has made, as the call of this number."""
+    return Change(request.key, response.revision, None, None, call)
 
 
 def expire_time(message: pb.Entry | pb.SetValueResponse | pb.Change) -> datetime.datetime | None:

@@ -16,8 +16,8 @@ from ._calls import Calls
 class Versions:
     """Invariant: what a call brings is admitted only if it is newer than all that is known of the key.
 
-    A `call` is the number of the read that brought something, 0 for what a write did: a write is known by
-    its revision alone, a read also tells by when it began what it cannot have seen.
+    A `call` is the number of the read or write that tells of an entry, which shows by when it began what it
+    cannot have seen; 0 is a write of which that is not known.
     """
 
     def __init__(self, calls: Calls, since: int = 0) -> None:
@@ -41,8 +41,13 @@ class Versions:
         return revision >= least or call > latest
 
     def predates_doubt(self, key: str, call: int) -> bool:
-        """Returns whether the read may have missed a failed write of the key, or a reset."""
+        """Returns whether the call may have missed a failed write of the key, or a reset."""
         return 0 < call <= max(self.doubtful.get(key, 0), self._since)
+
+    def turn_down(self, key: str, revision: int, call: int) -> None:
+        """Notes what was not admitted: if it predates a doubt, what resolves that must not be older."""
+        if self.predates_doubt(key, call):
+            self._raise_floor(key, revision)
 
     def install(self, key: str, revision: int) -> None:
         """Notes that the key holds this revision now, which was admitted."""

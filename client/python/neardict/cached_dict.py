@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -181,23 +182,23 @@ class CachedDict(AskingDict):
     # Writing.
 
     def __setitem__(self, key: str, value: Any) -> None:
-        with self._doubting(key, value):
-            self._wrote(key, value, self._store.write(self._request(key, value), by=self))
+        with self._doubting(key, value) as call:
+            self._wrote(key, value, self._store.write(self._request(key, value), by=self), call)
 
     def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
-        with self._doubting(key, value):
+        with self._doubting(key, value) as call:
             request = self._request(key, value, **condition)
-            self._wrote(key, value, self._store.write(request, by=self))
+            self._wrote(key, value, self._store.write(request, by=self), call)
 
     def __delitem__(self, key: str) -> None:
         if not _requests.may_exist(key):
             raise AbsentKeyError(key)
         request = _requests.delete_key(self._domain, key)
-        with self._doubting(key):
+        with self._doubting(key) as call:
             response = self._store.remove(request, by=self)
-            self.apply(Change(key, response.revision, None))
+            self.apply(Change(key, response.revision, None, None, call))
         if not response.existed:
             raise AbsentKeyError(key)
 
@@ -270,10 +271,10 @@ class CachedDict(AskingDict):
                 if revision is None:
                     continue  # it changed while we looked
                 try:
-                    with self._doubting(key):
+                    with self._doubting(key) as call:
                         request = _requests.delete_key(self._domain, key, if_revision=revision)
                         removed = self._store.remove(request, by=self)
-                        self.apply(Change(key, removed.revision, None))
+                        self.apply(Change(key, removed.revision, None, None, call))
                 except ConflictError:
                     continue  # somebody else has written it, so that it is not held any more
                 return value
@@ -289,9 +290,8 @@ class CachedDict(AskingDict):
             if not keys:
                 raise AbsentKeyError("popitem(): the domain is empty")
             for key in reversed(keys):
-                value = self.pop(key, MISSING)
-                if value is not MISSING:
-                    return key, value
+                with contextlib.suppress(AbsentKeyError):  # somebody else was faster
+                    return key, self.pop(key)
 
     def clear(self) -> None:
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
@@ -304,16 +304,17 @@ class CachedDict(AskingDict):
         """
         new: dict[str, Any] = {}
         new.update(*args, **kwargs)
-        try:
-            self._store.write_many(
-                self._domain,
-                {key: self._request(key, value) for key, value in new.items()},
-                by=self,
-                written=lambda key, revision: self._wrote(key, new[key], revision),
-            )
-        except BaseException as error:
-            self._writes_failed(new, error)
-            raise
+        with self._store.changes.calls.under_way() as call:
+            try:
+                self._store.write_many(
+                    self._domain,
+                    _requests.each(new, self._request),
+                    by=self,
+                    written=lambda key, revision: self._wrote(key, new[key], revision, call),
+                )
+            except BaseException as error:
+                self._writes_failed(new, error)
+                raise
 
     set_many = update
 

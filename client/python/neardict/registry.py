@@ -1,5 +1,6 @@
 """Classes whose instances may be stored, by name. Stored data never names a class to import."""
 
+import contextlib
 import dataclasses
 import functools
 import types
@@ -10,9 +11,14 @@ from typing import Any, NamedTuple, TypeVar
 _Class = TypeVar("_Class", bound=type)
 
 
-class Registration(NamedTuple):
-    """`encode` turns an instance into an object of JSON types, `decode` turns that back."""
+# The name under which the SDK of Moobius marks None.
+NONE = "NoneType"
 
+
+class Registration(NamedTuple):
+    """`encode` turns an instance of `cls` into an object of JSON types, `decode` turns that back."""
+
+    cls: type
     name: str
     encode: Callable[[Any], dict[str, Any]]
     decode: Callable[[dict[str, Any]], Any]
@@ -39,16 +45,45 @@ def register(
     name = f"{cls.__module__}.{cls.__name__}" if name is None else name
     if encode is None or decode is None:
         if dataclasses.is_dataclass(cls):
-            encode, decode = encode or dataclasses.asdict, decode or functools.partial(_build, cls)
+            encode, decode = encode or _fields_of, decode or functools.partial(_build, cls)
         elif hasattr(cls, "model_dump") and hasattr(cls, "model_validate"):
             dump, validate = cls.model_dump, cls.model_validate
             encode, decode = encode or (lambda model: dump(model, mode="json")), decode or validate
         else:
             raise TypeError(f"{cls.__qualname__} is no dataclass or pydantic model: give encode and decode")
-    if name in BY_NAME and BY_CLASS.get(cls) != BY_NAME[name]:
+    if name == NONE or (name in BY_NAME and not _same(cls, BY_NAME[name].cls)):
         raise ValueError(f"another class is registered as {name!r}: choose a name")
-    BY_CLASS[cls] = BY_NAME[name] = Registration(name, encode, decode)
+    BY_CLASS[cls] = BY_NAME[name] = Registration(cls, name, encode, decode)
     return cls
+
+
+def _same(cls: type, earlier: type) -> bool:
+    """Returns whether they are one class, perhaps defined anew, as by a reload or in a notebook."""
+    return cls is earlier or (
+        "<locals>" not in cls.__qualname__
+        and (cls.__module__, cls.__qualname__) == (earlier.__module__, earlier.__qualname__)
+    )
+
+
+def _fields_of(instance: Any) -> dict[str, Any]:
+    """Returns the fields as JSON types, as far as `_build` can turn them back; others stay as they are."""
+    return {field.name: _plain(getattr(instance, field.name)) for field in dataclasses.fields(instance)}
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind in (list, tuple):
+        return [_plain(inner) for inner in value]
+    if kind is dict:
+        return {name: _plain(inner) for name, inner in value.items()}
+    if kind in (set, frozenset):
+        items = [_plain(inner) for inner in value]
+        with contextlib.suppress(TypeError):  # of kinds that have no order
+            items.sort()
+        return items
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _fields_of(value)
+    return value
 
 
 @functools.cache
@@ -75,7 +110,10 @@ def _coerce(hint: Any, value: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for option in arguments:
-            coerced = _coerce(option, value)
+            try:
+                coerced = _coerce(option, value)
+            except TypeError:
+                continue  # it is the value of another option
             if coerced is not value or (isinstance(option, type) and isinstance(value, option)):
                 return coerced
         return value

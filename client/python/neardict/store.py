@@ -12,7 +12,7 @@ import grpc
 from . import _channel, _requests, values
 from ._auditor import Auditor, AuditThread
 from ._bulk import bulk
-from ._changes import Change, Changes, Listener
+from ._changes import Changes, Listener
 from ._expiry import ExpiryTimer
 from ._near import OnDisconnect
 from ._observers import Teller
@@ -202,18 +202,17 @@ class Store:
         Nothing is stored if one of the values is not supported. Raises BulkError if some could not be
         written; the others are.
         """
-        requests = {
-            key: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
-            for key, value in mapping.items()
-        }
+        requests = _requests.each(
+            mapping, lambda key, value: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
+        )
         return self.write_many(domain, requests, timeout=timeout)
 
     def delete_many(self, domain: str, keys: Iterable[str], *, timeout: float | None = None) -> int:
         """Deletes each key that exists, and returns how many did. Raises BulkError."""
         requests = {key: _requests.delete_key(domain, key) for key in keys}
 
-        def answered(key: str, response: pb.DeleteKeyResponse) -> None:
-            self.changes.publish(domain, Change(key, response.revision, None))
+        def answered(key: str, response: pb.DeleteKeyResponse, call: int) -> None:
+            self.changes.publish(domain, _requests.removed(requests[key], response, call))
 
         found = self._write_bulk(domain, self._stub.DeleteKey, requests, timeout, answered)
         return sum(response.existed for response in found.values())
@@ -236,17 +235,17 @@ class Store:
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        with self.changes.writing(request.domain, request.key):
+        with self.changes.writing(request.domain, request.key) as call:
             response = self.call(self._stub.SetValue, request, timeout)
-            self.changes.publish(request.domain, _requests.written(request, response), but=by)
+            self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
     def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
-        with self.changes.writing(request.domain, request.key):
+        with self.changes.writing(request.domain, request.key) as call:
             response = self.call(self._stub.DeleteKey, request, timeout)
-            self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
+            self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
     def write_many(
@@ -258,10 +257,10 @@ class Store:
         written: Callable[[str, int], None] | None = None,
         timeout: float | None = None,
     ) -> "dict_type[str, int]":
-        def answered(key: str, response: pb.SetValueResponse) -> None:
+        def answered(key: str, response: pb.SetValueResponse, call: int) -> None:
             if written is not None:
                 written(key, response.revision)
-            self.changes.publish(domain, _requests.written(requests[key], response), but=by)
+            self.changes.publish(domain, _requests.written(requests[key], response, call), but=by)
 
         found = self._write_bulk(domain, self._stub.SetValue, requests, timeout, answered)
         return {key: response.revision for key, response in found.items()}
@@ -317,13 +316,16 @@ class Store:
         method: Any,
         requests: Mapping[str, Any],
         timeout: float | None,
-        answered: Callable[[str, Any], None],
+        answered: Callable[[str, Any, int], None],
     ) -> "dict_type[str, Any]":
-        def failed(key: str, error: BaseException) -> None:
-            self.changes.failed(domain, key, error)
-
-        with self.changes.calls.under_way():
-            return self._read_bulk(method, requests, timeout, answered=answered, failed=failed)
+        with self.changes.calls.under_way() as call:
+            return self._read_bulk(
+                method,
+                requests,
+                timeout,
+                answered=lambda key, response: answered(key, response, call),
+                failed=lambda key, error: self.changes.failed(domain, key, error),
+            )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

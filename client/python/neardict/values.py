@@ -4,12 +4,13 @@ JSON types travel as JSON text, bytes as they are, instances of registered class
 `{"_moobius_type": NAME, "_moobius_val": {...}}`. Whatever would come back as something else is refused.
 """
 
+import enum
 import json
 import math
 from typing import Any
 
 from .errors import UndecodableValueError, UnsupportedValueError
-from .registry import BY_CLASS, BY_NAME
+from .registry import BY_CLASS, BY_NAME, NONE, Registration
 from .v1 import storage_pb2 as pb
 
 TYPE_MARKER = "_moobius_type"
@@ -20,20 +21,17 @@ _MAX_DEPTH = 500  # the service's own limit is lower, and names itself
 
 def encode(value: Any) -> pb.Value:
     """Returns the message for a value. Raises UnsupportedValueError if it would not come back as it is."""
-    if isinstance(value, bytes):
+    if type(value) is bytes:
         return pb.Value(raw=value)
     try:
-        _check(value, 0)
-        text = json.dumps(
-            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_encode_registered
-        )
-        return pb.Value(json=text)
-    except UnsupportedValueError:
-        raise
-    except UnicodeEncodeError:
-        raise UnsupportedValueError(
-            "cannot store a str that holds a lone surrogate: it is no Unicode text; store bytes instead"
-        ) from None
+        return pb.Value(json=_to_text(_mark(value) if _check(value) else value))
+    except _UnsupportedPartError as error:
+        raise UnsupportedValueError(f"cannot store this value: {error}") from None
+    except RecursionError:
+        raise UnsupportedValueError(f"cannot store this value: value {_TOO_DEEP}") from None
+    except ValueError:
+        # A lone surrogate, which is no Unicode text, or an int with more digits than Python writes.
+        return _refuse(value)
 
 
 def decode(message: pb.Value) -> Any:
@@ -41,61 +39,144 @@ def decode(message: pb.Value) -> Any:
     if message.WhichOneof("kind") == "raw":
         return message.raw
     text = message.json
-    if TYPE_MARKER in text:
-        return json.loads(text, object_hook=_decode_registered)
-    return json.loads(text)
+    try:
+        return json.loads(text, object_hook=_decode_marked if TYPE_MARKER in text else None)
+    except UndecodableValueError:
+        raise
+    except (ValueError, RecursionError) as error:
+        # Not the error itself, which holds the text.
+        problem = type(error).__name__
+        raise UndecodableValueError(f"the stored value is no JSON that Python reads ({problem})") from None
 
 
-def _check(value: Any, depth: int) -> None:
-    """Refuses what JSON would silently change; the place is put together on the way out."""
+def _to_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _check(value: Any, depth: int = 0, *, closely: bool = False) -> bool:
+    """Refuses what JSON would silently change; returns whether there is an instance of a registered class.
+
+    The place of what is refused is put together on the way out. `closely` looks at each text and number
+    too, which otherwise is left to those who write them.
+    """
     kind = type(value)
     if kind in _ATOMS:
-        return
+        if closely:
+            _check_atom(value)
+        return False
     if depth > _MAX_DEPTH:
-        raise _UnsupportedPartError("nests too deep, or contains itself")
-    if kind is dict or isinstance(value, dict):
+        raise _UnsupportedPartError(_TOO_DEEP)
+    marked = False
+    if kind is dict:
         for name, inner in value.items():
-            if not isinstance(name, str):
+            if type(name) is not str:
                 raise _UnsupportedPartError(
                     f"has the key {name!r} of type {type(name).__name__}, which would come back as a str"
                 )
             try:
-                _check(inner, depth + 1)
+                if closely:
+                    _check_atom(name)
+                marked = _check(inner, depth + 1, closely=closely) or marked
             except _UnsupportedPartError as error:
                 error.place.append(f"[{name!r}]")
                 raise
-    elif kind is list or isinstance(value, list):
+        if TYPE_MARKER in value and VALUE_MARKER in value and len(value) == 2:
+            _check_marker(value)
+    elif kind is list:
         for index, inner in enumerate(value):
             try:
-                _check(inner, depth + 1)
+                marked = _check(inner, depth + 1, closely=closely) or marked
             except _UnsupportedPartError as error:
                 error.place.append(f"[{index}]")
                 raise
     elif kind is float:
         if not math.isfinite(value):
             raise _UnsupportedPartError("is a float without a JSON form (NaN or infinity)")
-    elif kind not in BY_CLASS and not isinstance(value, (str, int, float)):
-        raise _UnsupportedPartError(f"is a {kind.__name__}{_ADVICE.get(kind, _REGISTER)}")
+    elif kind in BY_CLASS:
+        marked = True
+    else:
+        raise _UnsupportedPartError(f"is a {kind.__name__}{_advice(kind)}")
+    return marked
 
 
-def _encode_registered(value: Any) -> dict[str, Any]:
-    """Called by json for what is none of its types, which _check left to registered classes alone."""
-    registration = BY_CLASS[type(value)]
+def _check_atom(value: Any) -> None:
+    try:
+        (value if type(value) is str else str(value)).encode()
+    except UnicodeEncodeError:
+        raise _UnsupportedPartError("holds a lone surrogate, which is no Unicode text: store bytes") from None
+    except ValueError:
+        raise _UnsupportedPartError("is an int with too many digits: store it as text") from None
+
+
+def _check_marker(value: dict[str, Any]) -> None:
+    """Refuses plain data in the form of a marker that could not be read as such.
+
+    If it can, it is what was read before its class was registered, and is written back unchanged.
+    """
+    try:
+        again = json.loads(_to_text(_mark(value)), object_hook=_decode_marked)
+    except (UndecodableValueError, ValueError):
+        again = None
+    if again is None:
+        raise _UnsupportedPartError(f"has the keys {TYPE_MARKER!r} and {VALUE_MARKER!r}, which are reserved")
+
+
+def _refuse(value: Any) -> pb.Value:
+    """Raises the error for a value that has passed _check but could not be written."""
+    try:
+        _check(_mark(value), closely=True)
+    except _UnsupportedPartError as error:
+        raise UnsupportedValueError(f"cannot store this value: {error}") from None
+    raise UnsupportedValueError("cannot store this value: it changed meanwhile")
+
+
+def _mark(value: Any) -> Any:
+    """Returns the value, which has passed _check, with marked data for instances of registered classes."""
+    kind = type(value)
+    if kind is dict:
+        return {name: _mark_part(name, inner) for name, inner in value.items()}
+    if kind is list:
+        return [_mark_part(index, inner) for index, inner in enumerate(value)]
+    if kind in _ATOMS or kind is float:
+        return value
+    return _mark_instance(value, BY_CLASS[kind])
+
+
+def _mark_part(index: str | int, value: Any) -> Any:
+    try:
+        return _mark(value)
+    except _UnsupportedPartError as error:
+        error.place.append(f"[{index!r}]")
+        raise
+
+
+def _mark_instance(value: Any, registration: Registration) -> dict[str, Any]:
     plain = registration.encode(value)
-    text = json.dumps(plain, allow_nan=False)
-    if registration.decode(json.loads(text)) != value:
-        raise UnsupportedValueError(
-            f"cannot store this {registration.name}: made anew from its JSON form it is not equal; "
-            "register it with encode and decode functions that fit, and an __eq__"
+    _check(plain)
+    marked = {TYPE_MARKER: registration.name, VALUE_MARKER: _mark(plain)}
+    try:
+        text = _to_text(marked[VALUE_MARKER])
+    except ValueError:
+        _check(marked, closely=True)
+        raise
+    try:
+        again = registration.decode(json.loads(text, object_hook=_decode_marked))
+        problem = "is not equal" if again != value else ""
+    except Exception as error:
+        problem = f"fails with {type(error).__name__}"
+    if problem:
+        raise _UnsupportedPartError(
+            f"is a {registration.name}, and making it anew from its JSON form {problem}: register it with "
+            "encode and decode functions that fit, and an __eq__"
         )
-    return {TYPE_MARKER: registration.name, VALUE_MARKER: plain}
+    return marked
 
 
-def _decode_registered(data: dict[str, Any]) -> Any:
-    if data.keys() != {TYPE_MARKER, VALUE_MARKER}:
+def _decode_marked(data: dict[str, Any]) -> Any:
+    if TYPE_MARKER not in data or VALUE_MARKER not in data or len(data) != 2:
         return data
     name, plain = data[TYPE_MARKER], data[VALUE_MARKER]
-    if name == "NoneType":
+    if name == NONE:
         return None
     registration = BY_NAME.get(name) if isinstance(name, str) else None
     if registration is None:
@@ -109,18 +190,34 @@ def _decode_registered(data: dict[str, Any]) -> Any:
         ) from error
 
 
-class _UnsupportedPartError(UnsupportedValueError):
+class _UnsupportedPartError(Exception):
+    """A part of a value is refused; str() gives the place and the problem."""
+
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
         self.place: list[str] = []  # innermost first
 
     def __str__(self) -> str:
-        return f"cannot store this value: value{''.join(reversed(self.place))} {self.problem}"
+        place = "".join(reversed(self.place[-_SHOWN:])) + ("..." if len(self.place) > _SHOWN else "")
+        return f"value{place} {self.problem}"
 
 
+def _advice(kind: type) -> str:
+    if kind in _ADVICE:
+        return _ADVICE[kind]
+    if issubclass(kind, enum.Enum):
+        return ": store its value or its name, or register its class with neardict.register"
+    for base in (str, int, float, dict, list, bytes):
+        if issubclass(kind, base):
+            name = base.__name__
+            return f", which would come back as a plain {name}: store {name}(value), or register its class"
+    return ": register its class with neardict.register, or store what JSON has"
+
+
+_SHOWN = 20
+_TOO_DEEP = "nests too deep, or contains itself"
 _ATOMS = frozenset({str, int, bool, type(None)})
-_REGISTER = ": register its class with neardict.register, or store what JSON has"
 _ADVICE: dict[type, str] = {
     tuple: ", which would come back as a list: store list(value)",
     set: ", which JSON has not: store sorted(value), or a dict of True",

@@ -182,23 +182,23 @@ class CachedDict(ObservedDict):
 
     async def set(self, key: str, value: Any) -> None:
         """Stores the value: what `d[key] = value` is for a plain dict."""
-        with self._doubting(key, value):
-            self._wrote(key, value, await self._store.write(self._request(key, value), by=self))
+        with self._doubting(key, value) as call:
+            self._wrote(key, value, await self._store.write(self._request(key, value), by=self), call)
 
     async def compare_and_set(self, key: str, value: Any, revision: int) -> None:
         """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
-        with self._doubting(key, value):
+        with self._doubting(key, value) as call:
             request = self._request(key, value, **condition)
-            self._wrote(key, value, await self._store.write(request, by=self))
+            self._wrote(key, value, await self._store.write(request, by=self), call)
 
     async def delete(self, key: str) -> None:
         """Deletes the key; KeyError if it is absent."""
         if not _requests.may_exist(key):
             raise AbsentKeyError(key)
-        with self._doubting(key):
+        with self._doubting(key) as call:
             response = await self._store.remove(_requests.delete_key(self._domain, key), by=self)
-            self.apply(Change(key, response.revision, None))
+            self.apply(Change(key, response.revision, None, None, call))
         if not response.existed:
             raise AbsentKeyError(key)
 
@@ -237,10 +237,10 @@ class CachedDict(ObservedDict):
             if revision is None:
                 continue  # it changed while we waited
             try:
-                with self._doubting(key):
+                with self._doubting(key) as call:
                     request = _requests.delete_key(self._domain, key, if_revision=revision)
                     removed = await self._store.remove(request, by=self)
-                    self.apply(Change(key, removed.revision, None))
+                    self.apply(Change(key, removed.revision, None, None, call))
             except ConflictError:
                 continue  # somebody else has written it, so that it is not held any more
             return value
@@ -263,16 +263,17 @@ class CachedDict(ObservedDict):
         """
         new: dict[str, Any] = {}
         new.update(*args, **kwargs)
-        try:
-            await self._store.write_many(
-                self._domain,
-                {key: self._request(key, value) for key, value in new.items()},
-                by=self,
-                written=lambda key, revision: self._wrote(key, new[key], revision),
-            )
-        except BaseException as error:
-            self._writes_failed(new, error)
-            raise
+        with self._store.changes.calls.under_way() as call:
+            try:
+                await self._store.write_many(
+                    self._domain,
+                    _requests.each(new, self._request),
+                    by=self,
+                    written=lambda key, revision: self._wrote(key, new[key], revision, call),
+                )
+            except BaseException as error:
+                self._writes_failed(new, error)
+                raise
 
     set_many = update
 

@@ -14,7 +14,7 @@ import grpc.aio
 from .. import _channel, _requests, values
 from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
-from .._changes import Change, Changes, Listener
+from .._changes import Changes, Listener
 from .._near import OnDisconnect
 from .._session import Session
 from .._statuses import to_error, too_late
@@ -188,10 +188,9 @@ class Store:
         Nothing is stored if one of the values is not supported. Raises BulkError if some could not be
         written; the others are.
         """
-        requests = {
-            key: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
-            for key, value in mapping.items()
-        }
+        requests = _requests.each(
+            mapping, lambda key, value: _requests.set_value(domain, key, values.encode(value), ttl=ttl)
+        )
         return await self.write_many(domain, requests, timeout=timeout)
 
     async def delete_many(self, domain: str, keys: Iterable[str], *, timeout: float | None = None) -> int:
@@ -228,9 +227,9 @@ class Store:
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        with self.changes.writing(request.domain, request.key):
+        with self.changes.writing(request.domain, request.key) as call:
             response: pb.SetValueResponse = await self.call(self._stub.SetValue, request, timeout)
-            self.changes.publish(request.domain, _requests.written(request, response), but=by)
+            self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
     async def write_many(
@@ -254,9 +253,9 @@ class Store:
     async def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
-        with self.changes.writing(request.domain, request.key):
+        with self.changes.writing(request.domain, request.key) as call:
             response: pb.DeleteKeyResponse = await self.call(self._stub.DeleteKey, request, timeout)
-            self.changes.publish(request.domain, Change(request.key, response.revision, None), but=by)
+            self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
     async def pages(
