@@ -49,7 +49,7 @@ class AskingDict(ObservedDict):
         return value
 
     def _shared_look_up(self, key: str) -> Any:
-        """Returns the value, or MISSING; concurrent misses of one key share one request."""
+        """Returns the value, or MISSING; while fresh, concurrent misses of one key share one request."""
         mine = Flight()
         while True:
             try:
@@ -60,7 +60,9 @@ class AskingDict(ObservedDict):
                     if held is not MISSING:
                         return held
                     self._counts.misses += 1
-                    flight = self._flights.setdefault(key, mine)
+                    # One that began before a write is taken away when that becomes known. While the stream is
+                    # broken nothing becomes known, and it would answer for one who asks after the write.
+                    flight = self._flights.setdefault(key, mine) if self._fresh else mine
                 if flight is mine:
                     value = self._look_up(key)
                     self._land(key, mine)

@@ -40,6 +40,7 @@ CERTAIN = (
 # Stands for a value that did not travel with its change, as it is large.
 NOT_SENT: Any = object()
 
+
 class Change(NamedTuple):
     """A write of `key` that was given `revision`; `value` is None for a deletion, or NOT_SENT.
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._changes import NOT_SENT
 from ._near import NearDict
-from ._observers import ABSENT, UNKNOWN, Encoded, Observer
-from .errors import CapabilityMissingError
+from ._observers import ABSENT, UNKNOWN, Observer
+from .errors import CapabilityMissingError, UndecodableValueError
 
 if TYPE_CHECKING:
     import random
@@ -52,7 +52,7 @@ class ObservedDict(NearDict):
         """
         if self._store.changes.session is None:
             raise CapabilityMissingError("nobody tells of changes here: on_change needs a neardict service")
-        observer = Observer(callback, on_reset, self._store.tell)
+        observer = Observer(self, callback, on_reset, self._store.tell)
         with self._lock:
             self._observers = (*(one for one in self._observers if not one.cancelled), observer)
         return observer
@@ -68,8 +68,8 @@ class ObservedDict(NearDict):
                 self._counts.invalidations += 1
             if change.streamed:
                 self._counts.changes += 1
-                if self._observers:
-                    self._notice(change)
+                for observer in self._observers:
+                    observer.notice(change)
 
     def freshen(self) -> None:
         """Shows what is held, which is up to date; for this package."""
@@ -85,16 +85,19 @@ class ObservedDict(NearDict):
             for observer in self._observers:
                 observer.reset()
 
-    def _notice(self, change: Change) -> None:
-        value: Any
-        if self._versions.held.get(change.key) == change.revision:
-            value = self._peek(change.key)  # the very object
-        elif change.value is None:
-            value = ABSENT
-        else:
-            value = UNKNOWN if change.value is NOT_SENT else Encoded(change.value, self._decode)
-        for observer in self._observers:
-            observer.notice(change.key, value, change.revision)
+    def value_of(self, change: Change) -> Any:
+        """Returns the value that the change has written, the very object if it is held, or a Marker."""
+        with self._lock:
+            if self._versions.held.get(change.key) == change.revision:
+                return self._peek(change.key)
+        if change.value is None:
+            return ABSENT
+        if change.value is NOT_SENT:
+            return UNKNOWN
+        try:
+            return self._decode(change.value)
+        except UndecodableValueError:
+            return UNKNOWN
 
     # What the auditor asks.
 

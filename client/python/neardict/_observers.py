@@ -7,15 +7,16 @@ import inspect
 import logging
 import queue
 import threading
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from .errors import InvalidArgumentError, UndecodableValueError
+from .errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .v1 import storage_pb2 as pb
+    from ._changes import Change
 
 logger = logging.getLogger(__name__)
 
@@ -39,18 +40,10 @@ ABSENT: Final[Literal[Marker.ABSENT]] = Marker.ABSENT
 UNKNOWN: Final[Literal[Marker.UNKNOWN]] = Marker.UNKNOWN
 
 
-class Encoded:
-    """A value that is decoded when a callback gets it, and not for nobody."""
-
-    def __init__(self, message: pb.Value, decode: Callable[[pb.Value], Any]) -> None:
-        self._message = message
-        self._decode = decode
-
-    def value(self) -> Any:
-        try:
-            return self._decode(self._message)
-        except UndecodableValueError:
-            return UNKNOWN
+class Observed(Protocol):
+    def value_of(self, change: Change) -> Any:
+        """Returns what the change has made of its key, or a Marker."""
+        ...
 
 
 class Schedule(Protocol):
@@ -64,6 +57,7 @@ class Observer:
 
     def __init__(
         self,
+        cache: Observed,
         on_change: Callable[[str, Any, int], object],
         on_reset: Callable[[], object] | None,
         schedule: Schedule,
@@ -73,13 +67,15 @@ class Observer:
                 raise InvalidArgumentError(
                     "a callback of on_change must be a plain function: one that has to wait can start a task"
                 )
+        # It holds this.
+        self._cache = weakref.ref(cache)
         self._on_change = on_change
         self._on_reset = on_reset
         self._schedule = schedule
         # Guards all below; a leaf.
         self._lock = threading.Lock()
         # What waits to be told: the last change of each key, and under None a reset, in their order.
-        self._waiting: OrderedDict[str | None, tuple[Any, int]] = OrderedDict()
+        self._waiting: OrderedDict[str | None, Change | None] = OrderedDict()
         self._scheduled = False
         self.cancelled = False
         # The revision of the last change that was noticed, by which repetitions are told.
@@ -97,24 +93,24 @@ class Observer:
             self.cancelled = True
             self._waiting.clear()
 
-    def notice(self, key: str, value: Any, revision: int) -> None:
+    def notice(self, change: Change) -> None:
         """Has the change told; for the dict, in the order of revisions."""
-        if revision > self._noticed:
-            self._noticed = revision
-            self._wait(key, (value, revision))
+        if change.revision > self._noticed:
+            self._noticed = change.revision
+            self._wait(change.key, change)
 
     def reset(self) -> None:
         """Has told that changes may be missing; for the dict."""
         self._noticed = 0
-        self._wait(None, (None, 0))
+        self._wait(None, None)
 
-    def _wait(self, key: str | None, told: tuple[Any, int]) -> None:
+    def _wait(self, key: str | None, change: Change | None) -> None:
         with self._lock:
             if self.cancelled:
                 return
             # Where callbacks cannot keep up, an earlier change of the key is not told any more.
             self._waiting.pop(key, None)
-            self._waiting[key] = told
+            self._waiting[key] = change
             if self._scheduled:
                 return
             self._scheduled = True
@@ -126,12 +122,13 @@ class Observer:
             if not self._waiting:
                 self._scheduled = False
                 return
-            key, (value, revision) = self._waiting.popitem(last=False)
+            _, change = self._waiting.popitem(last=False)
         try:
-            if key is not None:
-                self._on_change(key, value.value() if isinstance(value, Encoded) else value, revision)
-            elif self._on_reset is not None:
-                self._on_reset()
+            if change is None:
+                if self._on_reset is not None:
+                    self._on_reset()
+            elif (cache := self._cache()) is not None:
+                self._on_change(change.key, cache.value_of(change), change.revision)
         except Exception as error:
             # Without its text, which could quote a value.
             place = error.__traceback__

@@ -76,9 +76,12 @@ class Session:
                 listener.freshen()
 
     def settled(self, name: str) -> bool:
-        """Returns whether the service has answered the first subscription to the domain."""
+        """Returns whether the service has answered the first subscription to the domain, and a ping.
+
+        Then the domain is fresh, unless the service cannot vouch for it.
+        """
         domain = self._domains.get(name)
-        return domain is None or domain.settled or self.closed
+        return domain is None or (domain.settled and self._trusted_until > float("-inf")) or self.closed
 
     def wait(self, name: str, seconds: float) -> None:
         """Returns when the service has answered the subscription, or the stream fails, or time is over."""
@@ -204,6 +207,7 @@ class Session:
         for name, domain in self._domains.items():
             domain.certain = name not in uncertain
             self._judge(name, domain)
+        self._news.notify_all()
 
     def _subscribe(self, name: str) -> None:
         domain = self._domains.get(name)

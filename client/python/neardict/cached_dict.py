@@ -33,13 +33,19 @@ class CachedDict(AskingDict):
     has acknowledged; when they raise, the dict does not show the new value. After editing a value in
     place call `d.save(key)`; `edit` does it with a check that nobody else wrote meanwhile.
 
-    What this promises today:
+    What this promises:
 
     - Read your writes: what was written through any dict or method of one store is seen by all its dicts
       of the domain when the call returns.
     - Never backwards: the values that one dict shows for a key never go back to an older revision.
+    - Bounded staleness: what others write arrives by itself, at once while all is well. When the stream of
+      changes breaks, the dict knows within 3 seconds, and asks the service for every read until it has
+      caught up, or raises; `on_disconnect="serve_stale"` goes on with what it has, and `fresh` tells.
+    - Convergence: when writes stop and the service can be reached, the dict equals what is stored.
     - Expired entries disappear by themselves, as exactly as the machines' clocks agree.
-    - What other processes write is seen at the first look-up of a key, and after `refresh()`.
+
+    Over a database of your own (`neardict.moobius`) nobody tells of changes: what is held there stays until
+    it is written through the dict, or `refresh()`.
 
     Iteration is over a snapshot, so that the dict may change meanwhile. All methods are thread-safe. Any
     that asks the service raises the errors of `neardict.errors`; a key that does not exist, KeyError.

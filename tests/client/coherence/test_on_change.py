@@ -55,10 +55,10 @@ def test_the_value_is_the_object_that_the_dict_holds_and_shows_by_then(
     d = store.dict(domain)
     shown: list[bool] = []
     d.on_change(lambda key, value, revision: shown.append(dict.get(d, key) is value))
-    d["own"] = {"a": 1}
-    elsewhere.set_value(domain, "theirs", {"b": 2})
-    until(lambda: len(shown) == 2)
-    assert shown == [True, True]
+    for n in range(10):
+        elsewhere.set_value(domain, str(n), {"n": n})
+    until(lambda: len(shown) == 10)
+    assert all(shown)
 
 
 def test_an_expired_entry_is_told_as_absent(
@@ -87,7 +87,7 @@ def test_a_large_value_is_told_as_unknown_and_can_be_had_from_the_dict(
     assert looked_up == [10_000]
     d["k"] = "y" * 10_000
     until(lambda: len(told) == 2)
-    assert told[1][1] is d["k"]
+    assert told[1][1] in (UNKNOWN, d["k"])  # the stream may be faster than the acknowledgement
 
 
 def test_what_a_callback_raises_is_logged_without_its_text_and_loses_no_change(
@@ -221,7 +221,8 @@ def test_the_thread_of_callbacks_ends_with_the_store(own_server: Served, until: 
         closed.set()
 
     d.on_change(closes)
-    d["k"] = 1
+    with neardict.connect(own_server.address) as other:
+        other.set_value("d", "k", 1)
     assert closed.wait(20)
     until(lambda: not running())
 

@@ -58,7 +58,7 @@ class Watching:
     async def _run(self) -> None:
         longest = FIRST_PAUSE
         while True:
-            requests: asyncio.Queue[pb.WatchRequest] = asyncio.Queue()
+            requests: asyncio.Queue[pb.WatchRequest | None] = asyncio.Queue()
             call = self._open_stream(_items(requests))
             pinging = asyncio.create_task(self._tick(call))
             try:
@@ -81,6 +81,8 @@ class Watching:
                 self._news.set()
                 pinging.cancel()
                 call.cancel()
+                # gRPC's task that sends them does not end with a call that ends by itself.
+                requests.put_nowait(None)
             await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
             longest = min(2 * longest, LONGEST_PAUSE)
 
@@ -90,6 +92,6 @@ class Watching:
         call.cancel()
 
 
-async def _items(requests: asyncio.Queue[pb.WatchRequest]) -> AsyncIterator[pb.WatchRequest]:
-    while True:
-        yield await requests.get()
+async def _items(requests: asyncio.Queue[pb.WatchRequest | None]) -> AsyncIterator[pb.WatchRequest]:
+    while (request := await requests.get()) is not None:
+        yield request

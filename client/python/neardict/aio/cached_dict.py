@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,13 +13,18 @@ from .. import _requests
 from .._changes import Change
 from .._near import MISSING, OUTDATED, Listing, OnDisconnect
 from .._observed import ObservedDict
-from ..errors import AbsentKeyError, ConflictError, NotHeldError
+from ..errors import AbsentKeyError, ClosedError, ConflictError, NeardictError, NotHeldError
 from ._edit import Edit, edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from .store import Store
+
+logger = logging.getLogger(__name__)
+
+# Between attempts to read a mirror anew, after the service could not tell what it has missed.
+_RELOAD_PAUSE = 0.5  # seconds
 
 
 class CachedDict(ObservedDict):
@@ -33,11 +39,12 @@ class CachedDict(ObservedDict):
     when they return, the service has acknowledged; when they raise, the dict does not show the new
     value. Changes are applied on the event loop, so between two awaits the dict stays as it is.
 
-    The promises are those of `neardict.CachedDict`. What other processes write is seen by `fetch` of a
-    key that is not held, and after `refresh`.
+    The promises are those of `neardict.CachedDict`. While the stream of changes is broken, reading raises
+    NotHeldError, unless it was made with `on_disconnect="serve_stale"`. A mirror whose changes were lost
+    reads the domain anew by itself, and until it has, reading raises NotHeldError as well.
     """
 
-    __slots__ = ()
+    __slots__ = ("_reload_due",)
 
     _store: Store
     _flights: dict[str, asyncio.Task[Any]]
@@ -52,6 +59,10 @@ class CachedDict(ObservedDict):
         max_entries: int | None = None,
     ) -> None:
         super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._reload_due = False
 
     # Reading what is held.
 
@@ -334,14 +345,40 @@ class CachedDict(ObservedDict):
             # A mirror cannot wait until somebody asks, since reading it is not awaited.
             self._start_look_up(change.key)
 
+    def reset(self) -> None:
+        """Drops all that is held; for this package."""
+        # Also a mirror that lost its place in the stream must not wait until somebody asks.
+        self._reload_due |= self._load and self._listed
+        super().reset()
+
+    def freshen(self) -> None:
+        """Shows what is held, which is up to date; for this package."""
+        super().freshen()
+        if self._reload_due:
+            self._reload_due = False
+            self._store.spawn(self._reload())
+
+    async def _reload(self) -> None:
+        while not self._listed:
+            try:
+                await self._list()
+            except ClosedError:
+                return
+            except NeardictError as error:
+                logger.debug("a mirror could not be read anew: %s", type(error).__name__)
+                await asyncio.sleep(_RELOAD_PAUSE)
+
     def _start_look_up(self, key: str) -> asyncio.Task[Any]:
         task = self._flights[key] = asyncio.create_task(self._look_up(key))
         task.add_done_callback(lambda done: self._land(key, done))
         return task
 
     async def _shared_look_up(self, key: str) -> Any:
-        """Looks the key up; concurrent misses of one key share one request. Returns the value or MISSING."""
+        """Returns the value, or MISSING; while fresh, concurrent misses of one key share one request."""
         self._missed(1)
+        if not self._fresh:
+            # Nothing would take one away that began before a write of somebody else.
+            return await self._look_up(key)
         task = self._flights.get(key) or self._start_look_up(key)
         # One who gives up must not take the answer away from the others.
         return await asyncio.shield(task)

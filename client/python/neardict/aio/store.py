@@ -5,7 +5,16 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import Any, Self
 
 import grpc
@@ -58,6 +67,7 @@ class Store:
         self._teller = LoopTeller()
         self.tell = self._teller.schedule
         self._audit: AuditTask | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         _stores.add(self)
 
     async def __aenter__(self) -> Self:
@@ -75,6 +85,9 @@ class Store:
             self._closed = f"this store, of {self.target}, is closed: connect again"
             if self._audit is not None:
                 await self._audit.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             self._teller.close()
             self.expiry.close()
             await self._watching.close()
@@ -287,6 +300,12 @@ class Store:
             f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
         )
         self.changes.forked()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs the work as a task that ends with this store at the latest."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _bulk(
         self, operation: Callable[[Any], Awaitable[Any]], requests: Mapping[str, Any]
