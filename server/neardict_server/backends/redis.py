@@ -35,7 +35,7 @@ PAGE_KEYS = 1024
 
 
 class RedisBackend:
-    """One Redis, or the one that Sentinels name. While it is down, at the start too, operations say so."""
+    """One Redis, or a Cluster. While it is down, at the start too, operations say so."""
 
     Settings = RedisSettings
 
@@ -50,7 +50,7 @@ class RedisBackend:
             await backend.get_value("neardict", "probe")
         except RefusedError as error:
             await backend.close()
-            raise ValueError(f"redis at {backend._client.address}: {error}") from None
+            raise ValueError(f"redis at {backend._client.nodes.address}: {error}") from None
         except StorageError:
             # It is in the log. Redis may come up after us, as when a machine boots.
             pass

@@ -1,8 +1,10 @@
-"""A connection pool to one Redis that runs scripts, never waits without bound, and heals by itself."""
+"""Runs scripts in Redis, never waits without bound, and heals by itself."""
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError
@@ -27,10 +29,11 @@ class RedisClient:
     """
 
     def __init__(self, settings: RedisSettings) -> None:
-        self.address, self._redis, self._helpers = reach(settings)
+        self.nodes = reach(settings)
         self._patience = settings.connect_timeout_seconds + settings.command_timeout_seconds
-        # Held while a call uses a connection. Who waits for one and gives up has sent nothing.
-        self._slots = asyncio.Semaphore(settings.max_connections)
+        # For each node, held while a call uses a connection to it. Who waits for one and gives up has sent
+        # nothing, and who waits for a node that is frozen does not keep others from theirs.
+        self._slots = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(settings.max_connections))
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
         # Whether the last call found Redis usable, so that the log tells of changes only.
@@ -40,15 +43,16 @@ class RedisClient:
         """Returns the script's reply. Raises the errors of `neardict_server.errors`."""
         try:
             async with asyncio.timeout(self._patience):
-                await self._slots.acquire()
+                slots = self._slots[self.nodes.place_of(keys[0])]
+                await slots.acquire()
                 if self._closed:
-                    self._slots.release()
+                    slots.release()
                     raise BackendUnavailableError("the backend is closing")
                 # In a task of its own, which goes on if the caller is cancelled: a pool of redis-py loses
                 # a place for good when it is cancelled while it takes a connection back.
                 task = asyncio.ensure_future(self._run(script, keys, data))
                 self._running.add(task)
-                task.add_done_callback(self._ended)
+                task.add_done_callback(partial(self._ended, slots))
                 return await asyncio.shield(task)
         except TimeoutError as error:
             raise self._failed(error) from None
@@ -58,7 +62,7 @@ class RedisClient:
 
         Some may be missing, without any sign. Raises as `run` does.
         """
-        pubsub = self._redis.pubsub()
+        pubsub = self.nodes.listener().pubsub()
         try:
             await pubsub.subscribe(channel)
             answered = True
@@ -83,32 +87,31 @@ class RedisClient:
         """Waits for the calls under way, which is not for long, and closes the connections."""
         self._closed = True
         await asyncio.gather(*self._running, return_exceptions=True)
-        for client in (self._redis, *self._helpers):
-            await client.aclose()
+        await self.nodes.aclose()
 
     async def _run(self, script: Script, keys: list[bytes], data: tuple[str | bytes | int, ...]) -> Any:
         try:
             try:
-                reply = await self._redis.execute_command("EVALSHA", script.sha, len(keys), *keys, *data)
+                reply = await self.nodes.execute(keys[0], "EVALSHA", script.sha, len(keys), *keys, *data)
             except NoScriptError:
                 # Redis restarted, or its scripts were flushed. Nothing was carried out.
-                reply = await self._redis.execute_command("EVAL", script.text, len(keys), *keys, *data)
+                reply = await self.nodes.execute(keys[0], "EVAL", script.text, len(keys), *keys, *data)
         except (RedisError, OSError) as error:
             raise self._failed(error) from None
         if not self._usable:
             self._usable = True
-            logger.info("redis at %s can be used again", self.address)
+            logger.info("redis at %s can be used again", self.nodes.address)
         return reply
 
     def _failed(self, error: Exception) -> StorageError:
         failure = translate(error)
         if self._usable and isinstance(failure, BackendUnavailableError):
             self._usable = False
-            logger.warning("redis at %s cannot be used: %s (%s)", self.address, failure, code_of(error))
+            logger.warning("redis at %s cannot be used: %s (%s)", self.nodes.address, failure, code_of(error))
         return failure
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._slots.release()
+    def _ended(self, slots: asyncio.Semaphore, task: asyncio.Task[Any]) -> None:
+        slots.release()
         self._running.discard(task)
         if not task.cancelled():
             # Retrieves it, in case the caller has gone.

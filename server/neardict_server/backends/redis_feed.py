@@ -7,52 +7,30 @@ from the logs, in their order, also what was written through this server.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 
-from ..errors import CorruptEntryError, StorageError
+from ..errors import StorageError
 from . import base
 from .redis_client import RedisClient
 from .redis_layout import channel_of, places_of
 from .redis_log import LogPage, RedisLog
+from .redis_reader import CERTAIN_SECONDS, LOOK_SECONDS, Followed, Reader
 from .redis_revisions import Revisions
-from .redis_scripts import LOOK
 
 logger = logging.getLogger(__name__)
 
-# Between two looks at the revisions of all domains that are watched.
-LOOK_SECONDS = 0.25
-# For how long a look vouches for what it has seen, from when it was sent.
-CERTAIN_SECONDS = 1.0
-# How many domains one look takes; it keeps Redis from others for less than a millisecond.
-LOOK_DOMAINS = 1000
-# How many domains are read at the same time.
-READERS = 8
 # How many pages of missed changes are worth sending to one who comes back; more are read anew.
 MISSED_PAGES = 20
 # Between two attempts to listen for announcements, at most; without them, changes wait for a look.
 LONGEST_PAUSE = 1.0
 
 
-@dataclass
-class _Followed:
-    """A domain that is watched. All up to `last` has been published; None until that is known."""
-
-    last: int | None = None
-    # When, at the latest, it was true that `last` is the domain's revision.
-    proven: float = float("-inf")
-    # When the next entry expires.
-    expires: float = float("inf")
-    # Held by the first one who asks for the position, while others wait for him.
-    beginning: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
 class RedisFeed:
-    """Owns two tasks, from `start` to `close`."""
+    """Owns its tasks, from `start` to `close`."""
 
     def __init__(
         self,
@@ -71,15 +49,14 @@ class RedisFeed:
         self._lost = surroundings.lost
         self._watched = surroundings.watched
         self._clock = clock
-        self._domains: dict[str, _Followed] = {}
-        # Those of which there may be something to read, in this order.
-        self._dirty: dict[str, None] = {}
-        self._news = asyncio.Event()
+        self._domains: dict[str, Followed] = {}
+        # One for each node that has some of them, so that one node that does not answer stops no other.
+        self._readers: dict[str, Reader] = {}
         self._somebody = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._listen())]
+        self._tasks = [asyncio.create_task(self._survey()), asyncio.create_task(self._listen())]
 
     async def close(self) -> None:
         """Ends the tasks. May be called twice."""
@@ -87,10 +64,16 @@ class RedisFeed:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        readers, self._readers = self._readers, {}
+        for reader in readers.values():
+            await reader.close()
 
     async def position(self, domain: str, from_revision: int) -> base.Position:
         """As base.Feed says."""
-        followed = self._domains.setdefault(domain, _Followed())
+        followed = self._domains.get(domain)
+        if followed is None:
+            places = places_of(self._prefix, domain)
+            followed = self._domains[domain] = Followed(domain, places.revision, places.entries + b":none")
         self._somebody.set()
         async with followed.beginning:
             if followed.last is None:
@@ -98,7 +81,7 @@ class RedisFeed:
                 sent = self._clock()
                 page, missed = await self._read_missed(domain, from_revision)
                 followed.last, followed.proven = page.revision, sent
-                self._expect(followed, page)
+                followed.expect(page, self._clock())
                 return base.Position(page.revision, missed)
         page, missed = await self._read_missed(domain, from_revision)
         return base.Position(page.revision, missed)
@@ -122,103 +105,38 @@ class RedisFeed:
             missed += page.changes or ()
         return page, None
 
-    async def _follow(self) -> None:
-        """Publishes what is new, until it is cancelled."""
-        look_at = self._clock()
+    async def _survey(self) -> None:
+        """Sees to it that what is watched, and nothing else, is read where it is, until it is cancelled."""
         while True:
-            if not self._dirty:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(look_at - self._clock()):
-                        await self._news.wait()
-            self._news.clear()
-            try:
-                if self._clock() >= look_at:
-                    look_at = self._clock() + LOOK_SECONDS
-                    await self._look()
-                await self._read_some()
-            except StorageError:
-                # The client has logged it. Nobody vouches for the domains until it works again.
-                await asyncio.sleep(LOOK_SECONDS)
-            except Exception:
-                logger.exception("following the changes in redis failed: trying again")
-                await asyncio.sleep(LOOK_SECONDS)
+            await self._somebody.wait()
+            watched = set(self._watched())
+            for domain in [domain for domain in self._domains if domain not in watched]:
+                self._domains.pop(domain).dropped = True
+            nodes = {self._client.nodes.place_of(followed.revision) for followed in self._domains.values()}
+            for node in nodes - self._readers.keys():
+                self._readers[node] = Reader(
+                    self._client,
+                    self._log,
+                    here=partial(self._on, node),
+                    publish=self._publish,
+                    lose=self._lose,
+                    clock=self._clock,
+                )
+            for node in self._readers.keys() - nodes:
+                await self._readers.pop(node).close()
+            if not self._domains:
+                self._somebody.clear()
+            await asyncio.sleep(LOOK_SECONDS)
 
-    async def _look(self) -> None:
-        """Proves that all has been published of the domains that are watched, or finds those to read."""
-        watched = set(self._watched())
-        for domain in [domain for domain in self._domains if domain not in watched]:
-            del self._domains[domain]
-        if not self._domains:
-            self._somebody.clear()
-        now = self._clock()
-        for name, followed in self._domains.items():
-            if followed.expires <= now:
-                self._dirty[name] = None
-        known = [
-            (domain, followed) for domain, followed in self._domains.items() if followed.last is not None
-        ]
-        await _all(
-            [
-                self._look_at(known[start : start + LOOK_DOMAINS])
-                for start in range(0, len(known), LOOK_DOMAINS)
-            ]
-        )
+    def _on(self, node: str) -> list[Followed]:
+        place_of = self._client.nodes.place_of
+        return [followed for followed in self._domains.values() if place_of(followed.revision) == node]
 
-    async def _look_at(self, known: list[tuple[str, _Followed]]) -> None:
-        sent = self._clock()
-        keys = [places_of(self._prefix, domain).revision for domain, _ in known]
-        reply: bytes = await self._client.run(LOOK, [places_of(self._prefix, "").entries + b":none", *keys])
-        for (domain, followed), revision in zip(known, reply.split(b" "), strict=True):
-            if revision == b"%d" % (followed.last or 0):
-                followed.proven = sent
-            else:
-                self._dirty[domain] = None
-
-    async def _read_some(self) -> None:
-        """Reads a few of the domains of which there may be something to read, the first ones first."""
-        some = list(itertools.islice(self._dirty, READERS))
-        for domain in some:
-            del self._dirty[domain]
-        try:
-            await _all([self._advance(domain) for domain in some])
-        except BaseException:
-            self._dirty.update(dict.fromkeys(some))
-            raise
-
-    async def _advance(self, domain: str) -> None:
-        """Publishes the next changes of the domain."""
-        followed = self._domains.get(domain)
-        if followed is None or followed.last is None:
-            return
-        sent = self._clock()
-        try:
-            page = await self._log.read(domain, followed.last)
-        except CorruptEntryError:
-            # Who subscribes again is told what it is.
-            self._lose(domain)
-            return
-        if self._domains.get(domain) is not followed:
-            return
-        if page.changes is None:
-            self._lose(domain)
-            return
-        for change in page.changes:
-            self._publish(domain, followed.last, change)
-            followed.last = change.revision
-        followed.last = page.reached
-        self._expect(followed, page)
-        if page.more or followed.expires <= self._clock():
-            self._dirty[domain] = None
-        if not page.more:
-            followed.proven = sent
-
-    def _lose(self, domain: str) -> None:
+    def _lose(self, followed: Followed) -> None:
         """Gives the domain up: who watches it has to begin anew."""
-        del self._domains[domain]
-        self._lost(domain)
-
-    def _expect(self, followed: _Followed, page: LogPage) -> None:
-        followed.expires = float("inf") if page.expires_in is None else self._clock() + page.expires_in
+        followed.dropped = True
+        del self._domains[followed.name]
+        self._lost(followed.name)
 
     async def _listen(self) -> None:
         """Takes announcements, while somebody watches, until it is cancelled."""
@@ -250,12 +168,6 @@ class RedisFeed:
         self._revisions.seen(revision)
         followed = self._domains.get(domain)
         if followed is not None and revision != followed.last:
-            self._dirty[domain] = None
-            self._news.set()
-
-
-async def _all(work: list[Coroutine[None, None, None]]) -> None:
-    """Runs all at the same time; raises one of their errors when all have ended."""
-    for outcome in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
+            reader = self._readers.get(self._client.nodes.place_of(followed.revision))
+            if reader is not None:
+                reader.read(followed)

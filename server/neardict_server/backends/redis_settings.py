@@ -36,6 +36,8 @@ class RedisSettings(base.Settings):
     username: str | None = None
     password: SecretStr | None = None
     ssl: bool = False
+    # Whether host and port are of a node of a Cluster. It names the others.
+    cluster: bool = False
     # In place of host and port: the addresses of Sentinels, HOST:PORT, and what they call this Redis. They
     # may have credentials of their own.
     sentinels: tuple[Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")], ...] = ()
@@ -74,9 +76,11 @@ class RedisSettings(base.Settings):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"url and {name} are both given: leave one of them out")
         if self.sentinels:
-            for name in ("host", "port"):
+            for name in ("host", "port", "cluster"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"sentinels and {name} are both given: leave one of them out")
+        if self.cluster and self.db:
+            raise ValueError("a Cluster has database 0 alone: leave db out")
         secure = self.ssl or (self.url is not None and self.url.get_secret_value().startswith("rediss:"))
         if self.ssl_ca_file is not None and not secure:
             raise ValueError("ssl_ca_file is of use with TLS only: set ssl = true, or a rediss:// url")

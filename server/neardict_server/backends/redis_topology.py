@@ -1,30 +1,80 @@
-"""Reaches the Redis of the settings: the one that stands alone, or the one that Sentinels name."""
+"""Reaches the Redis of the settings: one that stands alone, the one that Sentinels name, or a Cluster."""
 
-from typing import Any, NamedTuple
+from collections.abc import Hashable
+from typing import Any, Protocol
 
 import redis.asyncio
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ClusterDownError, ClusterError
 
+from .redis_cluster import ClusterNodes, Node
 from .redis_settings import RedisSettings
 
 # One Sentinel that does not answer must not take the time that it takes to ask the next.
 SENTINEL_SECONDS = 0.5
 
 
-class Reached(NamedTuple):
-    """`client` is a redis.asyncio.Redis, and `helpers` are those that it asks. All are to be closed."""
+class Nodes(Protocol):
+    """The nodes that keep the data. They are connected to when they are used."""
 
-    # To be told to operators.
-    address: str
-    client: Any
-    helpers: tuple[Any, ...] = ()
+    @property
+    def address(self) -> str:
+        """What operators are told."""
+        ...
+
+    def place_of(self, key: bytes) -> str:
+        """Returns which node has the key, as far as known. What is on one may fail while others work."""
+        ...
+
+    def group_of(self, key: bytes) -> Hashable:
+        """Returns the same for keys that one command may name together."""
+        ...
+
+    async def execute(self, key: bytes, *command: Any) -> Any:
+        """Returns the reply of the node that has the key. Raises what redis-py raises."""
+        ...
+
+    def listener(self) -> Any:
+        """Returns a redis.asyncio.Redis that hears what is published on any node."""
+        ...
+
+    async def aclose(self) -> None: ...
 
 
-def reach(settings: RedisSettings) -> Reached:
-    """Returns a client that connects when it is used, without a limit of its own to the calls at a time."""
+class OneNode:
+    """A Redis that has everything. `helpers` are clients that its client asks."""
+
+    def __init__(self, address: str, client: Any, helpers: tuple[Any, ...] = ()) -> None:
+        self.address = address
+        self._client = client
+        self._helpers = helpers
+
+    def place_of(self, key: bytes) -> str:
+        return ""
+
+    def group_of(self, key: bytes) -> Hashable:
+        return None
+
+    async def execute(self, key: bytes, *command: Any) -> Any:
+        try:
+            return await self._client.execute_command(*command)
+        except ClusterDownError:
+            # So it is a node of one, and has no business here.
+            raise ClusterError from None
+
+    def listener(self) -> Any:
+        return self._client
+
+    async def aclose(self) -> None:
+        for client in (self._client, *self._helpers):
+            await client.aclose()
+
+
+def reach(settings: RedisSettings) -> Nodes:
+    """Returns the nodes of the settings; `max_connections` calls may use each at the same time."""
     options = _options(settings)
     bounds: dict[str, Any] = {
         "protocol": 2,
@@ -36,11 +86,12 @@ def reach(settings: RedisSettings) -> Reached:
         # By default redis-py repeats each command, also a write that may have been carried out.
         "retry": Retry(NoBackoff(), 0),
     }
+    if settings.cluster:
+        start = Node(options.pop("host", "localhost"), options.pop("port", 6379))
+        return ClusterNodes([start], lambda host, port: _client(**options, host=host, port=port, **bounds))
     if not settings.sentinels:
         address = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        return Reached(
-            address, redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options, **bounds))
-        )
+        return OneNode(address, _client(**options, **bounds))
     password = settings.sentinel_password
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]  # of redis-py
         [(host, int(port)) for host, _, port in (text.rpartition(":") for text in settings.sentinels)],
@@ -63,7 +114,11 @@ def reach(settings: RedisSettings) -> Reached:
         settings.sentinel_service, sentinel, **options, **bounds
     )
     client = redis.asyncio.Redis.from_pool(pool)
-    return Reached(f"sentinels of {settings.sentinel_service}", client, tuple(sentinel.sentinels))
+    return OneNode(f"sentinels of {settings.sentinel_service}", client, tuple(sentinel.sentinels))
+
+
+def _client(**options: Any) -> Any:
+    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 
 def _options(settings: RedisSettings) -> dict[str, Any]:

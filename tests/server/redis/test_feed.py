@@ -312,7 +312,7 @@ async def test_a_revision_that_was_set_back_begins_the_log_anew(ear: Ear, admin:
 
 def opened_anew(ear: Ear) -> Any:
     """Opens a backend that has seen no revisions yet."""
-    settings = ear.backend._client._redis.connection_pool.connection_kwargs
+    settings = ear.backend._client.nodes.listener().connection_pool.connection_kwargs
     server = RedisServer()
     server.port = settings["port"]
     return opened(server)
