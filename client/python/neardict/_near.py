@@ -156,7 +156,7 @@ class NearDict(dict[str, Any]):
     def fresh(self) -> bool:
         """Whether what is held is known to be up to date with the service."""
         session = self._store.changes.session
-        return self._fresh and (session is None or not session.closed)
+        return self._fresh and session is not None and not session.closed
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""

@@ -46,6 +46,7 @@ class Store:
         *,
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        watch: bool = True,
     ) -> None:
         self.target = _channel.resolve_target(target)
         self._timeout = timeout
@@ -56,8 +57,10 @@ class Store:
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
-        self.changes.session = Session(self.changes, time.monotonic)
-        self._watching = Watching(self.changes.session, self.open_watch)
+        session = Session(self.changes, time.monotonic)
+        self._watching = Watching(session, self.open_watch)
+        if watch:
+            self.changes.session = session
         self.expiry = ExpiryTimer()
         self._teller = Teller()
         self.tell = self._teller.schedule
@@ -347,8 +350,11 @@ class Store:
 
     def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
         """Begins a Watch stream with these requests, and returns the call; for this package."""
-        if self._watch_channel is None:
-            self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
+        # For each stream a connection of its own, since that of the one before may have gone silent: gRPC
+        # would open the next stream on it until it notices that, after a quarter of a minute.
+        if self._watch_channel is not None:
+            self._watch_channel.close()
+        self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         return storage_pb2_grpc.StorageServiceStub(self._watch_channel).Watch(requests)
 
     def _check_open(self) -> None:

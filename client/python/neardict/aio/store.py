@@ -51,6 +51,7 @@ class Store:
         *,
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        watch: bool = True,
     ) -> None:
         self.target = _channel.resolve_target(target)
         self._timeout = timeout
@@ -61,8 +62,10 @@ class Store:
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
-        self.changes.session = Session(self.changes, time.monotonic)
-        self._watching = Watching(self.changes.session, self._open_watch)
+        session = Session(self.changes, time.monotonic)
+        self._watching = Watching(session, self._open_watch)
+        if watch:
+            self.changes.session = session
         self.expiry = LoopExpiry()
         self._teller = LoopTeller()
         self.tell = self._teller.schedule
@@ -110,8 +113,9 @@ class Store:
         """
         self._check_open()
         cache = CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
-        self._watching.start()
-        await self._watching.wait(domain, self._timeout)
+        if self.changes.session is not None:
+            self._watching.start()
+            await self._watching.wait(domain, self._timeout)
         if load:
             await cache.refresh()
         return cache
@@ -356,9 +360,12 @@ class Store:
             return grpc.aio.insecure_channel(self.target, [*_channel.OPTIONS, *options])
         return grpc.aio.secure_channel(self.target, self._credentials, [*_channel.OPTIONS, *options])
 
-    def _open_watch(self, requests: AsyncIterator[pb.WatchRequest]) -> Any:
-        if self._watch_channel is None:
-            self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
+    async def _open_watch(self, requests: AsyncIterator[pb.WatchRequest]) -> Any:
+        # For each stream a connection of its own, since that of the one before may have gone silent: gRPC
+        # would open the next stream on it until it notices that, after a quarter of a minute.
+        if self._watch_channel is not None:
+            await self._watch_channel.close()
+        self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         stub: Any = storage_pb2_grpc.StorageServiceStub(self._watch_channel)
         return stub.Watch(requests)
 
