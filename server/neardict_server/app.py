@@ -49,9 +49,12 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> AsyncIterator[Server]:
+async def serving(
+    config: Config, *, clock: base.Clock = base.wall_clock, notice: float = 0.0
+) -> AsyncIterator[Server]:
     """Serves while the context lasts; on leaving drains calls under way, then closes the backends.
 
+    `notice` is for how many seconds callers are told that it drains (see `Edge.drain`).
     Raises StartError if the address is taken, the data is another server's or a setting is wrong.
     """
     async with AsyncExitStack() as stack:
@@ -118,7 +121,7 @@ async def serving(config: Config, *, clock: base.Clock = base.wall_clock) -> Asy
             await health_servicer.enter_graceful_shutdown()
             # They would last as long as their clients.
             streams.close()
-            await edge.drain(config.shutdown_grace_seconds)
+            await edge.drain(config.shutdown_grace_seconds, notice=notice)
             await server.stop(min(FAREWELL_SECONDS, config.shutdown_grace_seconds))
 
 

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ERROR_DOMAIN = "neardict"
-# For so long after the last call, those that follow are still told that the service drains. One that is on
-# its way when gRPC stops ends as CANCELLED, which says nothing and which clients do not retry.
-NOTICE_SECONDS = 0.2
 
 STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -57,13 +54,17 @@ class Edge(grpc.aio.ServerInterceptor):
         self._idle.set()
         self._latest = 0.0
 
-    async def drain(self, seconds: float) -> None:
-        """Refuses calls from now on; returns when none is under way, after `seconds` at the latest."""
+    async def drain(self, seconds: float, *, notice: float = 0.0) -> None:
+        """Refuses calls from now on; returns when none is under way, after `seconds` at the latest.
+
+        If calls were made lately, those that follow are told for `notice` seconds that the service drains.
+        One that is on its way when gRPC stops ends as CANCELLED, which says nothing and is not retried.
+        """
         self._draining = True
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-                await asyncio.sleep(self._latest + NOTICE_SECONDS - time.monotonic())
+                await asyncio.sleep(self._latest + notice - time.monotonic())
         except TimeoutError:
             if self._under_way:
                 logger.warning("%d calls are still under way after %g seconds", self._under_way, seconds)

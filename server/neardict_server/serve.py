@@ -12,6 +12,9 @@ import click
 from .app import StartError, serving
 from .config import Config, ConfigError, load
 
+# Longer than a call takes, and not felt when a server is stopped.
+NOTICE_SECONDS = 0.2
+
 
 @click.command()
 @click.option(
@@ -47,7 +50,7 @@ async def _serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with serving(config) as server:
+    async with serving(config, notice=NOTICE_SECONDS) as server:
         click.echo(f"listening on {server.address}")
         for domain, backend in server.routes:
             click.echo(f"  {domain} -> {backend} ({config.backends[backend].implementation})")

@@ -54,7 +54,9 @@ def _error(
             return errors.CapabilityMissingError(message, reason=reason, capability=capability)
         return errors.ServiceError(f"{target} does not serve neardict.v1, or an older one: {message}")
     if code is grpc.StatusCode.CANCELLED:
-        return errors.ClosedError("the call was cancelled: its store was closed meanwhile")
+        return errors.UnavailableError(
+            f"{target}, or what is between, cancelled the call: try again", reason=reason
+        )
     kind = _SIMPLE.get(code, errors.ServiceError)
     return kind(message, reason=reason)
 

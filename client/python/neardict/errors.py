@@ -40,6 +40,9 @@ class AbsentKeyError(NeardictError, KeyError):
     def __str__(self) -> str:
         return f"{self.key!r}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key,)
+
 
 class ConflictError(NeardictError):
     """`current_revision` is the revision that the entry had instead, 0 if it was absent."""

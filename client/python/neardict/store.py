@@ -1,15 +1,13 @@
 """The synchronous client: the four operations, and dicts over them."""
 
 import contextlib
-import os
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
-from . import _channel, _requests, values
+from . import _channel, _forks, _requests, values
 from ._auditor import Auditor, AuditThread
 from ._bulk import bulk
 from ._changes import Changes, Listener
@@ -49,6 +47,7 @@ class Store:
         watch: bool = True,
     ) -> None:
         self.target = _channel.resolve_target(target)
+        _forks.follow(self)
         self._timeout = timeout
         self._credentials = credentials
         self._channel = self._connect()
@@ -65,7 +64,6 @@ class Store:
         self._teller = Teller()
         self.tell = self._teller.schedule
         self._audit: AuditThread | None = None
-        _stores.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +73,9 @@ class Store:
 
     def __repr__(self) -> str:
         return f"neardict.Store({self.target!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a store is of its process alone: call neardict.connect in the other one")
 
     def close(self) -> None:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
@@ -107,7 +108,7 @@ class Store:
         `max_entries` bounds a cache: the entry that came first makes room. That one is used shows nowhere,
         so that it is not spared; it comes back when it is looked up.
         """
-        self._check_open()
+        self.check_open()
         return CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
@@ -116,7 +117,7 @@ class Store:
         Until the store is closed. A hit that is out of date for longer than is promised is counted in its
         dict's `stats.stale_reads_total`, and logged as a warning. That is a mistake of neardict.
         """
-        self._check_open()
+        self.check_open()
         auditor = Auditor(self.changes, every=every, sample=sample)
         if self._audit is not None:
             raise InvalidArgumentError("this store is audited already")
@@ -333,14 +334,15 @@ class Store:
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         """Around what uses the channel: turns what gRPC raises into errors of ours."""
-        self._check_open()
+        self.check_open()
         try:
-            yield
+            with _forks.call():
+                yield
         except grpc.RpcError as error:
             raise self._error(error) from None
         except ValueError:
             # What a closed channel raises, when another thread closed it since the check.
-            self._check_open()
+            self.check_open()
             raise
 
     def _connect(self, *options: tuple[str, Any]) -> grpc.Channel:
@@ -357,7 +359,7 @@ class Store:
         self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         return storage_pb2_grpc.StorageServiceStub(self._watch_channel).Watch(requests)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self._closed:
             raise ClosedError(self._closed)
 
@@ -367,27 +369,3 @@ class Store:
 
 # `dict` is a method inside the class.
 dict_type = dict
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-_paused: list[Store] = []
-
-
-def _before_fork() -> None:
-    """Ends the streams, since with calls under way in other threads gRPC would not work in the child."""
-    _paused[:] = [store for store in list(_stores) if store.pause()]
-
-
-def _after_fork_in_parent() -> None:
-    while _paused:
-        _paused.pop().resume()
-
-
-def _after_fork_in_child() -> None:
-    _paused.clear()
-    for store in list(_stores):
-        store.forked()
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from .. import _forks
 from .._watching import FIRST_PAUSE, LONGEST_PAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from .._session import Session
     from ..v1 import storage_pb2 as pb
@@ -25,7 +26,7 @@ class Watching:
     """Opens streams, reads them, sends pings, and gives up streams that are silent."""
 
     def __init__(
-        self, session: Session, open_stream: Callable[[AsyncIterator[pb.WatchRequest]], Any]
+        self, session: Session, open_stream: Callable[[AsyncIterator[pb.WatchRequest]], Awaitable[Any]]
     ) -> None:
         """`open_stream` calls the RPC Watch with the requests, and returns the call."""
         self._session = session
@@ -59,14 +60,15 @@ class Watching:
         longest = FIRST_PAUSE
         while True:
             requests: asyncio.Queue[pb.WatchRequest | None] = asyncio.Queue()
-            call = self._open_stream(_items(requests))
+            call = await self._open_stream(_items(requests))
             pinging = asyncio.create_task(self._tick(call))
             try:
-                self._session.opened(requests.put_nowait)
-                async for message in call:
-                    longest = FIRST_PAUSE
-                    self._session.received(message)
-                    self._news.set()
+                with _forks.call():
+                    self._session.opened(requests.put_nowait)
+                    async for message in call:
+                        longest = FIRST_PAUSE
+                        self._session.received(message)
+                        self._news.set()
             except (grpc.RpcError, asyncio.CancelledError) as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():

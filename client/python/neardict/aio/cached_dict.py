@@ -379,6 +379,7 @@ class CachedDict(ObservedDict):
         if not self._fresh:
             # Nothing would take one away that began before a write of somebody else.
             return await self._look_up(key)
+        self._store.check_open()  # before asyncio looks for its loop, which a forked child has not
         task = self._flights.get(key) or self._start_look_up(key)
         # One who gives up must not take the answer away from the others.
         return await asyncio.shield(task)

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import time
-import weakref
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -15,12 +13,12 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import grpc
 import grpc.aio
 
-from .. import _channel, _requests, values
+from .. import _channel, _forks, _requests, values
 from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
@@ -54,6 +52,7 @@ class Store:
         watch: bool = True,
     ) -> None:
         self.target = _channel.resolve_target(target)
+        _forks.follow(self)
         self._timeout = timeout
         self._credentials = credentials
         self._channel = self._connect()
@@ -71,7 +70,6 @@ class Store:
         self.tell = self._teller.schedule
         self._audit: AuditTask | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        _stores.add(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,6 +79,9 @@ class Store:
 
     def __repr__(self) -> str:
         return f"neardict.aio.Store({self.target!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a store is of its event loop alone: call neardict.aio.connect in the other process")
 
     async def close(self) -> None:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
@@ -111,7 +112,7 @@ class Store:
         While the stream of changes is broken, what the dict holds may be stale. Then reading raises
         NotHeldError, which names what to await, or with on_disconnect="serve_stale" goes on as before.
         """
-        self._check_open()
+        self.check_open()
         cache = CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
         if self.changes.session is not None:
             self._watching.start()
@@ -122,7 +123,7 @@ class Store:
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
         """Compares hits of the store's dicts with the service, as for neardict.Store."""
-        self._check_open()
+        self.check_open()
         auditor = Auditor(self.changes, every=every, sample=sample)
         if self._audit is not None:
             raise InvalidArgumentError("this store is audited already")
@@ -298,6 +299,13 @@ class Store:
         with self._translated():
             return await method(request, timeout=self._timeout if timeout is None else timeout)
 
+    def pause(self) -> bool:
+        """A stream of an event loop cannot be ended here; it counts as a call under way."""
+        return False
+
+    def resume(self) -> None:
+        """Nothing was paused."""
+
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
         self._closed = (
@@ -343,9 +351,10 @@ class Store:
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         """Around what uses the channel: turns what gRPC raises into errors of ours."""
-        self._check_open()
+        self.check_open()
         try:
-            yield
+            with _forks.call():
+                yield
         except grpc.RpcError as error:
             raise self._error(error) from None
         except asyncio.CancelledError:
@@ -369,7 +378,7 @@ class Store:
         stub: Any = storage_pb2_grpc.StorageServiceStub(self._watch_channel)
         return stub.Watch(requests)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self._closed:
             raise ClosedError(self._closed)
 
@@ -379,13 +388,3 @@ class Store:
 
 # `dict` is a method inside the class.
 dict_type = dict
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in list(_stores):
-        store.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)

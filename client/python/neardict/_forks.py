@@ -1,0 +1,80 @@
+"""What becomes of stores when the process forks: none of them may be used in the child."""
+
+import contextlib
+import os
+import weakref
+from collections.abc import Iterator
+from typing import Protocol
+
+from .errors import ClosedError
+
+
+class Store(Protocol):
+    def pause(self) -> bool:
+        """Ends what its threads do with gRPC, for the time of a fork; returns whether there was anything."""
+        ...
+
+    def resume(self) -> None:
+        """Called in the parent, after the fork, if there was."""
+        ...
+
+    def forked(self) -> None:
+        """Called in the child, where its connection must not be touched."""
+        ...
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+# A token for each call under way. One operation of a dict is atomic.
+_calls: dict[object, None] = {}
+# Whether there were any when this process was forked from its parent.
+_lost = False
+
+
+def follow(store: Store) -> None:
+    """Lets the store know of forks from now on, while it lives.
+
+    Raises ClosedError in a process where gRPC may hang, beyond any deadline: its locks may have been held,
+    at the fork, by threads that are no more.
+    """
+    if _lost:
+        raise ClosedError(
+            "this process was forked while calls of its parent were under way, which gRPC does not survive: "
+            "start it before the parent connects, or by spawn (multiprocessing.get_context('spawn'))"
+        )
+    _stores.add(store)
+
+
+@contextlib.contextmanager
+def call() -> Iterator[None]:
+    """Around what uses gRPC."""
+    token = object()
+    _calls[token] = None
+    try:
+        yield
+    finally:
+        _calls.pop(token, None)
+
+
+def _before() -> None:
+    global _lost_if_child
+    _paused[:] = [store for store in list(_stores) if store.pause()]
+    _lost_if_child = bool(_calls)
+
+
+def _after_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+
+
+def _after_in_child() -> None:
+    global _lost
+    _lost = _lost or _lost_if_child
+    _calls.clear()
+    _paused.clear()
+    for store in list(_stores):
+        store.forked()
+
+
+_paused: list[Store] = []
+_lost_if_child = False
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

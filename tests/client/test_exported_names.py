@@ -1,0 +1,138 @@
+"""The public face: which names there are, and what importing them brings along."""
+
+import inspect
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import neardict
+from neardict import aio
+
+NAMES = [
+    "AbsentKeyError",
+    "BulkError",
+    "CachedDict",
+    "CapabilityMissingError",
+    "ClosedError",
+    "ConflictError",
+    "DataLossError",
+    "DeadlineExceededError",
+    "Entry",
+    "InvalidArgumentError",
+    "LimitExceededError",
+    "NeardictError",
+    "NotHeldError",
+    "PermissionDeniedError",
+    "ServiceError",
+    "Store",
+    "UnavailableError",
+    "UndecodableValueError",
+    "UnsupportedValueError",
+    "connect",
+    "errors",
+    "register",
+]
+AIO_NAMES = ["CachedDict", "Store", "connect"]
+
+# What a client with the base install has not. (grpc itself imports grpc_health where it is.)
+FOREIGN = ["neardict_server", "click", "pydantic", "orjson", "redis", "yaml"]
+
+STORE = """all_entries all_keys close delete_key delete_many dict get_entry get_many get_value server_info
+    set_many set_value"""
+READING = "copy domain get get_many items keys refresh snapshot values"
+WRITING = "clear compare_and_set delete_many edit pop popitem save set_many setdefault update"
+METHODS: list[tuple[type, str]] = [
+    (neardict.Store, STORE),
+    (aio.Store, STORE),
+    (neardict.CachedDict, f"{READING} {WRITING} load"),
+    (aio.CachedDict, f"{READING} {WRITING} delete fetch has set"),
+]
+# What a near dict may have as dict has it: a hit; what tells nothing of the contents; and that it has neither
+# an order nor a hash.
+HARMLESS = """__getitem__ __class__ __class_getitem__ __delattr__ __dir__ __doc__ __format__ __getattribute__
+    __getstate__ __init_subclass__ __new__ __reduce_ex__ __setattr__ __sizeof__ __str__ __subclasshook__
+    fromkeys __ge__ __gt__ __le__ __lt__ __hash__"""
+
+
+def test_the_names_of_the_package_are_these() -> None:
+    assert neardict.__all__ == NAMES
+    assert aio.__all__ == AIO_NAMES
+    assert all(hasattr(neardict, name) for name in NAMES)
+    assert all(hasattr(aio, name) for name in AIO_NAMES)
+
+
+def test_every_error_is_exported() -> None:
+    kinds = {name for name, kind in vars(neardict.errors).items() if inspect.isclass(kind)}
+    assert {kind for kind in kinds if kind.endswith("Error")} <= set(NAMES)
+
+
+@pytest.mark.parametrize(("cls", "names"), METHODS, ids=lambda part: getattr(part, "__module__", ""))
+def test_each_method_is_there_and_says_what_it_does(cls: type, names: str) -> None:
+    for name in names.split():
+        method = inspect.getattr_static(cls, name)
+        assert method is not vars(dict).get(name), f"{name} is dict's own"
+        assert inspect.getdoc(method) or inspect.getdoc(getattr(dict, name))
+
+
+@pytest.mark.parametrize("cls", [neardict.CachedDict, aio.CachedDict])
+def test_nothing_of_dict_reads_or_writes_behind_the_back_of_the_service(cls: type) -> None:
+    inherited = {name for name in dir(dict) if getattr(cls, name, None) == getattr(dict, name)}
+    assert inherited - set(HARMLESS.split()) == set()
+
+
+def run(program: str, python: str = sys.executable) -> str:
+    return subprocess.run(
+        [python, "-c", program], check=True, timeout=60, capture_output=True, text=True
+    ).stdout
+
+
+def test_importing_the_client_imports_nothing_of_the_server_or_of_other_extras() -> None:
+    program = """
+import sys, json
+import neardict, neardict.aio
+print(json.dumps(sorted(sys.modules)))
+"""
+    loaded = {name.partition(".")[0] for name in json.loads(run(program))}
+    assert {"neardict", "grpc", "google"} <= loaded
+    assert loaded.isdisjoint(FOREIGN)
+
+
+def test_the_client_works_with_grpc_and_protobuf_alone(tmp_path: Path) -> None:
+    venv.create(tmp_path, with_pip=False, symlinks=True)
+    site = next((tmp_path / "lib").glob("python*")) / "site-packages"
+    root = Path(neardict.__file__).parent
+    (site / "neardict").symlink_to(root)
+    import google.protobuf
+    import google.rpc
+    import grpc
+    import typing_extensions
+
+    (site / "grpc").symlink_to(Path(grpc.__file__).parent)
+    (site / "typing_extensions.py").symlink_to(typing_extensions.__file__)  # what grpc needs
+    google_path = site / "google"
+    google_path.mkdir()
+    (google_path / "protobuf").symlink_to(Path(google.protobuf.__file__).parent)
+    (google_path / "rpc").symlink_to(next(iter(google.rpc.__path__)))
+    upb = Path(google.protobuf.__file__).parents[1] / "_upb"
+    if upb.exists():
+        (google_path / "_upb").symlink_to(upb)
+    program = """
+import dataclasses, neardict, neardict.aio
+
+@neardict.register
+@dataclasses.dataclass
+class Item:
+    name: str
+
+with neardict.connect("127.0.0.1:1", timeout=0.05) as store:
+    d = store.dict("d", load=False)
+    try:
+        d["key"] = Item("x")
+    except (neardict.UnavailableError, neardict.DeadlineExceededError):
+        print("as expected")
+"""
+    assert run(program, str(tmp_path / "bin" / "python")) == "as expected\n"

@@ -1,0 +1,205 @@
+"""A store does not survive a fork, says so, and hangs neither process."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import neardict
+from served import Served
+
+# Longer than any of these takes, shorter than a person waits for a program that hangs at its end.
+SECONDS = 30
+
+PRELUDE = """
+import asyncio, multiprocessing, os, sys, threading, time, warnings
+import neardict
+from neardict import aio
+# Python 3.12 and later warn of any fork in a process with threads; that is what is tested here.
+warnings.simplefilter("ignore", DeprecationWarning)
+target, domain = sys.argv[1:]
+
+def closed(act):
+    try:
+        act()
+    except neardict.ClosedError as error:
+        assert "belongs to the process before the fork: connect in this one" in str(error), error
+    except neardict.BulkError as error:
+        assert all(type(one) is neardict.ClosedError for one in error.failures.values())
+    else:
+        raise AssertionError("the store works in the child")
+
+def check_child(store, mirror, cache):
+    for d in (mirror, cache):
+        assert len(list(dict.keys(d))) == 0
+        assert "{}" in repr(d)
+        for act in (
+            lambda: d["a"], lambda: d.get("a"), lambda: "a" in d, lambda: len(d), lambda: bool(d),
+            lambda: list(d), lambda: dict(d), lambda: d == {}, lambda: d.copy(), lambda: d.pop("a", None),
+            lambda: d.__setitem__("a", 2), lambda: d.__delitem__("a"), lambda: d.update(a=2),
+            lambda: d.delete_many(["a"]), lambda: d.clear(), lambda: d.save("a"), lambda: d.refresh(),
+            lambda: d.edit("a", len), lambda: d.setdefault("a", 1), lambda: d.get_many(["a"]),
+        ):
+            closed(act)
+    for act in (
+        lambda: store.get_value(domain, "a"), lambda: store.set_value(domain, "a", 2),
+        lambda: list(store.all_keys(domain)), lambda: store.dict(domain), lambda: store.server_info(),
+    ):
+        closed(act)
+    store.close()
+    # A store of its own works.
+    with neardict.connect(target) as mine:
+        assert mine.get_value(domain, "a") == 1
+        mine.set_value(domain, "child", 1)
+
+def check_parent(store, mirror, cache):
+    for d in (mirror, cache):
+        assert dict.get(d, "a") == 1
+        d["b"] = 2
+        assert d["b"] == 2
+        d.refresh()
+        assert d["child"] == 1
+    assert dict(mirror) == dict(cache)
+
+def prepare():
+    store = neardict.connect(target)
+    mirror, cache = store.dict(domain), store.dict(domain, load=False)
+    mirror["a"] = 1
+    store.set_value(domain, "expires", 1, ttl=3600)  # starts the timer's thread
+    return store, mirror, cache
+"""
+
+PROGRAMS = {
+    "os.fork": """
+store, mirror, cache = prepare()
+child = os.fork()
+if not child:
+    check_child(store, mirror, cache)
+    sys.exit(7)  # through the end of the interpreter, where gRPC's objects are freed
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+check_parent(store, mirror, cache)
+store.close()
+""",
+    "os.fork without closing": """
+store, mirror, cache = prepare()
+child = os.fork()
+if not child:
+    check_child(store, mirror, cache)
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+check_parent(store, mirror, cache)
+""",
+    "os.fork during a call": """
+store, mirror, cache = prepare()
+listing = store.all_keys(domain)
+next(listing)
+child = os.fork()
+if not child:
+    for connect in (neardict.connect, aio.connect):
+        try:
+            connect(target)
+        except neardict.ClosedError as error:
+            assert "start it before the parent connects, or by spawn" in str(error)
+        else:
+            os._exit(1)
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert list(listing) and neardict.connect(target)
+""",
+    "multiprocessing fork": """
+store, mirror, cache = prepare()
+context = multiprocessing.get_context("fork")
+process = context.Process(target=check_child, args=(store, mirror, cache))
+process.start()
+process.join(20)
+assert process.exitcode == 0
+with context.Pool(2) as pool:
+    # A dict that is sent to another process arrives as a plain dict.
+    assert pool.map(type, [mirror, cache]) == [dict, dict]
+    assert pool.map(dict, [cache]) == [{"a": 1, "expires": 1, "child": 1}]
+check_parent(store, mirror, cache)
+store.close()
+""",
+    "asyncio": """
+async def main():
+    async with aio.connect(target) as store:
+        d = await store.dict(domain)
+        await d.set("a", 1)
+        child = os.fork()
+        if not child:
+            assert dict.copy(d) == {}
+            try:
+                await d.fetch("a")
+            except neardict.ClosedError as error:
+                assert "before the fork" in str(error)
+            else:
+                os._exit(1)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        await d.set("b", 2)
+        await d.refresh()
+        assert dict(d) == {"a": 1, "b": 2}
+asyncio.run(main())
+""",
+}
+
+SPAWN = """
+import multiprocessing, sys
+import neardict
+
+def check(d, target, domain):
+    assert type(d) is dict
+    assert d == {"a": 1}
+    with neardict.connect(target) as store:
+        assert store.get_value(domain, "a") == 1
+
+if __name__ == "__main__":
+    target, domain = sys.argv[1:]
+    with neardict.connect(target) as store:
+        d = store.dict(domain)
+        d["a"] = 1
+        process = multiprocessing.get_context("spawn").Process(target=check, args=(d, target, domain))
+        process.start()
+        process.join(20)
+        assert process.exitcode == 0
+        try:
+            multiprocessing.get_context("spawn").Process(target=check, args=(store, target, domain)).start()
+        except TypeError as error:
+            assert "neardict.connect" in str(error), error
+        else:
+            raise AssertionError("a store was sent to another process")
+"""
+
+
+def run(program: list[str], server: Served, domain: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, *program, server.address, domain], timeout=SECONDS, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("name", list(PROGRAMS))
+def test_in_the_child_of_a_fork_the_store_says_that_it_is_not_its_own(
+    server: Served, domain: str, name: str
+) -> None:
+    run(["-c", PRELUDE + PROGRAMS[name]], server, domain)
+
+
+def test_a_spawned_process_gets_plain_dicts_and_no_store(server: Served, domain: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(SPAWN)
+    run([str(tmp_path / "program.py")], server, domain)
+
+
+def test_a_program_that_does_not_close_its_store_ends(server: Served, domain: str) -> None:
+    run(["-c", PRELUDE + "store, mirror, cache = prepare()"], server, domain)
+
+
+def test_no_thread_is_left_when_a_store_is_closed(server: Served, domain: str) -> None:
+    with neardict.connect(server.address) as store:
+        d = store.dict(domain)
+        store.set_value(domain, "key", 1, ttl=3600)
+        assert d["key"] == 1
+        assert "neardict expiry" in {thread.name for thread in threading.enumerate()}
+    assert "neardict expiry" not in {thread.name for thread in threading.enumerate()}

@@ -1,0 +1,124 @@
+"""sqlite: what has expired is removed from the file in the background, a bounded part at a time."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from model import Clock
+from neardict_server.backends import base, sqlite
+from neardict_server.backends.request_ids import WINDOW
+from neardict_server.backends.sqlite import SqliteBackend
+
+DEADLINE_SECONDS = 15.0
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def backend(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SqliteBackend]:
+    monkeypatch.setattr(sqlite, "SWEEP_SECONDS", 0.01)
+    backend = await SqliteBackend.open(SqliteBackend.Settings(), base.Surroundings(tmp_path, clock))
+    yield backend
+    await backend.close()
+
+
+def count(folder: Path, table: str) -> int:
+    with closing(sqlite3.connect(folder / "neardict.sqlite3")) as other:
+        return int(other.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class Sweeps:
+    """Sees how often the writer looks for what has expired, and removes some."""
+
+    def __init__(self, backend: SqliteBackend) -> None:
+        self.made = 0
+        self.looks = 0
+        backend._writer.set_trace_callback(self._see)
+
+    def _see(self, statement: str) -> None:
+        if statement.startswith("DELETE FROM entries"):
+            self.made += 1
+        if statement.startswith("SELECT EXISTS"):
+            self.looks += 1
+
+
+async def test_expired_entries_leave_the_file_without_a_further_write(
+    backend: SqliteBackend, clock: Clock, tmp_path: Path
+) -> None:
+    await asyncio.gather(
+        *(backend.set_value("d", f"k{n}", "1", ttl=(n + 1) * SECOND) for n in range(10)),
+        backend.set_value("d", "stays", "1"),
+    )
+    revision = (await backend.get_value("d", "stays")).domain_revision
+    clock.now += 5 * SECOND
+    await until(lambda: count(tmp_path, "entries") == 6)
+    clock.now += 5 * SECOND
+    await until(lambda: count(tmp_path, "entries") == 1)
+    # Expiry is no write: the revision stays.
+    assert (await backend.get_value("d", "stays")).domain_revision == revision
+
+
+async def test_old_request_ids_leave_the_file_without_a_further_write(
+    backend: SqliteBackend, clock: Clock, tmp_path: Path
+) -> None:
+    for number in range(5):
+        await backend.set_value("d", "k", "1", request_id=f"old-{number}")
+    clock.now += WINDOW - 1
+    await backend.delete_key("d", "k", request_id="new")
+    assert count(tmp_path, "requests") == 6
+    clock.now += 1
+    await until(lambda: count(tmp_path, "requests") == 1)
+    clock.now += WINDOW
+    await until(lambda: count(tmp_path, "requests") == 0)
+
+
+async def test_a_sweep_removes_a_bounded_number_of_rows(
+    backend: SqliteBackend, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "SWEEP_ROWS", 10)
+    await asyncio.gather(*(backend.set_value("d", f"k{n}", "1", ttl=SECOND) for n in range(35)))
+    sweeping = Sweeps(backend)
+    clock.now += SECOND
+    await until(lambda: count(tmp_path, "entries") == 0)
+    assert sweeping.made >= 4
+
+
+async def test_an_idle_writer_with_nothing_to_sweep_writes_nothing(
+    backend: SqliteBackend, clock: Clock, tmp_path: Path
+) -> None:
+    await backend.set_value("d", "k", "1", ttl=SECOND)
+    await backend.set_value("d", "k", "1", request_id="r")
+    sweeping = Sweeps(backend)
+    await until(lambda: sweeping.looks >= 3)
+    assert sweeping.made == 0
+
+
+async def test_a_file_that_slept_past_expiries_wakes_without_them(clock: Clock, tmp_path: Path) -> None:
+    surroundings = base.Surroundings(tmp_path, clock)
+    backend = await SqliteBackend.open(SqliteBackend.Settings(), surroundings)
+    for number in range(20):
+        await backend.set_value("d", f"k{number}", "1", ttl=SECOND)
+    await backend.close()
+    clock.now += 3600 * SECOND
+    backend = await SqliteBackend.open(SqliteBackend.Settings(), surroundings)
+    assert [page.keys async for page in backend.all_keys("d")] == [[]]
+    assert (await backend.get_value("d", "k0")).entry is None
+    await backend.set_value("d", "k0", "2", condition=base.ABSENT)
+    assert count(tmp_path, "entries") == 1
+    await backend.close()
