@@ -306,7 +306,7 @@ def test_every_call_to_a_service_that_hangs_ends_in_time(tmp_path: Path, in_thre
                     lambda: list(store.all_keys("d")),
                     lambda: store.dict("d"),
                     lambda: mirror.update(many),
-                    lambda: mirror.get_many(many),
+                    lambda: store.get_many("d", many),
                     lambda: mirror.clear(),
                     lambda: store.dict("d", load=False).__len__(),
                     lambda: list(store.all_keys("d", timeout=0.5)),
