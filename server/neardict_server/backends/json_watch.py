@@ -102,8 +102,10 @@ class Watch:
                 self._attach(child)
             folder = child
         folder.domain = domain
-        self._note_failed()
-        return domain not in self._failed
+        if folder.state is not _State.FAILED:
+            return True
+        self._failed |= {domain}
+        return False
 
     def is_absent(self, domain: str) -> bool:
         """Returns whether a followed domain's folder was not there at the last look."""
@@ -122,7 +124,7 @@ class Watch:
             self._detach(folder)
             del folder.above.children[folder.names[-1]]
             folder = folder.above
-        self._note_failed()
+        self._failed -= {domain}
 
     def look(self) -> Noticed:
         """Returns what has happened since the last look, without waiting. Raises OSError."""
