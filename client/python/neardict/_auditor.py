@@ -55,6 +55,8 @@ class Auditor:
         """Audits `sample` keys of all dicts together `every` so many seconds."""
         if not every > 0 or sample < 1:
             raise InvalidArgumentError("audit takes a number of seconds above 0, and a sample of at least 1")
+        if changes.session is None:
+            raise InvalidArgumentError("with connect(watch=False) nothing is promised that could be audited")
         self._changes = changes
         self._every = every
         self._sample = sample

@@ -51,7 +51,9 @@ class ObservedDict(NearDict):
         `cancel()` of what this returns.
         """
         if self._store.changes.session is None:
-            raise CapabilityMissingError("nobody tells of changes here: on_change needs a neardict service")
+            raise CapabilityMissingError(
+                "nobody tells of changes here: on_change needs a neardict service, and connect(watch=True)"
+            )
         observer = Observer(self, callback, on_reset, self._store.tell)
         with self._lock:
             self._observers = (*(one for one in self._observers if not one.cancelled), observer)

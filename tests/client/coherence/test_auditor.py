@@ -11,6 +11,7 @@ import pytest
 import neardict
 from neardict import aio
 from neardict._auditor import BOUND_SECONDS, Auditor
+from served import Served
 
 Until = Callable[[Callable[[], Any]], Any]
 
@@ -154,6 +155,14 @@ def test_a_store_is_audited_until_it_is_closed(
 def test_settings_that_mean_nothing_are_refused(store: neardict.Store, settings: dict[str, Any]) -> None:
     with pytest.raises(neardict.InvalidArgumentError, match="audit takes"):
         store.audit(**settings)
+
+
+def test_without_a_stream_there_is_nothing_to_audit_or_to_tell(server: Served, domain: str) -> None:
+    with neardict.connect(server.address, watch=False) as store:
+        with pytest.raises(neardict.InvalidArgumentError, match="nothing is promised"):
+            store.audit()
+        with pytest.raises(neardict.CapabilityMissingError, match="watch=True"):
+            store.dict(domain).on_change(print)
 
 
 async def test_asyncio_has_it_too(
