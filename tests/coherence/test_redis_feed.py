@@ -11,6 +11,7 @@ import redis
 
 import neardict
 from kinds import write_config
+from redis_cluster import RedisCluster
 from redis_server import RedisServer
 from served import Served
 
@@ -25,8 +26,12 @@ MARGIN_SECONDS = 1.0
 class Replicas:
     """Servers on one Redis, and a client of each."""
 
-    def __init__(self, folder: Path, engine: RedisServer) -> None:
+    def __init__(self, folder: Path, engine: RedisServer, *lines: str) -> None:
+        """`lines` are added to the configuration."""
         self.engine = engine
+        self._config = write_config(folder, "redis", engine)
+        with self._config.open("a") as config:
+            config.writelines(f"\n{line}" for line in lines)
         self._folder = folder
         self._opened = contextlib.ExitStack()
         self.servers: list[Served] = []
@@ -49,9 +54,8 @@ class Replicas:
         self._opened.close()
 
     def _serve(self, *options: str) -> Served:
-        config = write_config(self._folder, "redis", self.engine)
         return self._opened.enter_context(
-            Served("--config", config, "--data", self._folder / f"data{len(self.servers)}", *options)
+            Served("--config", self._config, "--data", self._folder / f"data{len(self.servers)}", *options)
         )
 
 
@@ -192,6 +196,25 @@ def test_an_older_copy_of_redis_is_in_all_dicts(replicas: Replicas) -> None:
     until(lambda: one.fresh and two.fresh)
     two["key"] = "newest"
     until(lambda: one.get("key") == two.get("key") == "newest")
+
+
+def test_a_killed_server_on_a_cluster_is_caught_up_by_its_clients(tmp_path: Path) -> None:
+    with (
+        RedisCluster() as cluster,
+        contextlib.closing(Replicas(tmp_path, cluster.primaries[0], "settings.cluster = true")) as replicas,
+    ):
+        names = [f"{DOMAIN}.{number}" for number in range(30)]
+        pairs = [replicas.dicts(name) for name in names]
+        for one, two in pairs:
+            one["left"], two["right"] = 1, 2
+        until(lambda: all(show(pair, "left", 1) and show(pair, "right", 2) for pair in pairs))
+        replicas.servers[1].kill()
+        until(lambda: not any(two.fresh for _, two in pairs))
+        for one, _ in pairs:
+            one["left"] = 3
+        replicas.restart(1)
+        until(lambda: all(two.fresh and show([one, two], "left", 3) for one, two in pairs))
+        assert all(one == two == {"left": 3, "right": 2} for one, two in pairs)
 
 
 def test_a_thousand_domains_in_one_process(replicas: Replicas) -> None:

@@ -46,9 +46,6 @@ class ClusterNodes:
         node = self._slots.get(key_slot(key))
         return f"{node.host}:{node.port}" if node else ""
 
-    def group_of(self, key: bytes) -> int:
-        return int(key_slot(key))
-
     async def execute(self, key: bytes, *command: Any) -> Any:
         slot = key_slot(key)
         asked: Node | None = None

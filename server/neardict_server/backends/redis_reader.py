@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from ..errors import CorruptEntryError, StorageError
@@ -110,25 +110,20 @@ class Reader:
     async def _look(self) -> None:
         """Proves that all has been published of the domains that are here, or finds those to read."""
         now = self._clock()
-        groups: dict[Hashable, list[Followed]] = {}
+        known = []
         for followed in self._here():
             if followed.last is None:
                 continue
             if followed.expires <= now:
                 self._dirty[followed.name] = followed
-            groups.setdefault(self._client.nodes.group_of(followed.revision), []).append(followed)
-        await _all(
-            [
-                self._look_at(group[start : start + LOOK_DOMAINS])
-                for group in groups.values()
-                for start in range(0, len(group), LOOK_DOMAINS)
-            ]
-        )
+            known.append(followed)
+        starts = range(0, len(known), LOOK_DOMAINS)
+        await _all([self._look_at(known[start : start + LOOK_DOMAINS]) for start in starts])
 
     async def _look_at(self, group: list[Followed]) -> None:
         sent = self._clock()
-        keys = [followed.revision for followed in group]
-        reply: bytes = await self._client.run(LOOK, [group[0].nothing, *keys])
+        names = [followed.revision for followed in group]
+        reply: bytes = await self._client.run(LOOK, [group[0].nothing], *names)
         for followed, revision in zip(group, reply.split(b" "), strict=True):
             if revision == b"%d" % (followed.last or 0):
                 followed.proven = sent

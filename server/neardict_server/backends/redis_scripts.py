@@ -207,14 +207,16 @@ end
 return reply
 """)
 
-# KEYS: a name that nothing is kept under, and the revisions of domains. Returns these in one text, for a
-# reply of thousands of parts is slow to read; '0' for one that is not there, '?' for what is no number.
+# KEYS: a name that nothing is kept under. ARGV: where revisions of domains are, in whatever slots of this
+# node of a Cluster; as KEYS they would have to be in one. Returns the revisions in one text, for a reply of
+# thousands of parts is slow to read; '0' for one that is not there, '?' for what is no number or not here.
 LOOK = _script("""
 -- What a replica knows may be old, and it refuses any write, even one that does nothing.
 redis.call('PERSIST', KEYS[1])
-local found = redis.call('MGET', unpack(KEYS, 2))
-for at, revision in ipairs(found) do
-  found[at] = string.match(revision or '0', '^%d+$') or '?'
+local found = {}
+for at, name in ipairs(ARGV) do
+  local revision = redis.pcall('GET', name) or '0'
+  found[at] = type(revision) == 'string' and string.match(revision, '^%d+$') or '?'
 end
 return table.concat(found, ' ')
 """)

@@ -1,6 +1,5 @@
 """Reaches the Redis of the settings: one that stands alone, the one that Sentinels name, or a Cluster."""
 
-from collections.abc import Hashable
 from typing import Any, Protocol
 
 import redis.asyncio
@@ -29,10 +28,6 @@ class Nodes(Protocol):
         """Returns which node has the key, as far as known. What is on one may fail while others work."""
         ...
 
-    def group_of(self, key: bytes) -> Hashable:
-        """Returns the same for keys that one command may name together."""
-        ...
-
     async def execute(self, key: bytes, *command: Any) -> Any:
         """Returns the reply of the node that has the key. Raises what redis-py raises."""
         ...
@@ -54,9 +49,6 @@ class OneNode:
 
     def place_of(self, key: bytes) -> str:
         return ""
-
-    def group_of(self, key: bytes) -> Hashable:
-        return None
 
     async def execute(self, key: bytes, *command: Any) -> Any:
         try:
