@@ -9,7 +9,7 @@ from typing import Any, Self
 import redis
 from redis.crc import key_slot
 
-from redis_server import DEADLINE_SECONDS, POLL_SECONDS, RedisServer, free_port
+from redis_server import DEADLINE_SECONDS, POLL_SECONDS, PORTS, RedisServer, free_port
 
 PRIMARIES = 3
 SLOTS = 16384
@@ -102,8 +102,7 @@ class RedisCluster:
             self.admin(node).execute_command("CLUSTER ADDSLOTS", *range(begin, end))
             self.admin(node).execute_command("CLUSTER SET-CONFIG-EPOCH", index + 1)
         for node in self.nodes[1:]:
-            bus = self.admin(first).config_get("cluster-port")["cluster-port"]
-            self.admin(node).execute_command("CLUSTER MEET", first.host, first.port, bus)
+            self.admin(node).execute_command("CLUSTER MEET", first.host, first.port)
         self.until(lambda: all(self._knows(node) == len(self.nodes) for node in self.nodes))
         for primary, replica in zip(self.primaries, self.replicas, strict=True):
             identity = self.admin(primary).execute_command("CLUSTER MYID")
@@ -119,12 +118,14 @@ class RedisCluster:
 
 
 def _node() -> RedisServer:
-    # The nodes talk to each other on another port each.
-    return RedisServer(
+    node = RedisServer(
         *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_MILLISECONDS)),
-        *("--cluster-port", str(free_port()), "--repl-diskless-sync-delay", "0"),
-        *("--cluster-replica-validity-factor", "0"),
+        *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
     )
+    # The nodes talk to each other on a port of their own, which is this much higher.
+    while node.port + 10_000 not in PORTS:
+        node.port = free_port()
+    return node
 
 
 def _is_replicated(told: dict[str, Any]) -> bool:
