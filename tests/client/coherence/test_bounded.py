@@ -1,5 +1,6 @@
 """Caches with max_entries: how much they hold, and that what they let go is not wrong afterwards."""
 
+import random
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -161,3 +162,38 @@ async def test_with_asyncio_the_bound_holds_too(aio_store: aio.Store, domain: st
     assert revisions(d) == {"17", "18", "19"}
     assert await d.snapshot() == {str(n): n for n in range(20)}
     assert len(held(d)) == 3
+
+
+def test_many_threads_in_a_small_cache_never_see_a_value_go_back(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str
+) -> None:
+    keys = [str(n) for n in range(8)]
+    elsewhere.set_many(domain, dict.fromkeys(keys, 0))
+    d = store.dict(domain, load=False, max_entries=3)
+    over = threading.Event()
+    wrong: list[str] = []
+
+    def read(seed: int) -> None:
+        choice = random.Random(seed)
+        last = dict.fromkeys(keys, 0)
+        while not over.is_set():
+            key = choice.choice(keys)
+            found = d[key] if choice.random() < 0.9 else d.snapshot()[key]
+            if found < last[key]:
+                wrong.append(f"{key} went from {last[key]} to {found}")
+            last[key] = found
+            if len(d._versions.held) > 3:
+                wrong.append("more than 3 entries")
+
+    readers = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for reader in readers:
+        reader.start()
+    choice = random.Random(4)
+    for n in range(1, 300):
+        (elsewhere if n % 2 else store).set_value(domain, choice.choice(keys), n)
+    over.set()
+    for reader in readers:
+        reader.join(20)
+    assert wrong == []
+    assert set(held(d)) == revisions(d)
+    assert d.stats.evictions > 0
