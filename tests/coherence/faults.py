@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from typing import TYPE_CHECKING, Any
-
-import grpc
-import grpc.aio
+from typing import TYPE_CHECKING
 
 import neardict
-import neardict.aio
 from coherence.history import Fault, now
 from coherence.running import DOMAIN, System
-from neardict.v1 import storage_pb2 as pb
-from neardict.v1 import storage_pb2_grpc
+from coherence.watchers import watchers
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from coherence.proxy import Direction
 
@@ -86,8 +79,8 @@ def half_open(hands: Hands) -> str:
     client = hands.randomness.choice(hands.system.clients)
     ways: list[list[Direction]] = [["up"], ["down"], ["up", "down"]]
     directions = hands.randomness.choice(ways)
-    chosen = hands.randomness if hands.randomness.random() < 0.6 else None
-    client.proxy.silence(*directions, chosen=chosen)
+    only = hands.randomness.choice([0, 1, None])
+    client.proxy.silence(*directions, only=only)
     hands.wait((1.0, 8.0))
     client.proxy.heal()
     return client.name
@@ -131,44 +124,21 @@ def trimmed_log(hands: Hands) -> str:
 
 def slow_consumer(hands: Hands) -> str:
     """Somebody watches the domain, and does not read what he is sent, while much is written."""
-
-    async def watch_but_not_read() -> None:
-        async with _watching(address), neardict.aio.connect(address, timeout=30) as store:
-            for begin in range(0, 900, 100):
-                await store.set_many(DOMAIN, {f"large-{begin + n}": "x" * 4000 for n in range(100)})
-            await store.delete_many(DOMAIN, [f"large-{n}" for n in range(900)])
-
     address = hands.system.servers[0].address
-    asyncio.run(watch_but_not_read())
+    with watchers(address, 1), neardict.connect(address, timeout=30) as store:
+        for begin in range(0, 900, 100):
+            store.set_many(DOMAIN, {f"large-{begin + n}": "x" * 4000 for n in range(100)})
+        store.delete_many(DOMAIN, [f"large-{n}" for n in range(900)])
     return "watcher"
 
 
 def crowd(hands: Hands) -> str:
     """Hundreds subscribe at once, lose their connection and come again; one client does with them."""
-
-    async def come_and_go() -> None:
-        async with contextlib.AsyncExitStack() as watchers:
-            for _ in range(CROWD):
-                await watchers.enter_async_context(_watching(address))
-            await asyncio.sleep(0.5)
-
-    address = hands.system.servers[0].address
     for _ in range(2):
-        asyncio.run(come_and_go())
+        with watchers(hands.system.servers[0].address, CROWD):
+            hands.wait((0.3, 0.6))
         hands.system.clients[0].proxy.cut()
     return "watchers"
-
-
-@contextlib.asynccontextmanager
-async def _watching(address: str) -> AsyncIterator[None]:
-    """A stream that has subscribed, and of which nothing more is read."""
-    async with grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        stub: Any = storage_pb2_grpc.StorageServiceStub(channel)
-        call = stub.Watch()
-        await call.write(pb.WatchRequest(subscribe=pb.Subscribe(domain=DOMAIN)))
-        await call.read()
-        yield
-        call.cancel()
 
 
 def kill_redis(hands: Hands) -> str:

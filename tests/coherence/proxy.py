@@ -10,7 +10,6 @@ import threading
 from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Coroutine
 
 Direction = Literal["up", "down"]
@@ -93,17 +92,17 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    def silence(self, *directions: Direction, chosen: random.Random | None = None) -> None:
-        """Forwards nothing more that way, or in both; `chosen` picks one of the connections.
+    def silence(self, *directions: Direction, only: int | None = None) -> None:
+        """Forwards nothing more that way, or in both, on all connections, those to come included.
 
-        Without a choice it is so for new connections too.
+        `only` is the place of the one that it shall be alone, in the order in which they were opened.
         """
 
         def act() -> None:
             connections = self._connections
-            if chosen is not None and connections:
-                connections = [chosen.choice(connections)]
-            elif chosen is None:
+            if only is not None:
+                connections = connections[only : only + 1]
+            else:
                 self._silent = list(directions or ("up", "down"))
             for connection in connections:
                 for direction in directions or ("up", "down"):
