@@ -51,14 +51,22 @@ async def _serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with serving(config, notice=NOTICE_SECONDS) as server:
-        click.echo(f"listening on {server.address}")
+        _say(f"listening on {server.address}")
         for domain, backend in server.routes:
-            click.echo(f"  {domain} -> {backend} ({config.backends[backend].implementation})")
-        sys.stdout.flush()
+            _say(f"  {domain} -> {backend} ({config.backends[backend].implementation})")
         await stop.wait()
-        click.echo("draining")
+        _say("draining")
     # All is closed. Were the loop to take its handlers away now, a second signal would end the process
     # with an error while the interpreter is on its way out.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
+
+
+def _say(line: str) -> None:
+    """Prints the line. A server goes on when nobody reads its output any more."""
+    try:
+        click.echo(line)
+    except OSError:
+        # What is still buffered would make the interpreter's exit fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

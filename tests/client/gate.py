@@ -33,13 +33,15 @@ REQUESTS: dict[str, Any] = {
 class Hold:
     """One call that is held back. A context manager: in the end it goes on in any case."""
 
-    def __init__(self, method: str, key: str, at: str, pages: int) -> None:
+    def __init__(self, method: str, key: str, at: str, pages: int, skip: int) -> None:
         self.method = method
         self.key = key
         self.at = at
         self.pages = pages
+        self.skip = skip
         self._reached = threading.Event()
         self._released = threading.Event()
+        self.ended = threading.Event()
         self.status: grpc.StatusCode | None = None
 
     def __enter__(self) -> Self:
@@ -51,6 +53,18 @@ class Hold:
     def wait(self) -> None:
         """Waits until the call has come to where it is held."""
         assert self._reached.wait(DEADLINE), f"no {self.method} of {self.key!r} came to its {self.at}"
+
+    def finish(self) -> None:
+        """Lets the call go on and waits until the service has done it, whether or not anybody listens."""
+        self.release()
+        assert self.ended.wait(DEADLINE)
+
+    def fits(self, method: str, key: str) -> bool:
+        """Returns whether this call is the one; counts those to be skipped."""
+        if self.method not in ("", method) or self.key not in ("", key):
+            return False
+        self.skip -= 1
+        return self.skip < 0
 
     def release(self) -> None:
         """Lets the call go on."""
@@ -111,13 +125,15 @@ class Gate:
         self._server.stop(None).wait(DEADLINE)
         self._upstream.close()
 
-    def hold(self, method: str, key: str = "", *, at: str = "reply", pages: int = 0) -> Hold:
-        """Holds back the next call of the method, and the key if one is given.
+    def hold(
+        self, method: str = "", key: str = "", *, at: str = "reply", pages: int = 0, skip: int = 0
+    ) -> Hold:
+        """Holds back the next call of the method, and the key if one is given, after `skip` others.
 
         `at="request"`: before the service sees it; `at="reply"`: after the service has done it. A listing
         is held back when so many pages have been passed on.
         """
-        hold = Hold(method, key, at, pages)
+        hold = Hold(method, key, at, pages, skip)
         with self._lock:
             self._holds.append(hold)
         return hold
@@ -131,13 +147,20 @@ class Gate:
         with self._lock:
             self.calls.append((method, request))
             for hold in self._holds:
-                if hold.method == method and hold.key in ("", key):
+                if hold.fits(method, key):
                     self._holds.remove(hold)
                     return hold
         return None
 
     def unary(self, method: str, data: bytes, context: grpc.ServicerContext) -> bytes:
         hold = self.take(method, data)
+        try:
+            return self._pass(method, data, context, hold)
+        finally:
+            if hold is not None:
+                hold.ended.set()
+
+    def _pass(self, method: str, data: bytes, context: grpc.ServicerContext, hold: Hold | None) -> bytes:
         fault = self.faults()
         if hold is not None and hold.at == "request":
             hold.stop(context)
@@ -172,6 +195,8 @@ class Gate:
 
     def stream(self, method: str, data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         hold = self.take(method, data)
+        if hold is not None:
+            hold.ended.set()  # it changes nothing
         passed = 0
         if hold is not None and hold.at == "request":
             hold.stop(context)

@@ -403,6 +403,12 @@ def test_dicts_that_nobody_uses_are_not_kept(store: neardict.Store, domain: str)
     for _ in range(10):
         store.dict(domain)["key"] = 1
     assert len(store.changes._listeners[domain]) == 0
+    for number in range(500):
+        store.dict(f"{domain}.{number}", load=False)
+    assert len(store.changes._listeners) < 300
+    d = store.dict(domain)
+    store.set_value(domain, "key", 2)
+    assert dict.get(d, "key") == 2
 
 
 def test_a_dict_on_a_backend_that_keeps_nothing_does_not_hang(store: neardict.Store, domain: str) -> None:

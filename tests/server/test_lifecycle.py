@@ -3,6 +3,8 @@
 import signal
 import socket
 import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from neardict.v1 import storage_pb2 as pb
-from served import Served
+from served import START_SECONDS, STOP_SECONDS, Served
 from starting import start_and_fail
 from wire import SERVICE, Refusal, ask
 
@@ -103,6 +105,30 @@ def test_more_signals_while_it_stops_change_nothing(number: signal.Signals, tmp_
     assert "Traceback" not in server.output
 
 
+def test_it_goes_on_when_nobody_reads_what_it_prints(tmp_path: Path) -> None:
+    with Served("--data", tmp_path) as server:
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        assert isinstance(put(server.address), bytes)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(STOP_SECONDS) == 0
+
+
+def test_it_serves_without_any_output_to_print_to(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    serve = [sys.executable, "-m", "neardict_server", "--listen", address, "--data", str(tmp_path)]
+    process = subprocess.Popen(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *serve])
+    try:
+        with grpc.insecure_channel(address) as channel:
+            grpc.channel_ready_future(channel).result(START_SECONDS)
+        assert isinstance(put(address), bytes)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_second_server_on_the_same_data_says_who_has_it(tmp_path: Path) -> None:
     with Served("--data", tmp_path) as server:
         said = start_and_fail("--data", tmp_path)
@@ -143,6 +169,50 @@ def test_what_a_killed_server_leaves_behind_stops_nobody(tmp_path: Path) -> None
         server.start()
         assert get(server.address).entry.value.json == '"kept"'
         assert server.stop() == 0
+
+
+def test_it_tells_its_version_limits_backends_and_routes(tmp_path: Path) -> None:
+    config = tmp_path / "neardict.toml"
+    config.write_text(
+        """
+        default = "disk"
+        limits = { max_value_bytes = 1000, max_json_depth = 9 }
+        backends = { disk = { implementation = "sqlite" }, files = { implementation = "json" } }
+        routes = [{ domain = "a.*", backend = "files" }, { domain = "b", backend = "disk" }]
+        """
+    )
+    with (
+        Served("--config", config, "--data", tmp_path / "data") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        answer = ask(channel, "GetServerInfo", pb.GetServerInfoRequest())
+    assert isinstance(answer, bytes)
+    info = pb.GetServerInfoResponse.FromString(answer)
+    assert info.version == metadata.version("neardict")
+    limits = info.limits
+    assert (limits.max_domain_bytes, limits.max_key_bytes) == (255, 1024)
+    assert (limits.max_value_bytes, limits.max_json_depth) == (1000, 9)
+    assert limits.request_id_window.ToSeconds() == 60
+    told = {
+        backend.name: (backend.implementation, {pb.Capability.Name(c) for c in backend.capabilities})
+        for backend in info.backends
+    }
+    assert told == {
+        "disk": ("sqlite", {"CAPABILITY_DURABLE", "CAPABILITY_TTL", "CAPABILITY_DURABLE_REQUEST_ID"}),
+        "files": ("json", {"CAPABILITY_DURABLE"}),
+    }
+    routes = [(route.domain, route.backend) for route in info.routes]
+    assert routes == [("a.*", "files"), ("b", "disk"), ("*", "disk")]
+
+
+def test_it_starts_with_the_largest_limits(tmp_path: Path) -> None:
+    largest = {
+        "NEARDICT_LIMITS__MAX_VALUE_BYTES": str(256 * 1024 * 1024),
+        "NEARDICT_LIMITS__MAX_JSON_DEPTH": "500",
+    }
+    with Served("--data", tmp_path, env=largest) as server:
+        assert isinstance(put(server.address, text="[" * 500 + "]" * 500), bytes)
+        assert isinstance(put(server.address, text='"' + "x" * 20_000_000 + '"'), bytes)
 
 
 def test_health_tells_that_it_serves(tmp_path: Path) -> None:

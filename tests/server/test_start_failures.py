@@ -3,12 +3,15 @@
 import os
 import re
 import sqlite3
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from neardict_server.app import StartError, serving
 from neardict_server.backends import base
 from neardict_server.backends.sqlite import SCHEMA_VERSION, SqliteBackend
+from neardict_server.config import BackendConfig, Config
 from redis_server import RedisServer
 from starting import start_and_fail
 
@@ -139,3 +142,15 @@ def test_mistakes_in_the_settings_of_several_backends_are_told_together(tmp_path
     ]
     # Nothing was opened on the way.
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("target", ["there.is.none:Backend", "neardict_server.app:Missing"])
+async def test_a_backend_of_another_distribution_that_cannot_be_loaded_is_named(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = metadata.EntryPoint("foreign", target, "neardict.backends")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: metadata.EntryPoints([point]))
+    config = Config(backends={"mine": BackendConfig(implementation="foreign")}, default="mine")
+    with pytest.raises(StartError, match=r"backends\.mine\.implementation: foreign cannot be loaded: "):
+        async with serving(config):
+            pass

@@ -39,6 +39,8 @@ CERTAIN = (
 
 # Stands for a value that did not travel with its change, as it is large.
 NOT_SENT: Any = object()
+# So few domains without listeners are not worth clearing away.
+_FEW = 100
 
 
 class Change(NamedTuple):
@@ -94,9 +96,11 @@ class Changes:
     def __init__(self) -> None:
         self.calls = Calls()
         self.session: Session | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a dict
         # By identity, since dicts have no hash.
         self._listeners: dict[str, dict[int, weakref.ref[Listener]]] = {}
+        # With more than this it is time to look for domains without listeners.
+        self._most_domains = _FEW
 
     def subscribe(self, domain: str, listener: Listener) -> None:
         """Lets the listener know of every change of the domain from now on, while it lives."""
@@ -107,6 +111,9 @@ class Changes:
             self._listeners.get(domain, {}).pop(identity, None)
 
         with self._lock:
+            if len(self._listeners) > self._most_domains:
+                self._listeners = {name: those for name, those in self._listeners.items() if those}
+                self._most_domains = 2 * len(self._listeners) + _FEW
             self._listeners.setdefault(domain, {})[identity] = weakref.ref(listener, gone)
         if self.session is None:
             listener.freshen()
@@ -166,7 +173,7 @@ class Changes:
         """Tells every listener that it is in the child of a fork now."""
         self.calls = Calls()
         self.session = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a dict
         for domain in list(self._listeners):
             for listener in self._alive(domain):
                 listener.forked()

@@ -30,8 +30,8 @@ class CachedDict(AskingDict):
     `d[k]` returns the same object until the entry changes.
 
     Assignments, deletions and all other methods that modify write through: when they return, the service
-    has acknowledged; when they raise, the dict does not show the new value. After editing a value in
-    place call `d.save(key)`; `edit` does it with a check that nobody else wrote meanwhile.
+    has acknowledged; when they raise, the dict does not show a value that is not stored. After editing a
+    value in place call `d.save(key)`; `edit` does it with a check that nobody else wrote meanwhile.
 
     What this promises:
 
@@ -50,8 +50,9 @@ class CachedDict(AskingDict):
     Iteration is over a snapshot, so that the dict may change meanwhile. All methods are thread-safe. Any
     that asks the service raises the errors of `neardict.errors`; a key that does not exist, KeyError.
 
-    C code that reads the storage of a dict directly (orjson, `PyDict_GET_SIZE`) sees only what is held:
-    for a mirror everything, for a cache what was used. Pickling and copying give plain dicts.
+    C code that reads the storage of a dict directly sees only what is held: orjson, and json for a cache
+    that holds nothing yet. `dict(d)` asks key by key; `d.copy()` gives a plain dict of one moment, as do
+    pickling and copying. See docs/dict.md.
     """
 
     __slots__ = ()
@@ -78,7 +79,7 @@ class CachedDict(AskingDict):
         return self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
 
     def __contains__(self, key: object) -> bool:
-        if super().__contains__(key):
+        if dict.__contains__(self, key):  # quicker than super()
             return True
         if self._knows_absent(key) or not _requests.may_exist(key):
             return False

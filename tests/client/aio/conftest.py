@@ -1,0 +1,39 @@
+"""Asynchronous stores, of the served binary and behind the gate."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from neardict import aio
+from served import Served
+
+from ..gate import Gate
+
+
+@pytest.fixture
+async def astore(server: Served) -> AsyncIterator[aio.Store]:
+    async with aio.connect(server.address) as store:
+        yield store
+
+
+@pytest.fixture
+async def agated(gate: Gate) -> AsyncIterator[aio.Store]:
+    """A store behind the gate."""
+    async with aio.connect(gate.address) as store:
+        yield store
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_lost() -> AsyncIterator[None]:
+    """No test leaves a task behind, nor an error that nobody has seen."""
+    unseen: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unseen.append(context))
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not unseen
+    mine = {task for task in asyncio.all_tasks() - before if "neardict" in repr(task.get_coro())}
+    assert not mine
