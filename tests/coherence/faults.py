@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import neardict
-from coherence.history import Fault, now
+from coherence.history import Fault, Op, now
 from coherence.running import DOMAIN, System
 from coherence.watchers import watchers
 
@@ -116,6 +117,11 @@ def trimmed_log(hands: Hands) -> str:
         for _ in range(FLOOD // 100):
             store.set_many(DOMAIN, {f"flood-{number}": "" for number in range(100)})
         store.delete_many(DOMAIN, [f"flood-{number}" for number in range(100)])
+    if hands.system.backend == "redis":
+        # There the log is as long as it is.
+        with closing(hands.system.redis_client()) as redis:
+            for log in redis.scan_iter(_type="stream"):
+                redis.xtrim(log, maxlen=10, approximate=False)
     # Of the keys that are read something must be missed too.
     hands.wait((0.5, 1.5))
     client.proxy.heal()
@@ -146,6 +152,16 @@ def kill_redis(hands: Hands) -> str:
     hands.system.redis.kill()
     hands.wait((0.0, 3.0))
     hands.system.redis.start()
+    return "redis"
+
+
+def flush_redis(hands: Hands) -> str:
+    """FLUSHALL: everything is gone, the log and the revisions too."""
+    begin = now()
+    with closing(hands.system.redis_client()) as redis, redis.pipeline(transaction=True) as together:
+        (seconds, microseconds), _ = together.time().flushall().execute()
+    revision = seconds * 1_000_000 + microseconds
+    hands.system.recorder.op(Op("wipe", "", "", None, begin, now(), revision=revision))
     return "redis"
 
 
@@ -182,7 +198,7 @@ ANY: list[Callable[[Hands], str]] = [
     slow_consumer,
     crowd,
 ]
-REDIS: list[Callable[[Hands], str]] = [kill_redis, suspend_redis, cut_from_redis]
+REDIS: list[Callable[[Hands], str]] = [kill_redis, suspend_redis, cut_from_redis, flush_redis]
 KINDS = {kind.__name__: kind for kind in ANY + REDIS}
 
 

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from redis import Redis
+
 import neardict
 from coherence.history import Final, Op, Recorder, Stop, now
 from coherence.proxy import Proxy
@@ -183,6 +185,10 @@ class System:
             os.kill(pid, signal.SIGCONT)
             if client:
                 self.recorder.other(Stop(client, begin, now()))
+
+    def redis_client(self) -> Redis:
+        """Returns a connection of our own to Redis itself; the caller closes it."""
+        return Redis(self.redis.host, self.redis.port)
 
     def settle(self, seconds: float) -> None:
         """Ends the writing, and notes what the store and all views hold, as soon as it is the same."""
