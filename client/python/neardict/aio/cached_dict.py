@@ -68,14 +68,14 @@ class CachedDict(ObservedDict):
     # Reading what is held.
 
     def __missing__(self, key: object) -> NoReturn:
-        if _requests.may_exist(key) and not self._knows_absent(key):
+        if _requests.may_exist(key) and not self._shows_absent(key):
             raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
         raise AbsentKeyError(key)
 
     def __contains__(self, key: object) -> bool:
         if dict.__contains__(self, key):  # quicker than super()
             return True
-        if _requests.may_exist(key) and not self._knows_absent(key):
+        if _requests.may_exist(key) and not self._shows_absent(key):
             raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
         return False
 
@@ -333,11 +333,20 @@ class CachedDict(ObservedDict):
     def __ior__(self, other: Any) -> NoReturn:
         raise TypeError("|= cannot wait for the service: await d.update(other)")
 
+    def _shows_absent(self, key: object) -> bool:
+        """Returns whether a key that is not held is absent for a reader who cannot wait for the service."""
+        if self._store.changes.session is not None or not self._load:
+            return self._knows_absent(key)
+        # Without a stream a mirror is what it was when it was read.
+        return self._listed and key not in self._versions.doubtful and key not in self._unreadable
+
     def _need_whole(self) -> None:
         if not self._load:
             raise NotHeldError("this cache does not hold the whole domain: use await d.snapshot()")
-        if self._aside is not None or not self._is_whole():
+        if self._aside is not None:
             raise NotHeldError("this mirror does not know whether it is up to date: use await d.snapshot()")
+        if not self._is_whole():
+            raise NotHeldError("this mirror lost changes, or a write of it failed: await d.refresh() first")
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
