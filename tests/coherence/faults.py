@@ -159,7 +159,9 @@ def flush_redis(hands: Hands) -> str:
     """FLUSHALL: everything is gone, the log and the revisions too."""
     begin = now()
     with closing(hands.system.redis_client()) as redis, redis.pipeline(transaction=True) as together:
-        (seconds, microseconds), _ = together.time().flushall().execute()
+        together.time()
+        together.flushall()
+        (seconds, microseconds), _ = together.execute()
     revision = seconds * 1_000_000 + microseconds
     hands.system.recorder.op(Op("wipe", "", "", None, begin, now(), revision=revision))
     return "redis"

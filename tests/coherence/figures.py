@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coherence.checker import Violation
-    from coherence.history import Fault, History
+    from coherence.history import Fault, History, Op
 
 
 def table(history: History, violations: Sequence[Violation]) -> str:
@@ -22,7 +22,9 @@ def table(history: History, violations: Sequence[Violation]) -> str:
     acknowledged = sum(op.outcome == "ok" for op in writes)
     reads = [op for op in ops if op.kind == "read"]
     broken = Counter(violation.rule for violation in violations)
-    lags = sorted(_lags(history))
+    spans = _spans(history)
+    lags = sorted(max(0.0, arrived - write.end) for write, arrived in spans)
+    ways = sorted(arrived - write.begin for write, arrived in spans)
     trip = statistics.median(op.end - op.begin for op in ops if op.kind == "ask")
     rows = [
         ("writes: acknowledged / without answer / refused", _outcomes(acknowledged, writes)),
@@ -32,7 +34,8 @@ def table(history: History, violations: Sequence[Violation]) -> str:
         ("stale reads after the bound", str(broken["staleness"])),
         ("violations of all rules", str(len(violations))),
         ("unary round trip, p50", f"{trip * 1000:.1f} ms"),
-        *((f"invalidation lag, p{p}", _times(_percentile(lags, p), trip)) for p in (50, 99)),
+        *((f"lag after the acknowledgement, p{p}", _times(_percentile(lags, p), trip)) for p in (50, 99)),
+        *((f"way from writer to another's dict, p{p}", _times(_percentile(ways, p), trip)) for p in (50, 99)),
     ]
     lines = ["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
     lines += ["", "| fault | times | all fresh again after it: median, longest |", "|---|---|---|"]
@@ -55,17 +58,17 @@ def _percentile(ordered: Sequence[float], percent: int) -> float:
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else math.nan
 
 
-def _lags(history: History) -> list[float]:
-    """Returns how long after its acknowledgement each write was in the dicts of each other client.
+def _spans(history: History) -> list[tuple[Op, float]]:
+    """Returns each write with when it was in the dicts of each other client, if all of that was in calm.
 
-    Only of what arrived in calm, and 0 for what arrived before its writer was told.
+    It may be there before its writer is told that it is done.
     """
     calm = _calms(history)
-    ends = {op.value: op.end for op in history.ops if op.kind == "set" and op.outcome == "ok"}
+    writes = {op.value: op for op in history.ops if op.kind == "set" and op.outcome == "ok"}
     return [
-        max(0.0, time - ends[value])
+        (writes[value], time)
         for _, value, time in history.seen
-        if value in ends and any(begin < ends[value] < end for begin, end in calm)
+        if value in writes and any(begin < writes[value].begin and time < end for begin, end in calm)
     ]
 
 

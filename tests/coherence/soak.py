@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -46,10 +47,11 @@ def run(
     rate: float = 15.0,
     replicas: int = 1,
     early: bool = False,
+    keep: Path | None = None,
 ) -> Result:
     """Runs for the seconds, with faults of the kinds (by default all that the backend has), and checks.
 
-    `early` ends the run as soon as a rule is broken.
+    `early` ends the run as soon as a rule is broken. The history is kept in the folder `keep`.
     """
     with tempfile.TemporaryDirectory(prefix="neardict-soak-") as folder:
         with System(backend, Path(folder), seed=seed, mistake=mistake, rate=rate) as system:
@@ -63,6 +65,9 @@ def run(
                     return Result(load(system.histories()), found)
             system.settle(SETTLE_SECONDS)
             history = load(system.histories())
+            if keep is not None:
+                for path in system.histories():
+                    shutil.copy(path, keep / f"{backend}-{path.name}")
         return Result(history, violations(history))
 
 
@@ -92,6 +97,7 @@ def main() -> int:
     parser.add_argument("--replicas", type=int, default=1, help="servers; more than one for redis")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--faults", nargs="*", default=None, choices=list(faults.KINDS))
+    parser.add_argument("--keep", type=Path, help="a folder for the histories")
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(2**32)
     print(f"seed {seed}", flush=True)
@@ -106,6 +112,7 @@ def main() -> int:
             styles=styles,
             rate=args.rate,
             replicas=args.replicas if backend == "redis" else 1,
+            keep=args.keep,
         )
         print(f"\n## {backend}, {args.seconds:g} seconds, {args.clients} clients, seed {seed}\n")
         print(figures.table(result.history, result.violations), flush=True)
