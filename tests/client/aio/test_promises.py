@@ -164,9 +164,9 @@ async def test_one_corrupt_entry_does_not_make_the_dict_vanish(
 
 
 async def test_expired_entries_disappear_by_themselves(astore: aio.Store, domain: str) -> None:
-    await astore.set_value(domain, "listed", 1, ttl=0.3)
+    await astore.set_value(domain, "listed", 1, ttl=1.0)
     mirror, cache = await astore.dict(domain), await astore.dict(domain, load=False)
-    await astore.set_value(domain, "published", 1, ttl=0.2)
+    await astore.set_value(domain, "published", 1, ttl=1.0)
     await mirror.set("stays", 1)
     assert await cache.has("published")
     assert held(mirror, "listed") == held(mirror, "published") == held(cache, "published") == 1
