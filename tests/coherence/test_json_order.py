@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import random
 import threading
@@ -16,7 +17,9 @@ import pytest
 from coherence.json_reader import Reader, applied, contents, read, until
 from json_backend import DOMAIN, FOLDER
 from neardict_server.backends import base, json_feed, json_files, json_watch
-from neardict_server.errors import BackendUnavailableError, ConditionFailedError
+from neardict_server.backends.json_files import Stored
+from neardict_server.backends.json_revisions import Revisions
+from neardict_server.errors import BackendUnavailableError, ConditionFailedError, StorageFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +69,13 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch)
 
 
+def beside(backend: JsonBackend, key: str, stem: str) -> str:
+    """Returns a key that does not wait for writes of another, as those do that share a lock."""
+    lock = backend._store._key_lock(DOMAIN, key)
+    keys = (f"{stem}_{number}" for number in itertools.count())
+    return next(other for other in keys if backend._store._key_lock(DOMAIN, other) is not lock)
+
+
 async def test_what_is_not_watched_is_not_published(tmp_path: Path) -> None:
     async with read(tmp_path) as (backend, reader):
         await backend.set_value(DOMAIN, "alice", "1")
@@ -91,14 +101,15 @@ async def test_what_others_write_waits_for_the_earlier_one(tmp_path: Path, disk:
         with disk.held('"slow"'):
             slow = asyncio.create_task(backend.set_value(DOMAIN, "slow", '"slow"'))
             await until(lambda: bool(list(tmp_path.joinpath(FOLDER).glob(".neardict-*"))))
-            await backend.set_value(DOMAIN, "quick", "1")
-            (tmp_path / FOLDER / "edited.json").write_text("1")
-            assert (await backend.get_value(DOMAIN, "edited")).entry is not None
+            quick, edited = beside(backend, "slow", "quick"), beside(backend, "slow", "edited")
+            await backend.set_value(DOMAIN, quick, "1")
+            (tmp_path / FOLDER / f"{edited}.json").write_text("1")
+            assert (await backend.get_value(DOMAIN, edited)).entry is not None
             assert reader.changes == {}
             # An acknowledged write that nobody is told of for so long is not vouched for.
             await until(lambda: not backend.certain(DOMAIN))
         await slow
-        assert [change.key for change in reader.changes[DOMAIN]] == ["slow", "quick", "edited"]
+        assert [change.key for change in reader.changes[DOMAIN]] == ["slow", quick, edited]
         await until(lambda: backend.certain(DOMAIN))
 
 
@@ -109,10 +120,11 @@ async def test_a_write_that_fails_releases_those_that_wait(tmp_path: Path, disk:
         with disk.held('"slow"'):
             slow = asyncio.create_task(backend.set_value(DOMAIN, "slow", '"slow"'))
             await until(lambda: bool(list(tmp_path.joinpath(FOLDER).glob(".neardict-*"))))
-            quick = await backend.set_value(DOMAIN, "quick", "1")
-        with pytest.raises(Exception, match="full"):
+            key = beside(backend, "slow", "quick")
+            quick = await backend.set_value(DOMAIN, key, "1")
+        with pytest.raises(StorageFullError):
             await slow
-        assert reader.changes[DOMAIN] == [base.Change("quick", quick.revision, "1")]
+        assert reader.changes[DOMAIN] == [base.Change(key, quick.revision, "1")]
 
 
 async def test_a_write_that_its_caller_gave_up_is_published(tmp_path: Path, disk: Disk) -> None:
@@ -225,6 +237,25 @@ async def test_half_a_file_is_told_without_a_value_and_only_after_a_while(tmp_pa
         await until(lambda: reader.of("alice")[3:] == ["3"])
 
 
+async def test_a_file_that_is_gone_just_before_it_is_deleted_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with read(tmp_path, DOMAIN) as (backend, reader):
+        await backend.position(DOMAIN, 0)
+        await backend.set_value(DOMAIN, "alice", "1")
+        is_file = json_files.is_file
+
+        def found_at_last(folder: int, name: str) -> bool:
+            found = is_file(folder, name)
+            (tmp_path / FOLDER / name).unlink(missing_ok=True)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(json_files, "is_file", found_at_last)
+            assert not (await backend.delete_key(DOMAIN, "alice")).existed
+        await until(lambda: reader.of("alice") == ["1", None])
+
+
 async def test_more_than_the_kernel_keeps_is_lost_and_said_so(tmp_path: Path) -> None:
     async with read(tmp_path, DOMAIN, "other") as (backend, reader):
         folder = tmp_path / FOLDER
@@ -263,7 +294,8 @@ async def test_after_a_loss_what_is_as_remembered_is_published_too(
         # Somebody reads the domain anew, and sees that it is gone; nobody but he.
         assert await contents(backend) == {}
         (tmp_path / "away").rename(file)
-        await until(lambda: reader.of("alice") == ["1", "1"])
+        # Whether its absence has been told meanwhile or not.
+        await until(lambda: reader.of("alice") in (["1", "1"], ["1", None, "1"]))
 
 
 def _broken(watch: json_watch.Watch) -> json_watch.Noticed:
@@ -423,3 +455,61 @@ async def _resume(backend: JsonBackend, reader: Reader, chance: random.Random, b
     assert applied(reader.state(left), position.missed) == reader.state(position.revision)
     # What is published from now on is newer.
     assert all(change.revision <= position.revision for change in reader.changes.get(DOMAIN, []))
+
+
+STARTED = 1_700_000_000_000_000
+OPENED = 1000 * STARTED
+
+
+def told(revisions: Revisions, known: list[tuple[str, base.Value | None]], **options: Any) -> list[bool]:
+    """Returns for each key, with the value that it has, whether it is told when somebody touches it."""
+    found = []
+    for key, value in known:
+        before = revisions.latest()
+        file = None if value is None else Stored(str(value).encode(), OPENED, OPENED)
+        revisions.notice(DOMAIN, key, file, **options)
+        found.append(revisions.latest() > before)
+    return found
+
+
+def test_what_is_remembered_counts_only_if_it_cannot_have_been_otherwise_meanwhile() -> None:
+    revisions = Revisions(STARTED, OPENED, clock=itertools.count(STARTED + 1).__next__)
+    file = Stored(b"1", OPENED + 1, OPENED)
+
+    def write(key: str) -> None:
+        revision = revisions.begin(DOMAIN)
+        revisions.written(DOMAIN, key, revision, file)
+        revisions.end(DOMAIN, revision)
+
+    write("before")
+    revisions.follow(DOMAIN, empty=False)
+    write("after")
+    assert told(
+        revisions, [("after", "1"), ("after", "2"), ("after", "2"), ("after", None), ("after", None)]
+    ) == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    # A listing may have seen it gone, though nobody else has.
+    assert told(revisions, [("after", "2"), ("after", "2")], gone=True) == [True, True]
+    # It may have been gone before it was followed, while a client listed the domain.
+    assert told(revisions, [("before", "1"), ("before", "1")]) == [True, False]
+    # Its file told the revision, perhaps only after it had been edited.
+    assert revisions.settle(DOMAIN, "old", Stored(b"1", OPENED - 1000, OPENED)) == STARTED - 1
+    forgotten = Stored(b"1", 1000 * revisions.current(DOMAIN), OPENED + 1)
+    assert revisions.settle(DOMAIN, "forgotten", forgotten) == revisions.current(DOMAIN)
+    for key in ("old", "forgotten"):
+        assert told(revisions, [(key, "1"), (key, "1")]) == [True, False]
+    # Nobody here has ever heard of it, but a client may have, from a listing.
+    assert told(revisions, [("unheard", None), ("unheard", None)]) == [True, False]
+
+
+def test_in_a_folder_that_was_not_there_no_file_is_old() -> None:
+    old = Stored(b"1", OPENED - 1000, OPENED)
+    for empty in (False, True):
+        revisions = Revisions(STARTED, OPENED)
+        revisions.follow(DOMAIN, empty=empty)
+        assert (revisions.settle(DOMAIN, "alice", old) > STARTED) == empty

@@ -156,12 +156,14 @@ def place(folder: int, temporary: str, name: str) -> None:
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def remove(folder: int, name: str) -> None:
-    """Removes a file. Lasting after `sync` of the folder. Raises OSError."""
+def remove(folder: int, name: str) -> bool:
+    """Removes a file; returns whether there was one. Lasting after `sync` of the folder. Raises OSError."""
     # By way of a temporary name, which tells those who watch the folder that it was us.
     temporary = _temporary()
     try:
         os.rename(name, temporary, src_dir_fd=folder, dst_dir_fd=folder)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -169,6 +171,7 @@ def remove(folder: int, name: str) -> None:
         os.unlink(name, dir_fd=folder)
     else:
         _discard(folder, temporary)
+    return True
 
 
 def sync(descriptor: int) -> None:

@@ -111,17 +111,17 @@ class JsonStore:
                     for name in (foreign_name(key), file_name(key))
                     if folder is not None and name is not None and files.is_file(folder, name)
                 ]
-                if folder is None or not names:
-                    return base.Deleted(existed=False, revision=self.revisions.current(domain))
-                with self._writing(domain) as write:
-                    self._high_water.cover_if_room(write.revision)
-                    with self._domain_lock(domain):
-                        for name in names:
-                            files.remove(folder, name)
-                    self.revisions.written(domain, key, write.revision, None)
-                    write.change = base.Change(key, write.revision, None)
-                    files.sync(folder)
-                return base.Deleted(existed=True, revision=write.revision)
+                if folder is not None and names:
+                    with self._writing(domain) as write:
+                        self._high_water.cover_if_room(write.revision)
+                        with self._domain_lock(domain):
+                            removed = [files.remove(folder, name) for name in names]
+                        if any(removed):
+                            self.revisions.written(domain, key, write.revision, None)
+                            write.change = base.Change(key, write.revision, None)
+                            files.sync(folder)
+                            return base.Deleted(existed=True, revision=write.revision)
+                return base.Deleted(existed=False, revision=self.revisions.current(domain))
 
     def listing(self, domain: str) -> tuple[int, list[str]]:
         """Returns the domain's revision and the names of its files, for `found`."""
