@@ -110,7 +110,7 @@ def test_an_import_stops_with_the_service_and_goes_on_when_it_is_back(served: Se
 def test_an_import_that_is_interrupted_tells_how_far_it_came(served: Served, root: Path) -> None:
     with (
         neardict.connect(served.address) as store,
-        start_and_wait_for(CommandLine(served.address), root, store, COUNT // 4) as process,
+        start_and_wait_for(CommandLine(served.address), root, store, COUNT // 20) as process,
     ):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=SECONDS)

@@ -296,7 +296,7 @@ def test_every_call_to_a_service_that_hangs_ends_in_time(tmp_path: Path, in_thre
     with Served("--data", tmp_path) as hanging, neardict.connect(hanging.address, timeout=1.5) as store:
         mirror = store.dict("d")
         mirror["key"] = "old"
-        many = {f"{number}": number for number in range(400)}
+        many = {f"{number}": number for number in range(2000)}
         hanging.process.send_signal(signal.SIGSTOP)
         try:
             begun = time.monotonic()
@@ -325,13 +325,17 @@ def test_every_call_to_a_service_that_hangs_ends_in_time(tmp_path: Path, in_thre
                 assert isinstance(error, TimeoutError)
                 assert f"no answer from neardict at {hanging.address} in time" in str(error)
             # The bulk calls too wait once, not once for each window of theirs.
-            assert time.monotonic() - begun < 1.5 + 5
+            assert time.monotonic() - begun < 15
         finally:
             hanging.process.send_signal(signal.SIGCONT)
-        # It answers again, and the dict shows what is stored, whatever has become of the writes.
-        until(lambda: store.get_value("d", "399", timeout=5) == 399 if "399" in mirror else True)
-        mirror.clear()
-        assert dict(mirror) == {}
+        # It answers again. What was written late, after its error, can be cleared away.
+
+        def cleared() -> bool:
+            mirror.clear()
+            mirror.refresh()
+            return not mirror
+
+        until(cleared)
 
 
 def test_a_restarted_service_is_found_again(tmp_path: Path, in_thread: InThread) -> None:

@@ -487,6 +487,29 @@ def test_a_look_up_does_not_undo_a_write_that_was_acknowledged_while_its_key_was
     assert d["key"] == 1
 
 
+@pytest.mark.parametrize("how", ["look up", "list"])
+@pytest.mark.parametrize("stored", [False, True], ids=["absent before", "stored before"])
+def test_reading_does_not_settle_a_doubt_with_what_is_older_than_a_write_acknowledged_meanwhile(
+    gate: Gate, gated: neardict.Store, domain: str, in_thread: InThread, how: str, stored: bool
+) -> None:
+    d = gated.dict(domain)
+    if stored:
+        d["key"] = 0
+    with gate.hold("SetValue", "key", at="request") as early:
+        writing = in_thread(gated.set_value, domain, "key", 1)
+        early.wait()
+        gate.hold("SetValue", "key", at="request").fail(grpc.StatusCode.INTERNAL)
+        with pytest.raises(neardict.ServiceError):
+            d["key"] = -1
+        with gate.hold("GetValue" if how == "look up" else "AllKeys") as late:
+            reading = in_thread(d.get, "key") if how == "look up" else in_thread(d.refresh)
+            late.wait()  # it has read 0, or nothing
+            early.release()
+            writing.result()
+        reading.result()
+    assert dict(d.items()) == {"key": 1}
+
+
 @pytest.mark.parametrize("load", [True, False], ids=["mirror", "cache"])
 @pytest.mark.parametrize("pages", [0, 2, 4], ids=["first", "in the middle", "last"])
 def test_a_write_that_fails_during_a_listing_does_not_hide_its_key(

@@ -63,7 +63,7 @@ def test_an_interrupt_wherever_it_comes_leaves_dicts_that_show_what_is_stored(
 ) -> None:
     cache, mirror = store.dict(domain, load=False), store.dict(domain)
     # Not every line, which would take long; of some, which have much in common, fewer.
-    step = 3 if name in ("look up", "assign", "update") else 7
+    step = 5 if name in ("look up", "assign", "update") else 11
     for number in itertools.count(step=step):
         elsewhere.set_many(domain, {"a": f"old {number}", "b": "old"})
         if name == "update":

@@ -338,7 +338,7 @@ def test_a_near_dict_is_a_dict_whatever_is_done_with_it(server: Served) -> None:
     with neardict.connect(server.address) as store, neardict.connect(server.address) as elsewhere:
         run_state_machine_as_test(
             type("Connected", (Dicts,), {"store": store, "elsewhere": elsewhere}),
-            settings=settings(steady, max_examples=60, stateful_step_count=25),
+            settings=settings(steady, max_examples=30, stateful_step_count=25),
         )
 
 

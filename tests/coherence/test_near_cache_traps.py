@@ -17,6 +17,7 @@ from coherence.proxy import Proxy
 from coherence.running import Server
 from coherence.traps import DOMAIN, LargeWrites, Witness, eventually
 from kinds import write_config
+from neardict import _versions
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 
@@ -151,6 +152,43 @@ def test_without_a_stream_a_look_up_does_not_answer_for_one_that_began_after_it(
         release.set()
         early.result(10)
         assert late.result(10) == "new"
+
+
+@pytest.mark.parametrize("remembered", [10_000, 0])
+def test_a_change_that_is_late_does_not_bring_back_what_was_deleted_here(
+    near: CachedDict,
+    store: Store,
+    other: Store,
+    network: Proxy,
+    remembered: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_versions, "_FLOORS", remembered)
+
+    class Looking(Witness):
+        """Told after the dict: sees what it shows after each change."""
+
+        def __init__(self) -> None:
+            super().__init__(store)
+            self.shown: list[Any] = []
+
+        def apply(self, change: Any) -> None:
+            super().apply(change)
+            self.shown.append(held(near).get("k"))
+
+    near["another"] = 1
+    witness = Looking()
+    network.silence("down", only=STREAM)
+    other.set_value(DOMAIN, "k", "late")
+    del near["k"]
+    del near["another"]  # makes the dict look through what it remembers of removals
+    other.set_value(DOMAIN, "end", 1)
+    network.heal()
+    eventually(lambda: "end" in witness.keys)
+    # The deletion as it was done, the write by the stream, and the deletion once more.
+    assert witness.keys.count("k") >= 3
+    deleted = witness.shown.index(None)
+    assert witness.shown[deleted:] == [None] * len(witness.shown[deleted:])
 
 
 # A lost push is never noticed; the stream dies silently.

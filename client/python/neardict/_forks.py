@@ -30,17 +30,20 @@ _calls: dict[object, None] = {}
 _lost = False
 
 
-def follow(store: Store) -> None:
-    """Lets the store know of forks from now on, while it lives.
+def check() -> None:
+    """Raises ClosedError in a process where gRPC may hang, beyond any deadline.
 
-    Raises ClosedError in a process where gRPC may hang, beyond any deadline: its locks may have been held,
-    at the fork, by threads that are no more.
+    There its locks may have been held, at the fork, by threads that are no more.
     """
     if _lost:
         raise ClosedError(
             "this process was forked while calls of its parent were under way, which gRPC does not survive: "
             "start it before the parent connects, or by spawn (multiprocessing.get_context('spawn'))"
         )
+
+
+def follow(store: Store) -> None:
+    """Lets the store know of forks from now on, while it lives."""
     _stores.add(store)
 
 

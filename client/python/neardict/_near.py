@@ -131,7 +131,7 @@ class NearDict(dict[str, Any]):
         # Guards all below together with the contents. Reentrant, since a signal handler may use the
         # dict while its thread holds the lock.
         self._lock = threading.RLock()
-        self._versions = Versions(self._store.changes.calls)
+        self._versions = self._new_versions()
         # Look-ups under way, by key: concurrent misses of one key share one request.
         self._flights: dict[str, Any] = {}
         # Whether the domain was listed once. From then on a mirror follows, but for keys in doubt.
@@ -147,6 +147,10 @@ class NearDict(dict[str, Any]):
         self._absent = Residents(self._max_entries or _ABSENCES)
         self._counts = Counts()
 
+    def _new_versions(self, since: int = 0) -> Versions:
+        changes = self._store.changes
+        return Versions(changes.calls, since, streamed=changes.session is not None)
+
     @property
     def domain(self) -> str:
         """The domain that this is a dict of."""
@@ -160,8 +164,10 @@ class NearDict(dict[str, Any]):
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
-        key, revision, message, expires, call, _ = change
+        key, revision, message, expires, call, streamed = change
         value = MISSING
+        if streamed and message is not None and self._versions.may_be_past(key, revision):
+            message = NOT_SENT  # what there is now has to be read
         # A look without the lock, which saves decoding what is older than all that is known, or not used.
         if (
             message is not None
@@ -189,6 +195,8 @@ class NearDict(dict[str, Any]):
                 self._drop(key, revision)
             if message is not None:
                 self._absent.discard(key)
+            if streamed:
+                self._versions.passed(revision)
 
     def freshen(self) -> None:
         """Shows what is held, which is up to date; for this package."""
@@ -209,8 +217,7 @@ class NearDict(dict[str, Any]):
     def reset(self) -> None:
         """Drops all that is held; for this package."""
         with self._lock:
-            calls = self._store.changes.calls
-            self._versions = Versions(calls, since=calls.latest())
+            self._versions = self._new_versions(since=self._store.changes.calls.latest())
             self._flights.clear()
             self._listed = False
             if self._aside is None:
@@ -300,18 +307,16 @@ class NearDict(dict[str, Any]):
         with self._lock:
             if value is not MISSING:
                 self._hold_entry(response.entry, value, call)
-            elif not response.found:
-                self._not_found(key, response.domain_revision, call)
+            elif not response.found and self._not_found(key, response.domain_revision, call):
+                return MISSING
             held = self._peek(key)
-            if held is MISSING and (response.found or self._versions.predates_doubt(key, call)):
-                return OUTDATED
-            return held
+            return OUTDATED if held is MISSING else held
 
-    def _not_found(self, key: str, revision: int, call: int) -> None:
+    def _not_found(self, key: str, revision: int, call: int) -> bool:
         # Asked first, since what is noted of a removal looks like a change that the read has missed.
         if not self._load and self._versions.sees(key, revision, call):
             self._absent.admit(key)
-        self._remove(key, revision, call)
+        return self._remove(key, revision, call)
 
     def _decode_new(self, entry: pb.Entry, call: int) -> Any:
         """Returns the value of an entry that a read has brought, MISSING if something newer is known."""
@@ -345,13 +350,14 @@ class NearDict(dict[str, Any]):
         """Words a write. Raises UnsupportedValueError."""
         return _requests.set_value(self._domain, key, values.encode(value), **condition)
 
-    def _remove(self, key: str, revision: int, call: int = 0) -> None:
-        """Holds nothing under the key, unless something newer is known. The caller holds _lock."""
+    def _remove(self, key: str, revision: int, call: int = 0) -> bool:
+        """Holds nothing under the key; False if something newer is known. The caller holds _lock."""
         if self._versions.admits_absence(key, revision, call):
             self._pop(key)
             self._versions.remove(key, revision, call)
-        else:
-            self._versions.turn_down(key, revision + 1, call)
+            return True
+        self._versions.turn_down(key, revision + 1, call)
+        return False
 
     def _drop(self, key: str, least: int = 0) -> None:
         """Holds nothing under the key until a look-up brings it anew, with this revision or a newer one.

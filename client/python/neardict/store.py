@@ -47,7 +47,7 @@ class Store:
         watch: bool = True,
     ) -> None:
         self.target = _channel.resolve_target(target)
-        _forks.follow(self)
+        _forks.check()
         self._timeout = timeout
         self._credentials = credentials
         self._channel = self._connect()
@@ -64,6 +64,7 @@ class Store:
         self._teller = Teller()
         self.tell = self._teller.schedule
         self._audit: AuditThread | None = None
+        _forks.follow(self)
 
     def __enter__(self) -> Self:
         return self

@@ -273,7 +273,7 @@ def test_an_asyncio_dict_is_a_dict_whatever_is_done_with_it(tmp_path: Path) -> N
         try:
             run_state_machine_as_test(
                 type("Connected", (Dicts,), runner.run(start())),
-                settings=settings(steady, max_examples=40, stateful_step_count=25),
+                settings=settings(steady, max_examples=30, stateful_step_count=25),
             )
         finally:
             runner.run(stack.aclose())

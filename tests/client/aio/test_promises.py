@@ -68,7 +68,7 @@ async def test_every_call_to_a_service_that_hangs_ends_in_time(tmp_path: Path) -
         async with aio.connect(server.address, timeout=1, watch=False) as store:
             d = await store.dict("d")
             await d.set("key", "old")
-            many = {f"{number}": number for number in range(400)}
+            many = {f"{number}": number for number in range(2000)}
             server.process.send_signal(signal.SIGSTOP)
             try:
                 begun = time.monotonic()
@@ -88,7 +88,7 @@ async def test_every_call_to_a_service_that_hangs_ends_in_time(tmp_path: Path) -
                         assert len(error.failures) == len(many)
                         error = next(iter(error.failures.values()))
                     assert isinstance(error, neardict.DeadlineExceededError)
-                assert time.monotonic() - begun < 1 + 5
+                assert time.monotonic() - begun < 12
             finally:
                 server.process.send_signal(signal.SIGCONT)
 

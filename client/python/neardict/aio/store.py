@@ -52,7 +52,7 @@ class Store:
         watch: bool = True,
     ) -> None:
         self.target = _channel.resolve_target(target)
-        _forks.follow(self)
+        _forks.check()
         self._timeout = timeout
         self._credentials = credentials
         self._channel = self._connect()
@@ -70,6 +70,7 @@ class Store:
         self.tell = self._teller.schedule
         self._audit: AuditTask | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        _forks.follow(self)
 
     async def __aenter__(self) -> Self:
         return self
