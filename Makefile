@@ -8,7 +8,7 @@ PROTO_TOOLS := .tools/protos
 PROTOS := $(wildcard protos/neardict/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format protos bench coverage clean
+.PHONY: help run test check format protos bench soak coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ protos: $(PROTO_TOOLS)/.done ## generate the stubs from the contract
 
 bench: $(VENV)/.dev ## measure the operations against their peers
 	$(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/.dev ## clients and faults against what is promised (ARGS="--seconds 1200 --backend sqlite")
+	PYTHONPATH=tests $(BIN)/python -m coherence.soak $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage

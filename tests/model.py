@@ -52,6 +52,10 @@ class Domain:
     # The last revision that is known; the domain's is not below.
     revision: int = 0
 
+    def expired(self, now: int) -> int:
+        """Returns how many entries were over at some time, and were not written since."""
+        return sum(stored.doubtful or stored.is_over(now) for stored in self.entries.values())
+
     def turn(self, now: int) -> None:
         """Notes what may have been forgotten at this time, should the clock go back again."""
         for stored in self.entries.values():

@@ -37,7 +37,7 @@ class RedisServer:
         self._folder = Path(tempfile.mkdtemp(prefix="neardict-redis-"))
         self._log = self._folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self._was_up = False
 
     def __enter__(self) -> Self:
@@ -69,7 +69,7 @@ class RedisServer:
         while not self._launch(deadline):
             # Somebody took the port. Only before the first start is nobody told of it yet.
             if not self._was_up:
-                self.port = _free_port()
+                self.port = free_port()
         self._was_up = True
 
     def stop(self) -> None:
@@ -183,7 +183,7 @@ def _executable(found: Path) -> Path:
     return copy
 
 
-def _free_port() -> int:
+def free_port() -> int:
     while True:
         port = random.choice(PORTS)
         with socket.socket() as probe:

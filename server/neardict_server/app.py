@@ -17,9 +17,12 @@ from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from .backends import base
 from .backends.request_ids import RequestIds
+from .changes.hub import Hub
+from .changes.stream import Streams
 from .config import BackendConfig, Config
 from .config.load import explain
 from .edge import Edge
+from .limits import check_domain
 from .router import Router
 from .service import StorageService, server_info
 
@@ -55,15 +58,24 @@ async def serving(
     Raises StartError if the address is taken, the data is another server's or a setting is wrong.
     """
     async with AsyncExitStack() as stack:
-        surroundings = base.Surroundings(config.data_dir, clock)
+        hubs: dict[str, Hub] = {}
         backends: dict[str, tuple[str, base.Backend]] = {}
         for name, kind, settings in _chosen(config.backends):
-            backend = await _open(name, kind, settings, surroundings)
+            hub = hubs[name] = Hub()
+            surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched)
+            backend = await _open(name, kind, settings, surroundings, hub)
             stack.push_async_callback(backend.close)
             backends[name] = (config.backends[name].implementation, backend)
         patterns = [(route.domain, route.backend) for route in config.routes]
         routes = patterns + ([("*", config.default)] if config.default is not None else [])
         router = Router({name: backend for name, (_, backend) in backends.items()}, patterns, config.default)
+        hub_router = Router(hubs, patterns, config.default)
+
+        def hub_of(domain: str) -> Hub:
+            check_domain(domain)
+            return hub_router.backend(domain)
+
+        streams = Streams(hub_of, config.heartbeat_seconds)
         edge = Edge("/neardict.v1.")
         server = grpc.aio.server(
             interceptors=[edge],
@@ -81,8 +93,11 @@ async def serving(
         storage_pb2_grpc.add_StorageServiceServicer_to_server(
             StorageService(
                 router,
+                streams,
                 config.limits,
-                server_info(metadata.version("neardict"), config.limits, backends, routes),
+                server_info(
+                    metadata.version("neardict"), config.limits, backends, routes, config.heartbeat_seconds
+                ),
             ),
             server,
         )
@@ -104,6 +119,8 @@ async def serving(
             yield Server(f"{host}:{port}", [(domain, name) for domain, name in routes])
         finally:
             await health_servicer.enter_graceful_shutdown()
+            # They would last as long as their clients.
+            streams.close()
             await edge.drain(config.shutdown_grace_seconds, notice=notice)
             await server.stop(min(FAREWELL_SECONDS, config.shutdown_grace_seconds))
 
@@ -132,12 +149,14 @@ def _chosen(entries: Mapping[str, BackendConfig]) -> list[tuple[str, base.Backen
 
 
 async def _open(
-    name: str, kind: base.BackendType, settings: Any, surroundings: base.Surroundings
+    name: str, kind: base.BackendType, settings: Any, surroundings: base.Surroundings, hub: Hub
 ) -> base.Backend:
     try:
         backend = await kind.open(settings, surroundings)
     except (OSError, ValueError) as error:
         raise StartError(f"backends.{name}: {error}") from error
+    if isinstance(backend, base.Feed):
+        hub.attach(backend)
     if base.Capability.DURABLE_REQUEST_ID in backend.capabilities:
         return backend
     return RequestIds(backend, surroundings.clock)

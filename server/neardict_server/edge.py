@@ -108,6 +108,21 @@ class Edge(grpc.aio.ServerInterceptor):
                     await _abort(context, method, error)
 
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        if handler.stream_stream:
+
+            async def both(
+                data: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+            ) -> AsyncIterator[Any]:
+                try:
+                    self._begin(context)
+                    requests = (parse(item) async for item in data)
+                    async with aclosing(handler.stream_stream(requests, context)) as responses:
+                        async for response in responses:
+                            yield response
+                except Exception as error:
+                    await _abort(context, method, error)
+
+            return grpc.stream_stream_rpc_method_handler(both, None, handler.response_serializer)
         raise AssertionError(f"{method} has a shape that the edge does not know")
 
     def _begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -126,7 +141,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> NoReturn:
-    code, message, reason, metadata = _describe(method, error)
+    code, message, reason, metadata = describe(method, error)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)
     details = any_pb2.Any()
     details.Pack(info)
@@ -136,7 +151,8 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error
     )
 
 
-def _describe(method: str, error: Exception) -> tuple[grpc.StatusCode, str, str, dict[str, str]]:
+def describe(method: str, error: Exception) -> tuple[grpc.StatusCode, str, str, dict[str, str]]:
+    """Returns the status code, message, reason and metadata for an error that `method` raised."""
     if isinstance(error, errors.StorageError):
         code = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
         return code, str(error), error.reason, error.metadata

@@ -4,23 +4,25 @@ import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Generic, TypeVar
 
-from .backends.base import Backend
 from .errors import NoRouteError
 
+_Target = TypeVar("_Target")
 
-class Router:
+
+class Router(Generic[_Target]):
     """Sends a domain to the backend of the first pattern that matches it, else to the default."""
 
     def __init__(
-        self, backends: Mapping[str, Backend], routes: Iterable[tuple[str, str]], default: str | None = None
+        self, backends: Mapping[str, _Target], routes: Iterable[tuple[str, str]], default: str | None = None
     ) -> None:
         self._routes = [(re.compile(fnmatch.translate(pattern)), backends[name]) for pattern, name in routes]
         self._default = None if default is None else backends[default]
         # Bounded, since domains come from outside.
         self.backend = lru_cache(maxsize=65536)(self._find)
 
-    def _find(self, domain: str) -> Backend:
+    def _find(self, domain: str) -> _Target:
         for pattern, backend in self._routes:
             if pattern.match(domain):
                 return backend

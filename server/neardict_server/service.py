@@ -5,20 +5,22 @@ from __future__ import annotations  # grpc classes are generic for type checkers
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import duration_pb2
 
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from . import limits as checks
 from .backends import base
 from .backends.request_ids import WINDOW
-from .errors import CapabilityMissingError, InvalidRequestError
+from .errors import CapabilityMissingError
+from .messages import from_condition, from_duration, from_value, to_entry, to_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     import grpc.aio
 
+    from .changes.stream import Streams
     from .limits import Limits
     from .router import Router
 
@@ -28,8 +30,15 @@ if TYPE_CHECKING:
 class StorageService(storage_pb2_grpc.StorageServiceServicer):
     """The RPCs: check the request, ask the backend of its domain, word the response."""
 
-    def __init__(self, router: Router, limits: Limits, info: storage_pb2.GetServerInfoResponse) -> None:
+    def __init__(
+        self,
+        router: Router[base.Backend],
+        streams: Streams,
+        limits: Limits,
+        info: storage_pb2.GetServerInfoResponse,
+    ) -> None:
         self._router = router
+        self._streams = streams
         self._limits = limits
         self._info = info
 
@@ -99,6 +108,13 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
                     unreadable_keys=page.unreadable,
                 )
 
+    async def Watch(  # noqa: N802  # the contract's name
+        self, request_iterator: AsyncIterator[storage_pb2.WatchRequest], context: _Context
+    ) -> AsyncIterator[storage_pb2.WatchResponse]:
+        async with aclosing(self._streams.serve(request_iterator)) as responses:
+            async for response in responses:
+                yield response
+
     async def GetServerInfo(  # noqa: N802  # the contract's name
         self, request: storage_pb2.GetServerInfoRequest, context: _Context
     ) -> storage_pb2.GetServerInfoResponse:
@@ -114,6 +130,7 @@ def server_info(
     limits: Limits,
     backends: Mapping[str, tuple[str, base.Backend]],
     routes: Sequence[tuple[str, str]],
+    heartbeat_seconds: float,
 ) -> storage_pb2.GetServerInfoResponse:
     """Returns what GetServerInfo answers; `backends` maps a name to its implementation and itself."""
     return storage_pb2.GetServerInfoResponse(
@@ -133,57 +150,8 @@ def server_info(
             )
             for name, (implementation, backend) in backends.items()
         ],
+        heartbeat_period=duration_pb2.Duration(
+            seconds=int(heartbeat_seconds), nanos=int(heartbeat_seconds % 1 * 1e9)
+        ),
         routes=[storage_pb2.Route(domain=domain, backend=name) for domain, name in routes],
     )
-
-
-def from_value(message: storage_pb2.Value) -> base.Value:
-    kind = message.WhichOneof("kind")
-    if kind is None:
-        raise InvalidRequestError(
-            "value is missing: set value.json to JSON text (null is a value) or value.raw to bytes",
-            reason="INVALID_VALUE",
-            field="value",
-        )
-    return message.json if kind == "json" else message.raw
-
-
-def to_entry(entry: base.Entry) -> storage_pb2.Entry:
-    key, value, revision, expires = entry
-    if isinstance(value, str):
-        message = storage_pb2.Entry(key=key, value=storage_pb2.Value(json=value), revision=revision)
-    else:
-        message = storage_pb2.Entry(key=key, value=storage_pb2.Value(raw=value), revision=revision)
-    if expires is not None:
-        message.expire_time.CopyFrom(to_timestamp(expires))
-    return message
-
-
-def from_condition(request: storage_pb2.SetValueRequest | storage_pb2.DeleteKeyRequest) -> base.Condition:
-    which = request.WhichOneof("condition")
-    if which is None:
-        return None
-    if which == "if_revision":
-        if not request.if_revision:
-            raise InvalidRequestError(
-                "if_revision is 0, which no entry has: use if_absent for a key that must not exist",
-                field="if_revision",
-            )
-        return request.if_revision
-    if_absent = isinstance(request, storage_pb2.SetValueRequest) and request.if_absent
-    return base.ABSENT if if_absent else None
-
-
-def from_duration(duration: duration_pb2.Duration) -> int:
-    """Returns microseconds, rounded up so that no positive duration becomes none."""
-    if abs(duration.nanos) >= 10**9 or duration.seconds * duration.nanos < 0:
-        raise InvalidRequestError(
-            "ttl is no valid Duration: nanos are below a thousand million, and of the same sign as seconds",
-            field="ttl",
-        )
-    return duration.seconds * 1_000_000 + -(-duration.nanos // 1000)
-
-
-def to_timestamp(microseconds: int) -> timestamp_pb2.Timestamp:
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * 1000)

@@ -47,7 +47,20 @@ def test_help_lists_all_commands_and_imports_none_of_other_packages(added: str) 
     assert done.code == 0
     commands = re.findall(r"^  (\w+)  ", done.text.partition("Commands:")[2], re.MULTILINE)
     assert commands == sorted(
-        ["broken", "delete", "export", "get", "import", "keys", "odd", "ping", "serve", "set", "works"]
+        [
+            "broken",
+            "delete",
+            "export",
+            "get",
+            "import",
+            "keys",
+            "odd",
+            "ping",
+            "serve",
+            "set",
+            "watch",
+            "works",
+        ]
     )
     program = "from neardict.cli.run import run; import sys; run(['--help']); print(*sys.modules)"
     assert "neardict_server.serve" not in python(program).stdout.split()

@@ -1,4 +1,8 @@
-"""A served binary for all tests of the client, with a domain of its own for each."""
+"""A served binary for all tests of the client, with a domain of its own for each.
+
+The stores do not watch: what the rules of a dict make of its own calls is tested alone, and what the stream
+of changes brings in `coherence`.
+"""
 
 import itertools
 import os
@@ -59,14 +63,14 @@ def domain() -> str:
 
 @pytest.fixture
 def store(server: Served) -> Iterator[neardict.Store]:
-    with neardict.connect(server.address) as store:
+    with neardict.connect(server.address, watch=False) as store:
         yield store
 
 
 @pytest.fixture
 def elsewhere(server: Served) -> Iterator[neardict.Store]:
     """What another process would use: a store of its own, round the gate."""
-    with neardict.connect(server.address) as store:
+    with neardict.connect(server.address, watch=False) as store:
         yield store
 
 
@@ -79,7 +83,7 @@ def gate(server: Served) -> Iterator[Gate]:
 @pytest.fixture
 def gated(gate: Gate) -> Iterator[neardict.Store]:
     """A store behind the gate."""
-    with neardict.connect(gate.address) as store:
+    with neardict.connect(gate.address, watch=False) as store:
         yield store
 
 

@@ -51,6 +51,9 @@ class Failing(storage_pb2_grpc.StorageServiceServicer):
     def AllKeys(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         yield self.fail(request, context)
 
+    def Watch(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
+        yield self.fail(request_iterator, context)
+
 
 @pytest.fixture(scope="module")
 def failing_server() -> Iterator[tuple[Failing, str]]:
@@ -306,7 +309,7 @@ def test_every_call_to_a_service_that_hangs_ends_in_time(tmp_path: Path, in_thre
                     lambda: list(store.all_keys("d")),
                     lambda: store.dict("d"),
                     lambda: mirror.update(many),
-                    lambda: mirror.get_many(many),
+                    lambda: store.get_many("d", many),
                     lambda: mirror.clear(),
                     lambda: store.dict("d", load=False).__len__(),
                     lambda: list(store.all_keys("d", timeout=0.5)),
@@ -385,7 +388,7 @@ def test_a_write_whose_reply_is_lost_is_retried_and_applied_once(
     server: Served, elsewhere: neardict.Store, domain: str, backend: str, in_thread: InThread
 ) -> None:
     domain = f"{backend}.{domain}"
-    with TcpGate(server.address) as gate, neardict.connect(gate.address) as store:
+    with TcpGate(server.address) as gate, neardict.connect(gate.address, watch=False) as store:
         d = store.dict(domain, load=False)
         d["key"] = [0]
         d["gone"] = 1

@@ -13,6 +13,8 @@ import neardict
 from neardict import aio
 
 NAMES = [
+    "ABSENT",
+    "UNKNOWN",
     "AbsentKeyError",
     "BulkError",
     "CachedDict",
@@ -26,8 +28,10 @@ NAMES = [
     "LimitExceededError",
     "NeardictError",
     "NotHeldError",
+    "Observer",
     "PermissionDeniedError",
     "ServiceError",
+    "Stats",
     "Store",
     "UnavailableError",
     "UndecodableValueError",

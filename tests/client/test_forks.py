@@ -56,7 +56,7 @@ def check_child(store, mirror, cache):
 
 def check_parent(store, mirror, cache):
     for d in (mirror, cache):
-        assert dict.get(d, "a") == 1
+        assert d["a"] == 1
         d["b"] = 2
         assert d["b"] == 2
         d.refresh()

@@ -371,6 +371,7 @@ def test_its_text_is_what_it_holds_and_costs_no_request(
 ) -> None:
     mirror, cache = store.dict(domain), store.dict(domain, load=False)
     store.set_value(domain, "a", [1])
+    assert cache["a"] == [1]
     again = store.dict(domain, load=False)
     store.close()
     assert str(mirror) == f"CachedDict({domain!r}, {{'a': [1]}})"

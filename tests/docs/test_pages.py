@@ -80,6 +80,7 @@ def test_a_page_can_be_followed(page: Path, server: Served, tmp_path: Path) -> N
 def serve(command: str, folder: Path) -> None:
     """Runs a command that serves, until it says that it listens, and stops it."""
     env = {"NEARDICT_LISTEN": "127.0.0.1:0", "NEARDICT_DATA_DIR": str(folder / "served")}
+    env |= {"MAKEFLAGS": "", "ARGS": ""}  # what `make test` was given is not for the `make` that is run here
     process = subprocess.Popen(
         ["bash", "-c", f"exec {command}"],
         cwd=ROOT,

@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from neardict_server import limits, service
+from neardict_server import limits, messages
 from neardict_server.errors import InvalidRequestError, ValueTooLargeError
 
 DEPTH = 5
@@ -167,7 +167,7 @@ def test_names_are_counted_in_bytes(text: str, check: Any) -> None:
 @FEW
 @given(st.integers(0, 2**53 - 1))
 def test_a_timestamp_keeps_every_microsecond(microseconds: int) -> None:
-    timestamp = service.to_timestamp(microseconds)
+    timestamp = messages.to_timestamp(microseconds)
     assert timestamp.ToMicroseconds() == microseconds
     assert 0 <= timestamp.nanos < 10**9
 
@@ -177,7 +177,7 @@ def test_a_timestamp_keeps_every_microsecond(microseconds: int) -> None:
 def test_a_duration_keeps_every_microsecond(microseconds: int) -> None:
     duration = duration_pb2.Duration()
     duration.FromMicroseconds(microseconds)
-    assert service.from_duration(duration) == microseconds
+    assert messages.from_duration(duration) == microseconds
     limits.check_ttl(microseconds)
 
 
@@ -195,13 +195,13 @@ def test_a_duration_is_a_ttl_or_refused_and_never_becomes_shorter(seconds: int, 
     duration = duration_pb2.Duration(seconds=seconds, nanos=nanos)
     if not valid or not 0 < seconds * 10**9 + nanos <= limits.MAX_TTL * 1000:
         with pytest.raises(InvalidRequestError):
-            limits.check_ttl(service.from_duration(duration))
+            limits.check_ttl(messages.from_duration(duration))
         return
-    ttl = service.from_duration(duration)
+    ttl = messages.from_duration(duration)
     limits.check_ttl(ttl)
     assert 0 <= ttl * 1000 - (seconds * 10**9 + nanos) < 1000
 
 
 def test_the_longest_ttl_ends_in_a_year_that_a_timestamp_can_hold() -> None:
-    end = service.to_timestamp(2**53 - 1 + limits.MAX_TTL)
+    end = messages.to_timestamp(2**53 - 1 + limits.MAX_TTL)
     assert end.seconds < timestamp_pb2.Timestamp(seconds=253402300799).seconds

@@ -11,7 +11,7 @@ from neardict_server.router import Router
 BACKENDS = {name: MemoryBackend() for name in ("a", "b", "c")}
 
 
-def chosen(router: Router, domain: str) -> str:
+def chosen(router: Router[MemoryBackend], domain: str) -> str:
     found = router.backend(domain)
     return next(name for name, backend in BACKENDS.items() if backend is found)
 

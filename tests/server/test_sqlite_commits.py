@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from neardict_server.backends import base
-from neardict_server.backends.sqlite import MAX_BATCH, SqliteBackend
+from neardict_server.backends.sqlite import SqliteBackend
+from neardict_server.backends.sqlite.writer import MAX_BATCH
 from neardict_server.errors import BackendUnavailableError, ConditionFailedError
 
 DEADLINE_SECONDS = 10.0
@@ -32,7 +33,7 @@ class Watch:
         self.commit_reached = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
-        backend._writer.set_trace_callback(self._see)
+        backend._writer._transaction._connection.set_trace_callback(self._see)
 
     def _see(self, statement: str) -> None:
         # Called in the writer's thread, before the statement is carried out.
@@ -79,7 +80,7 @@ async def gathered(
         first = asyncio.create_task(backend.set_value("d", "first", "1"))
         await until(watch.begins.is_set)
         tasks = [asyncio.create_task(backend.set_value("d", f"k{n}", str(n))) for n in range(count)]
-        await until(lambda: backend._jobs.qsize() == count)
+        await until(lambda: backend._writer._jobs.qsize() == count)
         assert not any(task.done() for task in (first, *tasks))
     return [first, *tasks]
 
@@ -145,7 +146,7 @@ async def test_a_condition_that_fails_fails_alone(
             backend.delete_key("d", "b"),
             return_exceptions=True,
         )
-        await until(lambda: backend._jobs.qsize() == 6)
+        await until(lambda: backend._writer._jobs.qsize() == 6)
     k, (a, failed_k, b, failed_c, failed_a, deleted_b) = await first, await results
     assert watch.commits == 2
     assert isinstance(a, base.Written)

@@ -13,8 +13,9 @@ import grpc
 import pytest
 
 from neardict.v1 import storage_pb2 as pb
-from neardict_server.backends import base, sqlite
+from neardict_server.backends import base
 from neardict_server.backends.sqlite import SqliteBackend
+from neardict_server.backends.sqlite import backend as opening
 from neardict_server.errors import BackendUnavailableError, CorruptEntryError, StorageFullError
 from served import Served
 from wire import Refusal, ask
@@ -40,7 +41,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     def open_file(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Failing)
 
-    monkeypatch.setattr(sqlite, "_open_file", open_file)
+    monkeypatch.setattr(opening, "open_file", open_file)
     Failing.plans.clear()
     return Failing.plans
 
@@ -126,14 +127,14 @@ async def test_a_mistake_of_ours_fails_its_commit_and_writing_goes_on(backend: S
     with pytest.raises(UnicodeEncodeError):
         await backend.set_value("d", "\ud800", "1")
     with pytest.raises(ZeroDivisionError):
-        await backend._submit(lambda _: 1 // 0)
+        await backend._writer.submit(lambda _: 1 // 0)
     await backend.set_value("d", "k", "1")
     assert await value_of(backend, "k") == "1"
 
 
 async def test_a_database_that_is_full_refuses_writes_until_there_is_room(backend: SqliteBackend) -> None:
-    (pages,) = backend._writer.execute("PRAGMA page_count").fetchone()
-    backend._writer.execute(f"PRAGMA max_page_count = {pages + 20}")
+    (pages,) = backend._writer._transaction._connection.execute("PRAGMA page_count").fetchone()
+    backend._writer._transaction._connection.execute(f"PRAGMA max_page_count = {pages + 20}")
     kept = 0
     with contextlib.suppress(StorageFullError):
         while kept < 1000:

@@ -3,7 +3,7 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from neardict_server.backends.sqlite import _after_prefix
+from neardict_server.backends.sqlite.backend import _after_prefix
 
 # Those at the ends of what one more or less byte can hold, and on both sides of the surrogates.
 EDGES = st.sampled_from("\x01\x7f\x80\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010fffe\U0010ffffab")

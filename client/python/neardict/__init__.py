@@ -10,6 +10,8 @@ print(scores["alice"]["points"])
 
 from . import errors
 from ._connect import connect
+from ._observers import ABSENT, UNKNOWN, Observer
+from ._stats import Stats
 from .cached_dict import CachedDict
 from .entry import Entry
 from .errors import (
@@ -34,6 +36,8 @@ from .registry import register
 from .store import Store
 
 __all__ = [
+    "ABSENT",
+    "UNKNOWN",
     "AbsentKeyError",
     "BulkError",
     "CachedDict",
@@ -47,8 +51,10 @@ __all__ = [
     "LimitExceededError",
     "NeardictError",
     "NotHeldError",
+    "Observer",
     "PermissionDeniedError",
     "ServiceError",
+    "Stats",
     "Store",
     "UnavailableError",
     "UndecodableValueError",

@@ -8,7 +8,8 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _requests
-from ._near import MISSING, OUTDATED, Listing, NearDict
+from ._near import MISSING, OUTDATED, Listing
+from ._observed import ObservedDict
 from .errors import AbsentKeyError, DataLossError, UndecodableValueError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Flight(Future[Any]):
         self.leader = threading.get_ident()
 
 
-class AskingDict(NearDict):
+class AskingDict(ObservedDict):
     """Looks keys up, and lists the domain; CachedDict is its face."""
 
     __slots__ = ()
@@ -48,15 +49,20 @@ class AskingDict(NearDict):
         return value
 
     def _shared_look_up(self, key: str) -> Any:
-        """Returns the value, or MISSING; concurrent misses of one key share one request."""
+        """Returns the value, or MISSING; while fresh, concurrent misses of one key share one request."""
         mine = Flight()
         while True:
             try:
+                if self._load and not self._listed and self._aside is None:
+                    self._read_all()  # a mirror that was reset
                 with self._lock:
                     held = dict.get(self, key, MISSING)
                     if held is not MISSING:
                         return held
-                    flight = self._flights.setdefault(key, mine)
+                    self._counts.misses += 1
+                    # One that began before a write is taken away when that becomes known. While the stream is
+                    # broken nothing becomes known, and it would answer for one who asks after the write.
+                    flight = self._flights.setdefault(key, mine) if self._fresh else mine
                 if flight is mine:
                     value = self._look_up(key)
                     self._land(key, mine)
@@ -93,22 +99,32 @@ class AskingDict(NearDict):
 
     def _list(self) -> dict[str, Any]:
         """Reads the whole domain, holds it and returns it as a plain dict."""
+        listing = self._read_all()
+        return self._when_whole(lambda: self._copy_listed(listing), listed=True)
+
+    def _read_all(self) -> Listing:
         with self._store.changes.calls.under_way() as call:
             listing = Listing(call)
             for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
                 self._take_page(listing, page)
             self._end_listing(listing)
-        return self._when_whole(lambda: self._copy_listed(listing))
+        return listing
 
-    def _when_whole(self, read: Callable[[], _Result]) -> _Result:
-        """Returns what `read` does, called under the lock when the contents are the whole domain."""
+    def _when_whole(self, read: Callable[[], _Result], *, listed: bool = False) -> _Result:
+        """Returns what `read` does, called under the lock when the contents are the whole domain.
+
+        They are when the domain was listed and the stream has kept them up to date, or, while it cannot,
+        when the domain was listed just now.
+        """
         while True:
             with self._lock:
-                if self._is_whole():
+                if (listed or self._aside is None) and self._is_whole():
                     return read()
                 doubtful = list(self._versions.doubtful)
-            if not self._listed or len(doubtful) > _MOST_LOOK_UPS:
-                self._list()
+                listing = not self._listed or not (listed or self._aside is None)
+            if listing or len(doubtful) > _MOST_LOOK_UPS:
+                listed = True
+                self._read_all()
             else:
                 self._settle(doubtful)
 
@@ -121,3 +137,4 @@ class AskingDict(NearDict):
                 logger.warning("the entry %r of the domain %r is left out: %s", key, self._domain, error)
                 with self._lock:
                     self._versions.doubtful.pop(key, None)
+                    self._unreadable |= {key}

@@ -1,13 +1,11 @@
-"""Tells the dicts of one store what was written, each of the domains that it mirrors or caches.
+"""Tells the dicts of one store what was written: by the store itself, or by anybody, as the service says."""
 
-Today a change is one that this store made itself. The stream of the service's changes will enter here.
-"""
+from __future__ import annotations
 
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._calls import Calls
 from .errors import (
@@ -19,7 +17,12 @@ from .errors import (
     PermissionDeniedError,
     UnsupportedValueError,
 )
-from .v1 import storage_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._session import Session
+    from .v1 import storage_pb2 as pb
 
 # After these it is certain that the service has not applied the write; and after the last, that nothing can
 # be asked any more, so that dicts keep what they have.
@@ -34,15 +37,18 @@ CERTAIN = (
 )
 
 
+# Stands for a value that did not travel with its change, as it is large.
+NOT_SENT: Any = object()
 # So few domains without listeners are not worth clearing away.
 _FEW = 100
 
 
 class Change(NamedTuple):
-    """A write of `key` that was given `revision`; `value` is None for a deletion.
+    """A write of `key` that was given `revision`; `value` is None for a deletion, or NOT_SENT.
 
-    `expires` is the wall clock's time of expiry in seconds, None for never; `call` the number of the call
-    that made the change.
+    `expires` is the wall clock's time of expiry in seconds, None for never. `call` is the number of the call
+    of this store that made the change; `streamed` changes come from the service instead, in the order of
+    revisions.
     """
 
     key: str
@@ -50,15 +56,30 @@ class Change(NamedTuple):
     value: pb.Value | None
     expires: float | None = None
     call: int = 0
+    streamed: bool = False
 
 
 class Listener(Protocol):
+    """None of these may block or raise, and all may come twice."""
+
     def apply(self, change: Change) -> None:
-        """Takes notice of a change; changes may come twice, and in any order. Must not block or raise."""
+        """Takes notice of a change; changes may come in any order."""
         ...
 
     def doubt(self, key: str) -> None:
-        """Takes notice of a write that failed, and perhaps was applied. Must not block or raise."""
+        """Takes notice of a write that failed, and perhaps was applied."""
+        ...
+
+    def freshen(self) -> None:
+        """What is held is up to date, and will be kept so, until `stale` is called."""
+        ...
+
+    def stale(self) -> None:
+        """What is held may be out of date, until `freshen` is called."""
+        ...
+
+    def reset(self) -> None:
+        """What is held cannot be brought up to date: it must not be shown again."""
         ...
 
     def forked(self) -> None:
@@ -67,10 +88,14 @@ class Listener(Protocol):
 
 
 class Changes:
-    """Listeners by domain, held weakly: a dict that nobody uses any more needs no changes."""
+    """Listeners by domain, held weakly: a dict that nobody uses any more needs no changes.
+
+    `session` follows the service's changes; a store without one is all that writes to its domains.
+    """
 
     def __init__(self) -> None:
         self.calls = Calls()
+        self.session: Session | None = None
         self._lock = threading.RLock()  # a signal handler may make a dict
         # By identity, since dicts have no hash.
         self._listeners: dict[str, dict[int, weakref.ref[Listener]]] = {}
@@ -90,6 +115,22 @@ class Changes:
                 self._listeners = {name: those for name, those in self._listeners.items() if those}
                 self._most_domains = 2 * len(self._listeners) + _FEW
             self._listeners.setdefault(domain, {})[identity] = weakref.ref(listener, gone)
+        if self.session is None:
+            listener.freshen()
+        else:
+            self.session.join(domain, listener)
+
+    def listeners(self) -> list[Listener]:
+        """Returns all listeners of all domains."""
+        return [listener for domain in list(self._listeners) for listener in self._alive(domain)]
+
+    def heard(self, domain: str) -> bool:
+        """Returns whether anybody listens to the domain; forgets it if not."""
+        with self._lock:
+            if self._listeners.get(domain):
+                return True
+            self._listeners.pop(domain, None)
+            return False
 
     def publish(self, domain: str, change: Change, *, but: Listener | None = None) -> None:
         """Tells every listener of the domain, except the one that knows already."""
@@ -113,9 +154,25 @@ class Changes:
             for listener in self._alive(domain):
                 listener.doubt(key)
 
+    def freshen(self, domain: str) -> None:
+        """Tells every listener of the domain."""
+        for listener in self._alive(domain):
+            listener.freshen()
+
+    def stale(self, domain: str) -> None:
+        """Tells every listener of the domain."""
+        for listener in self._alive(domain):
+            listener.stale()
+
+    def reset(self, domain: str) -> None:
+        """Tells every listener of the domain."""
+        for listener in self._alive(domain):
+            listener.reset()
+
     def forked(self) -> None:
         """Tells every listener that it is in the child of a fork now."""
         self.calls = Calls()
+        self.session = None
         self._lock = threading.RLock()  # a signal handler may make a dict
         for domain in list(self._listeners):
             for listener in self._alive(domain):

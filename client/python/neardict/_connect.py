@@ -11,10 +11,14 @@ def connect(
     *,
     timeout: float = DEFAULT_TIMEOUT,
     credentials: grpc.ChannelCredentials | None = None,
+    watch: bool = True,
 ) -> Store:
     """Returns a store at `target`, by default NEARDICT_TARGET, else localhost:50051.
 
     Does not wait for the connection: a service that cannot be reached is reported by the first call,
     with UnavailableError. `timeout` bounds each call, in seconds. `credentials` turn on TLS.
+
+    With watch=False the store opens no stream of changes: its dicts see what is written through the store,
+    and at a `refresh` what others have written. That suits a short program, or one that alone writes.
     """
-    return Store(target, timeout=timeout, credentials=credentials)
+    return Store(target, timeout=timeout, credentials=credentials, watch=watch)

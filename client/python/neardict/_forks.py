@@ -10,6 +10,14 @@ from .errors import ClosedError
 
 
 class Store(Protocol):
+    def pause(self) -> bool:
+        """Ends what its threads do with gRPC, for the time of a fork; returns whether there was anything."""
+        ...
+
+    def resume(self) -> None:
+        """Called in the parent, after the fork, if there was."""
+        ...
+
     def forked(self) -> None:
         """Called in the child, where its connection must not be touched."""
         ...
@@ -52,16 +60,24 @@ def call() -> Iterator[None]:
 
 def _before() -> None:
     global _lost_if_child
+    _paused[:] = [store for store in list(_stores) if store.pause()]
     _lost_if_child = bool(_calls)
+
+
+def _after_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
 
 
 def _after_in_child() -> None:
     global _lost
     _lost = _lost or _lost_if_child
     _calls.clear()
+    _paused.clear()
     for store in list(_stores):
         store.forked()
 
 
+_paused: list[Store] = []
 _lost_if_child = False
-os.register_at_fork(before=_before, after_in_child=_after_in_child)
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -6,17 +6,20 @@ import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import _requests, values
-from ._changes import CERTAIN
+from ._changes import CERTAIN, NOT_SENT
+from ._eviction import Residents
+from ._stats import Counts
 from ._versions import Versions
-from .errors import BulkError, ConflictError, UndecodableValueError
+from .errors import BulkError, ConflictError, InvalidArgumentError, UndecodableValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ._changes import Change, Changes
+    from ._observers import Schedule
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -25,6 +28,12 @@ MISSING: Any = object()
 
 # The answer of a look-up that began too early to tell what is stored by now.
 OUTDATED: Any = object()
+
+# What a dict does while it cannot know whether it is up to date.
+OnDisconnect = Literal["ask", "serve_stale"]
+
+# How many absent keys a cache remembers that was given no bound of its own.
+_ABSENCES = 10_000
 
 
 class Expiries(Protocol):
@@ -42,6 +51,11 @@ class Near(Protocol):
     @property
     def expiry(self) -> Expiries: ...
 
+    @property
+    def tell(self) -> Schedule:
+        """Where callbacks run."""
+        ...
+
 
 @dataclass
 class Listing:
@@ -51,10 +65,15 @@ class Listing:
     revision: int = 0
     keys: dict[str, None] = field(default_factory=dict)  # in the order of the listing
     unreadable: list[str] = field(default_factory=list)
+    # Of a bounded cache, which may have no room for them: what was listed, unless it is held.
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 class NearDict(dict[str, Any]):
     """A dict that holds some or all entries of a domain. No I/O: what asks the service is in subclasses.
+
+    A hit is served by dict itself, so what is in the dict must be right. What is not known to be up to date
+    is set aside, where it waits for the stream to catch up, and keeps its identity.
 
     Invariants, under _lock: a key that is held has its revision in _versions; what is held for a key
     only ever goes to a greater revision. The contents change through _hold, _remove and _drop alone, each
@@ -65,40 +84,97 @@ class NearDict(dict[str, Any]):
 
     __slots__ = (
         "__weakref__",
+        "_absent",
+        "_aside",
+        "_counts",
         "_domain",
         "_flights",
+        "_fresh",
         "_listed",
         "_load",
         "_lock",
+        "_max_entries",
+        "_residents",
+        "_serve_stale",
         "_store",
+        "_unreadable",
         "_versions",
     )
 
-    def __init__(self, store: Near, domain: str, *, load: bool) -> None:
+    def __init__(
+        self,
+        store: Near,
+        domain: str,
+        *,
+        load: bool,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
+    ) -> None:
         super().__init__()
         _requests.check_text("domain", domain)
+        if on_disconnect not in ("ask", "serve_stale"):
+            raise InvalidArgumentError('on_disconnect must be "ask" or "serve_stale"')
+        if max_entries is not None:
+            if load:
+                raise InvalidArgumentError("a mirror holds all entries: with max_entries give load=False")
+            if not isinstance(max_entries, int) or max_entries < 1:
+                raise InvalidArgumentError("max_entries must be a number of at least 1")
+        self._max_entries = max_entries
         self._store = store
         self._domain = domain
         self._load = load
-        self._reset()
+        self._serve_stale = on_disconnect == "serve_stale"
+        self._begin()
         store.changes.subscribe(domain, self)
 
-    def _reset(self) -> None:
-        # Guards the three below together with the contents. Reentrant, since a signal handler may use the
+    def _begin(self) -> None:
+        # Guards all below together with the contents. Reentrant, since a signal handler may use the
         # dict while its thread holds the lock.
         self._lock = threading.RLock()
-        self._versions = Versions(self._store.changes.calls)
+        self._versions = self._new_versions()
         # Look-ups under way, by key: concurrent misses of one key share one request.
         self._flights: dict[str, Any] = {}
         # Whether the domain was listed once. From then on a mirror follows, but for keys in doubt.
         self._listed = False
+        # Keys that exist but that nobody can read, as the last listing said.
+        self._unreadable: frozenset[str] = frozenset()
+        # What is held while the dict itself must not show it; None while it does.
+        self._aside: dict[str, Any] | None = {}
+        self._fresh = False
+        # What a bounded cache holds, wherever it is; None without a bound.
+        self._residents = None if self._max_entries is None else Residents(self._max_entries)
+        # Keys that a look-up did not find, and that no change has brought since.
+        self._absent = Residents(self._max_entries or _ABSENCES)
+        self._counts = Counts()
+
+    def _new_versions(self, since: int = 0) -> Versions:
+        changes = self._store.changes
+        return Versions(changes.calls, since, streamed=changes.session is not None)
+
+    @property
+    def domain(self) -> str:
+        """The domain that this is a dict of."""
+        return self._domain
+
+    @property
+    def fresh(self) -> bool:
+        """Whether what is held is known to be up to date with the service."""
+        session = self._store.changes.session
+        return self._fresh and session is not None and not session.closed
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
-        key, revision, message, expires, call = change
+        key, revision, message, expires, call, streamed = change
         value = MISSING
-        # A look without the lock, which saves decoding what is older than all that is known.
-        if message is not None and self._versions.admits(key, revision, call):
+        if streamed and message is not None and self._versions.may_be_past(key, revision):
+            message = NOT_SENT  # what there is now has to be read
+        # A look without the lock, which saves decoding what is older than all that is known, or not used.
+        if (
+            message is not None
+            and message is not NOT_SENT
+            and (self._load or self._peek(key) is not MISSING)
+            and self._versions.admits(key, revision, call)
+        ):
             # What cannot be decoded a look-up will raise to somebody who can act; here it must not
             # disturb the writer.
             with contextlib.suppress(UndecodableValueError):
@@ -110,10 +186,47 @@ class NearDict(dict[str, Any]):
                 self._remove(key, revision, call)
             elif value is not MISSING:
                 self._hold(key, revision, value, expires, call)
-            elif self._versions.admits(key, revision, call):
-                self._drop(key, revision)
-            else:
+            elif not self._versions.admits(key, revision, call):
                 self._versions.turn_down(key, revision, call)
+            elif self._load:
+                self._pop(key)
+                self._versions.outdate(key, revision)
+            else:
+                self._drop(key, revision)
+            if message is not None:
+                self._absent.discard(key)
+            if streamed:
+                self._versions.passed(revision)
+
+    def freshen(self) -> None:
+        """Shows what is held, which is up to date; for this package."""
+        with self._lock:
+            self._fresh = True
+            if self._aside is not None:
+                aside, self._aside = self._aside, None
+                dict.update(self, aside)
+
+    def stale(self) -> None:
+        """Shows no more of what is held, unless the user wants that; for this package."""
+        with self._lock:
+            self._fresh = False
+            if self._aside is None and not self._serve_stale:
+                self._aside = self._copy_held()
+                dict.clear(self)
+
+    def reset(self) -> None:
+        """Drops all that is held; for this package."""
+        with self._lock:
+            self._versions = self._new_versions(since=self._store.changes.calls.latest())
+            self._flights.clear()
+            self._listed = False
+            if self._aside is None:
+                dict.clear(self)
+            else:
+                self._aside.clear()
+            if self._residents is not None:
+                self._residents.clear()
+            self._absent.clear()
 
     def expire(self, key: str, revision: int) -> None:
         """Drops the key if it holds this revision; for this package's timer."""
@@ -126,12 +239,13 @@ class NearDict(dict[str, Any]):
         """Drops the key, since a write of it failed and was perhaps applied; for this package."""
         with self._lock:
             self._flights.pop(key, None)
-            dict.pop(self, key, None)
+            self._pop(key)
+            self._absent.discard(key)
             self._versions.doubt(key)
 
     def forked(self) -> None:
         """In the child of a fork: holds nothing, so that every access meets the closed store."""
-        self._reset()
+        self._begin()
         dict.clear(self)
 
     @contextlib.contextmanager
@@ -154,7 +268,7 @@ class NearDict(dict[str, Any]):
         or if the object that is held is the one that was to be written, which then was edited in place.
         """
         with self._lock:
-            held = dict.get(self, key, MISSING)
+            held = self._peek(key)
             if (
                 not isinstance(error, CERTAIN)
                 or (held is not MISSING and held is value)
@@ -174,7 +288,7 @@ class NearDict(dict[str, Any]):
     def _revision_of(self, key: str, value: Any) -> int | None:
         """Returns the revision of the value if it is what is held under the key, else None."""
         with self._lock:
-            if dict.get(self, key, MISSING) is not value:
+            if self._peek(key) is not value:
                 return None
             if key not in self._versions.held:
                 self._drop(key)  # an interrupt left it so
@@ -193,9 +307,16 @@ class NearDict(dict[str, Any]):
         with self._lock:
             if value is not MISSING:
                 self._hold_entry(response.entry, value, call)
-            elif not response.found and self._remove(key, response.domain_revision, call):
+            elif not response.found and self._not_found(key, response.domain_revision, call):
                 return MISSING
-            return dict.get(self, key, OUTDATED)
+            held = self._peek(key)
+            return OUTDATED if held is MISSING else held
+
+    def _not_found(self, key: str, revision: int, call: int) -> bool:
+        # Asked first, since what is noted of a removal looks like a change that the read has missed.
+        if not self._load and self._versions.sees(key, revision, call):
+            self._absent.admit(key)
+        return self._remove(key, revision, call)
 
     def _decode_new(self, entry: pb.Entry, call: int) -> Any:
         """Returns the value of an entry that a read has brought, MISSING if something newer is known."""
@@ -211,8 +332,9 @@ class NearDict(dict[str, Any]):
     def _hold(self, key: str, revision: int, value: Any, expires: float | None = None, call: int = 0) -> None:
         """Holds the value, unless something newer is known. The caller holds _lock."""
         if self._versions.admits(key, revision, call):
-            super().__setitem__(key, value)
+            self._put(key, value)
             self._versions.install(key, revision)
+            self._counts.fills += call > 0
             if expires is not None:
                 self._store.expiry.add(self, key, revision, expires)
         else:
@@ -231,7 +353,7 @@ class NearDict(dict[str, Any]):
     def _remove(self, key: str, revision: int, call: int = 0) -> bool:
         """Holds nothing under the key; False if something newer is known. The caller holds _lock."""
         if self._versions.admits_absence(key, revision, call):
-            dict.pop(self, key, None)
+            self._pop(key)
             self._versions.remove(key, revision, call)
             return True
         self._versions.turn_down(key, revision + 1, call)
@@ -242,21 +364,79 @@ class NearDict(dict[str, Any]):
 
         The caller holds _lock.
         """
-        dict.pop(self, key, None)
+        self._pop(key)
         self._versions.forget(key, least)
 
     def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
-        """Holds the very object that was written."""
+        """Holds the very object that was written, also where the stream has brought a copy of it before."""
         with self._lock:
             self._flights.pop(key, None)
-            self._hold(key, revision, value, None, call)
+            if self._versions.held.get(key) == revision:
+                self._put(key, value)
+            else:
+                self._hold(key, revision, value, None, call)
+
+    def _knows_absent(self, key: object) -> bool:
+        """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""
+        if self._aside is not None or self._store.changes.session is None:
+            return False
+        if not self._load:
+            return key in self._absent
+        return self._listed and key not in self._versions.doubtful and key not in self._unreadable
+
+    def _missed(self, count: int) -> None:
+        with self._lock:
+            self._counts.misses += count
+
+    # The contents, wherever they are. The caller holds _lock where another thread may change them.
+
+    def _peek(self, key: str) -> Any:
+        """Returns the value that is held, or MISSING."""
+        aside = self._aside
+        return dict.get(self, key, MISSING) if aside is None else aside.get(key, MISSING)
+
+    def _put(self, key: str, value: Any) -> None:
+        self._absent.discard(key)
+        if self._residents is not None:
+            # Before the contents, so that an interrupt leaves no entry that is not counted.
+            self._make_room(self._residents, key)
+        if self._aside is None:
+            super().__setitem__(key, value)
+        else:
+            self._aside[key] = value
+
+    def _pop(self, key: str) -> None:
+        if self._aside is None:
+            dict.pop(self, key, None)
+        else:
+            self._aside.pop(key, None)
+        if self._residents is not None:
+            self._residents.discard(key)
+
+    def _make_room(self, residents: Residents, key: str) -> None:
+        leaving = residents.leaving(key)
+        if leaving is not None:
+            self._drop(leaving)
+            self._counts.evictions += 1
+        residents.add(key)
+
+    def _has_room(self, key: str) -> bool:
+        """Returns whether the entry can be held without another having to leave."""
+        return self._residents is None or self._residents.leaving(key) is None
+
+    def _held_count(self) -> int:
+        return super().__len__() if self._aside is None else len(self._aside)
+
+    def _held_keys(self) -> list[str]:
+        return list(dict.keys(self) if self._aside is None else self._aside)
 
     def _copy_held(self) -> dict[str, Any]:
-        """Returns a plain dict of what is held. The caller holds _lock, since another thread may write.
+        """Returns a plain dict of what is held.
 
         Not dict.copy(self): for a class with an __iter__ of its own that goes through keys().
         """
-        return {key: value for key, value in dict.items(self)}  # noqa: C416  # dict(view) is slower
+        held = dict.items(self) if self._aside is None else self._aside.items()
+        return {key: value for key, value in held}  # noqa: C416  # dict(view) is slower
 
     def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
         listing.revision = page.domain_revision
@@ -265,6 +445,8 @@ class NearDict(dict[str, Any]):
         for entry in page.entries:
             try:
                 value = self._decode_new(entry, listing.call)
+                if self._residents is not None:
+                    listing.values[entry.key] = self._decode(entry.value) if value is MISSING else value
             except UndecodableValueError:
                 listing.unreadable.append(entry.key)
                 continue
@@ -273,16 +455,19 @@ class NearDict(dict[str, Any]):
                 new.append((entry, value))
         with self._lock:
             for entry, value in new:
-                self._hold_entry(entry, value, listing.call)
+                # A listing takes no place from what was looked up.
+                if self._has_room(entry.key):
+                    self._hold_entry(entry, value, listing.call)
 
     def _end_listing(self, listing: Listing) -> None:
         """Drops what was not listed."""
         with self._lock:
-            for key in [key for key in dict.keys(self) if key not in listing.keys]:
+            for key in [key for key in self._held_keys() if key not in listing.keys]:
                 # It was absent at that revision; if what is held is newer, it stays.
                 self._remove(key, listing.revision, listing.call)
             self._versions.settle(listing.call)
-            self._listed = True
+            self._unreadable = frozenset(listing.unreadable)
+            self._listed = not self._versions.predates_doubt("", listing.call)
         if listing.unreadable:
             logger.warning(
                 "%d entries of the domain %r cannot be read and are left out, the first being %r: "
@@ -297,5 +482,5 @@ class NearDict(dict[str, Any]):
 
         So that for a partial cache d.keys() and d.values() go together.
         """
-        held = self._copy_held()
+        held = listing.values | self._copy_held()
         return {key: held.pop(key) for key in listing.keys if key in held} | held

@@ -93,7 +93,7 @@ def removed(request: pb.DeleteKeyRequest, response: pb.DeleteKeyResponse, call: 
     return Change(request.key, response.revision, None, None, call)
 
 
-def expire_time(message: pb.Entry | pb.SetValueResponse) -> datetime.datetime | None:
+def expire_time(message: pb.Entry | pb.SetValueResponse | pb.Change) -> datetime.datetime | None:
     if not message.HasField("expire_time"):
         return None
     return message.expire_time.ToDatetime(tzinfo=datetime.UTC)

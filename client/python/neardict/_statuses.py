@@ -6,6 +6,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from . import errors
+from .v1 import storage_pb2 as pb
 
 _SIMPLE: dict[grpc.StatusCode, type[errors.NeardictError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
@@ -21,11 +22,21 @@ _SIMPLE: dict[grpc.StatusCode, type[errors.NeardictError]] = {
 def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
     """Returns the error to raise for a failed call to `target`."""
     code = error.code()
-    message = error.details() or code.name
     info = _error_info(error)
-    reason = info.reason
+    return _error(code, error.details() or code.name, info.reason, dict(info.metadata), target)
+
+
+def rejected(message: pb.Rejected, target: str) -> errors.NeardictError:
+    """Returns the error to raise for a subscription that `target` rejected, as for a call that failed."""
+    code = next((code for code in grpc.StatusCode if code.value[0] == message.code), grpc.StatusCode.UNKNOWN)
+    return _error(code, message.message or code.name, message.reason, {}, target)
+
+
+def _error(
+    code: grpc.StatusCode, message: str, reason: str, metadata: dict[str, str], target: str
+) -> errors.NeardictError:
     if code is grpc.StatusCode.ABORTED:
-        current = int(info.metadata.get("current_revision", "0"))
+        current = int(metadata.get("current_revision", "0"))
         return errors.ConflictError(message, reason=reason, current_revision=current)
     if code is grpc.StatusCode.UNAVAILABLE:
         # With a reason it is the service that answers, of its backend; without one nothing answered.
@@ -39,7 +50,7 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
         return too_late(target)
     if code is grpc.StatusCode.UNIMPLEMENTED:
         if reason:
-            capability = info.metadata.get("capability", "")
+            capability = metadata.get("capability", "")
             return errors.CapabilityMissingError(message, reason=reason, capability=capability)
         return errors.ServiceError(f"{target} does not serve neardict.v1, or an older one: {message}")
     if code is grpc.StatusCode.CANCELLED:

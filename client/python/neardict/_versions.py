@@ -3,14 +3,19 @@
 Replies race: what was read, or written, before a change that the cache has seen may arrive after it.
 Everything in the store has a revision, so the rule is one comparison. A key that is not held has no
 revision to compare with; what has been known of it is remembered for as long as a call is under way that
-may have begun before that, and binds those calls alone.
+may have begun before that, and binds those calls alone, and until the stream of changes, which may be behind
+what was written or read here, has passed it.
 
 Not synchronised: the owner calls under his lock, or from his event loop.
 """
 
+import math
 from collections import deque
 
 from ._calls import Calls
+
+# So many keys that are not held are remembered for the stream, which may be broken for long.
+_FLOORS = 10_000
 
 
 class Versions:
@@ -20,7 +25,16 @@ class Versions:
     cannot have seen; 0 is a write of which that is not known.
     """
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, since: int = 0, *, streamed: bool = False) -> None:
+        """Nothing is admitted from the calls up to `since`: the store was reset while they were under way.
+
+        `streamed` is whether changes come from a stream too.
+        """
+        self._since = since
+        # The stream has passed this revision; below the other it may bring what is out of date, of keys of
+        # which that is not remembered.
+        self._passed: float = 0 if streamed else math.inf
+        self._forgotten = 0
         self.held: dict[str, int] = {}
         # Keys that a failed write has perhaps written, with the latest call that had begun when it failed.
         # They stay until a later read tells what is stored.
@@ -39,8 +53,8 @@ class Versions:
         return revision >= least or call > latest
 
     def predates_doubt(self, key: str, call: int) -> bool:
-        """Returns whether the call began before a failed write of the key, which it may have missed."""
-        return 0 < call <= self.doubtful.get(key, 0)
+        """Returns whether the call may have missed a failed write of the key, or a reset."""
+        return 0 < call <= max(self.doubtful.get(key, 0), self._since)
 
     def turn_down(self, key: str, revision: int, call: int) -> None:
         """Notes what was not admitted: if it predates a doubt, what resolves that must not be older."""
@@ -58,6 +72,11 @@ class Versions:
             return False
         latest, least = self._floors.get(key, (0, 0))
         return revision + 1 >= least or call > latest
+
+    def sees(self, key: str, revision: int, call: int) -> bool:
+        """Returns whether a read that found the key absent at this revision has missed nothing known here."""
+        latest, least = self._floors.get(key, (0, 0))
+        return self.admits_absence(key, revision, call) and (call > latest or revision >= least)
 
     def remove(self, key: str, revision: int, call: int = 0) -> None:
         """Notes that the key was absent at this revision, which was admitted."""
@@ -77,19 +96,39 @@ class Versions:
         self.forget(key)
         self.doubtful[key] = self._calls.latest()
 
+    def outdate(self, key: str, least: int) -> None:
+        """Drops the key, which exists at this revision or a newer one, and has to be looked up."""
+        self.forget(key, least)
+        self.doubtful[key] = self._calls.latest()
+
     def settle(self, call: int) -> None:
         """Notes that a listing, which began as `call`, has told of every key, as far as it could know."""
         for key, latest in list(self.doubtful.items()):
             if latest < call and self._floors.get(key, (0, 0))[0] < call:
                 del self.doubtful[key]
 
+    def passed(self, revision: int) -> None:
+        """Notes that the stream has brought every change up to this revision."""
+        self._passed = max(self._passed, revision)
+
+    def may_be_past(self, key: str, revision: int) -> bool:
+        """Returns whether what the stream brings is perhaps older than what was known of the key here."""
+        return revision < self._forgotten and key not in self.held and key not in self._floors
+
     def _raise_floor(self, key: str, least: int) -> None:
-        # Those that every call under way began after are not needed any more: what it brings is newer.
+        # Not needed any more once every call under way began after it, since what that brings is newer, and
+        # once the stream has passed it.
         oldest = self._calls.oldest()
         while self._order and self._order[0][0] < oldest:
-            call, forgotten = self._order.popleft()
-            if self._floors.get(forgotten, (0, 0))[0] == call:
-                del self._floors[forgotten]
+            call, first = self._order[0]
+            begun, floor = self._floors.get(first, (0, 0))
+            if begun == call:
+                if self._passed < floor - 1:
+                    if len(self._order) <= _FLOORS:
+                        break
+                    self._forgotten = max(self._forgotten, floor)
+                del self._floors[first]
+            self._order.popleft()
         latest = self._calls.latest()
         _, before = self._floors.get(key, (0, 0))
         self._floors[key] = latest, max(least, before)

@@ -11,7 +11,7 @@ from . import _requests
 from ._asking import AskingDict
 from ._changes import Change
 from ._edit import Edit, edit
-from ._near import MISSING, OUTDATED
+from ._near import MISSING, OUTDATED, OnDisconnect
 from ._views import ItemsView, KeysView, ValuesView
 from .errors import AbsentKeyError, ConflictError, NotHeldError
 
@@ -33,13 +33,19 @@ class CachedDict(AskingDict):
     has acknowledged; when they raise, the dict does not show a value that is not stored. After editing a
     value in place call `d.save(key)`; `edit` does it with a check that nobody else wrote meanwhile.
 
-    What this promises today:
+    What this promises:
 
     - Read your writes: what was written through any dict or method of one store is seen by all its dicts
       of the domain when the call returns.
     - Never backwards: the values that one dict shows for a key never go back to an older revision.
+    - Bounded staleness: what others write arrives by itself, at once while all is well. When the stream of
+      changes breaks, the dict knows within 3 seconds, and asks the service for every read until it has
+      caught up, or raises; `on_disconnect="serve_stale"` goes on with what it has, and `fresh` tells.
+    - Convergence: when writes stop and the service can be reached, the dict equals what is stored.
     - Expired entries disappear by themselves, as exactly as the machines' clocks agree.
-    - What other processes write is seen at the first look-up of a key, and after `refresh()`.
+
+    Over a database of your own (`neardict.moobius`) nobody tells of changes: what is held there stays until
+    it is written through the dict, or `refresh()`.
 
     Iteration is over a snapshot, so that the dict may change meanwhile. All methods are thread-safe. Any
     that asks the service raises the errors of `neardict.errors`; a key that does not exist, KeyError.
@@ -51,27 +57,31 @@ class CachedDict(AskingDict):
 
     __slots__ = ()
 
-    def __init__(self, store: Store, domain: str, *, load: bool = True) -> None:
-        super().__init__(store, domain, load=load)
+    def __init__(
+        self,
+        store: Store,
+        domain: str,
+        *,
+        load: bool = True,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
+    ) -> None:
+        super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+        store.watch(domain)
         if load:
             self.refresh()
-
-    @property
-    def domain(self) -> str:
-        """The domain that this is a dict of."""
-        return self._domain
 
     # Reading.
 
     def __missing__(self, key: object) -> Any:
-        if not _requests.may_exist(key):
+        if self._knows_absent(key) or not _requests.may_exist(key):
             raise AbsentKeyError(key)
         return self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
 
     def __contains__(self, key: object) -> bool:
-        if super().__contains__(key):
+        if dict.__contains__(self, key):  # quicker than super()
             return True
-        if not _requests.may_exist(key):
+        if self._knows_absent(key) or not _requests.may_exist(key):
             return False
         try:
             self._fetch(key)  # type: ignore[arg-type]  # may_exist holds for str alone
@@ -88,14 +98,14 @@ class CachedDict(AskingDict):
 
     def __len__(self) -> int:
         if self._load:
-            return self._when_whole(super().__len__)
+            return self._when_whole(self._held_count)
         return sum(1 for _ in self._store.all_keys(self._domain))
 
     def __bool__(self) -> bool:
         if super().__len__():
             return True
         if self._load:
-            return self._when_whole(super().__len__) > 0
+            return self._when_whole(self._held_count) > 0
         return any(True for _ in self._store.all_keys(self._domain))
 
     def __iter__(self) -> Iterator[str]:
@@ -119,7 +129,7 @@ class CachedDict(AskingDict):
     def snapshot_keys(self) -> list[str]:
         """Returns the keys as they are now."""
         if self._load:
-            return self._when_whole(lambda: list(dict.keys(self)))
+            return self._when_whole(self._held_keys)
         return list(self._store.all_keys(self._domain))
 
     def snapshot(self) -> dict[str, Any]:
@@ -136,10 +146,11 @@ class CachedDict(AskingDict):
             value = dict.get(self, key, MISSING)
             if value is not MISSING:
                 found[key] = value
-            elif _requests.may_exist(key):
+            elif _requests.may_exist(key) and not self._knows_absent(key):
                 missing.append(key)
         if missing:
             with self._store.changes.calls.under_way() as call:
+                self._missed(len(missing))
                 for key, response in self._store.lookup_many(self._domain, missing).items():
                     value = self._install_reply(key, response, call)
                     if value is OUTDATED:
@@ -205,7 +216,8 @@ class CachedDict(AskingDict):
         the edited value has gone, since a write of it failed, for example, and storing what would be read
         anew in its place would lose the edit unseen.
         """
-        value = dict.get(self, key, MISSING)
+        with self._lock:
+            value = self._peek(key)
         if value is MISSING:
             self.fresh_copy(key)
             raise NotHeldError(f"nothing is held under {key!r} that could be saved: d[key] = value")

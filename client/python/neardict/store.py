@@ -1,20 +1,26 @@
 """The synchronous client: the four operations, and dicts over them."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
 from . import _channel, _forks, _requests, values
+from ._auditor import Auditor, AuditThread
 from ._bulk import bulk
 from ._changes import Changes, Listener
 from ._expiry import ExpiryTimer
+from ._near import OnDisconnect
+from ._observers import Teller
 from ._patience import patiently
+from ._session import Session
 from ._statuses import to_error, too_late
+from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
-from .errors import AbsentKeyError, ClosedError, NeardictError
+from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, NeardictError
 from .v1 import storage_pb2 as pb
 from .v1 import storage_pb2_grpc
 
@@ -38,18 +44,26 @@ class Store:
         *,
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        watch: bool = True,
     ) -> None:
         self.target = _channel.resolve_target(target)
         _forks.check()
         self._timeout = timeout
-        if credentials is None:
-            self._channel = grpc.insecure_channel(self.target, _channel.OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(self.target, credentials, _channel.OPTIONS)
+        self._credentials = credentials
+        self._channel = self._connect()
+        # A stream has a connection of its own, so that nothing large stands before its messages.
+        self._watch_channel: grpc.Channel | None = None
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
+        session = Session(self.changes, time.monotonic)
+        self._watching = Watching(session, self.open_watch)
+        if watch:
+            self.changes.session = session
         self.expiry = ExpiryTimer()
+        self._teller = Teller()
+        self.tell = self._teller.schedule
+        self._audit: AuditThread | None = None
         _forks.follow(self)
 
     def __enter__(self) -> Self:
@@ -68,12 +82,53 @@ class Store:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
+            if self._audit is not None:
+                self._audit.stop()
             self.expiry.close()
+            self._watching.close()
+            self._teller.close()
             self._channel.close()
+            if self._audit is not None:
+                self._audit.join()
+            if self._watch_channel is not None:
+                self._watch_channel.close()
 
-    def dict(self, domain: str, *, load: bool = True) -> CachedDict:
-        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used."""
-        return CachedDict(self, domain, load=load)
+    def dict(
+        self,
+        domain: str,
+        *,
+        load: bool = True,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
+    ) -> CachedDict:
+        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
+
+        While the stream of changes is broken, what the dict holds may be stale. Then it asks the service
+        for each read, or with on_disconnect="serve_stale" goes on to serve what it holds.
+
+        `max_entries` bounds a cache: the entry that came first makes room. That one is used shows nowhere,
+        so that it is not spared; it comes back when it is looked up.
+        """
+        self.check_open()
+        return CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+
+    def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
+        """Compares `sample` hits of the store's dicts with the service `every` so many seconds.
+
+        Until the store is closed. A hit that is out of date for longer than is promised is counted in its
+        dict's `stats.stale_reads_total`, and logged as a warning. That is a mistake of neardict.
+        """
+        self.check_open()
+        auditor = Auditor(self.changes, every=every, sample=sample)
+        if self._audit is not None:
+            raise InvalidArgumentError("this store is audited already")
+        self._audit = AuditThread(self, auditor)
+
+    def watch(self, domain: str) -> None:
+        """Waits until the changes of the domain are being watched, or cannot be now; for this package."""
+        if self.changes.session is not None:
+            self._watching.start()
+            self.changes.session.wait(domain, self._timeout)
 
     def get_value(self, domain: str, key: str, *, timeout: float | None = None) -> Any:
         """Returns the value. Raises AbsentKeyError, a KeyError, if there is none."""
@@ -232,6 +287,14 @@ class Store:
         with self._translated():
             return method(request, timeout=self._timeout if timeout is None else timeout)
 
+    def pause(self) -> bool:
+        """Ends the stream of changes for the time of a fork; returns whether there was one."""
+        return self._watching.pause()
+
+    def resume(self) -> None:
+        """Opens the stream of changes again, in the parent after a fork."""
+        self._watching.start()
+
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
         self._closed = (
@@ -239,6 +302,7 @@ class Store:
         )
         self.changes.forked()
         self.expiry.forked()
+        self._teller.forked()
 
     def _read_bulk(
         self, method: Any, requests: Mapping[str, Any], timeout: float | None, **heard: Any
@@ -271,7 +335,7 @@ class Store:
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         """Around what uses the channel: turns what gRPC raises into errors of ours."""
-        self._check_open()
+        self.check_open()
         try:
             with _forks.call():
                 yield
@@ -279,10 +343,24 @@ class Store:
             raise self._error(error) from None
         except ValueError:
             # What a closed channel raises, when another thread closed it since the check.
-            self._check_open()
+            self.check_open()
             raise
 
-    def _check_open(self) -> None:
+    def _connect(self, *options: tuple[str, Any]) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(self.target, [*_channel.OPTIONS, *options])
+        return grpc.secure_channel(self.target, self._credentials, [*_channel.OPTIONS, *options])
+
+    def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
+        """Begins a Watch stream with these requests, and returns the call; for this package."""
+        # For each stream a connection of its own, since that of the one before may have gone silent: gRPC
+        # would open the next stream on it until it notices that, after a quarter of a minute.
+        if self._watch_channel is not None:
+            self._watch_channel.close()
+        self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
+        return storage_pb2_grpc.StorageServiceStub(self._watch_channel).Watch(requests)
+
+    def check_open(self) -> None:
         if self._closed:
             raise ClosedError(self._closed)
 

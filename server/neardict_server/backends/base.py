@@ -7,10 +7,10 @@ against the limits before it calls, and backends need not.
 
 import enum
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -84,6 +84,41 @@ class Page(NamedTuple):
     unreadable: Sequence[str] = ()
 
 
+class Change(NamedTuple):
+    """A write or deletion of a key that took effect; `value` is None for a deletion or an expiry.
+
+    `told` is false for a write whose value is not at hand, such as a large one: `value` means nothing then.
+    """
+
+    key: str
+    revision: int
+    value: Value | None
+    expires: int | None = None
+    told: bool = True
+
+
+class Publish(Protocol):
+    """Takes notice of a change, once it can be read, in the order of the domain's revisions.
+
+    To be called on the event loop. `previous` is the domain's revision before the change.
+    """
+
+    def __call__(self, domain: str, previous: int, change: Change) -> None: ...
+
+
+def unheard(domain: str, previous: int, change: Change) -> None:
+    """Publishes to nobody."""
+
+
+def not_missed(domain: str) -> None:
+    """Tells nobody that changes were lost."""
+
+
+def no_domains() -> Collection[str]:
+    """Returns the domains that somebody watches: none."""
+    return ()
+
+
 class Capability(enum.Enum):
     """What some backends can do beyond the interface; the names are the contract's."""
 
@@ -105,6 +140,12 @@ class Surroundings:
 
     data_dir: Path
     clock: Clock = wall_clock
+    # A backend that calls it for each change says so by a method `position`, see `Feed`.
+    publish: Publish = unheard
+    # Takes notice that not all changes of a domain have been published: its subscriptions end.
+    lost: Callable[[str], None] = not_missed
+    # Returns the domains that have subscriptions, from before `position` is asked.
+    watched: Callable[[], Collection[str]] = no_domains
 
 
 class Backend(Protocol):
@@ -156,6 +197,30 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Waits for writes under way and releases everything. May be called twice."""
+        ...
+
+
+class Position(NamedTuple):
+    """Where a subscription begins: every change after `revision` will be published.
+
+    `missed` are the changes after the revision that was asked for, each key's last at least, in the
+    order of revisions; None if not all of them are known.
+    """
+
+    revision: int
+    missed: Sequence[Change] | None = None
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """What a backend may also satisfy: it publishes every change, however it was made."""
+
+    async def position(self, domain: str, from_revision: int) -> Position:
+        """Returns where a subscription that begins now begins. `from_revision` 0 asks for nothing missed."""
+        ...
+
+    def certain(self, domain: str) -> bool:
+        """Returns whether everything that happened in the domain until now has been published."""
         ...
 
 

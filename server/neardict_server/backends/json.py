@@ -1,7 +1,8 @@
 """Keeps each entry in a readable file, `root_dir/segment/segment/key.json`: the layout of the Moobius SDK.
 
 For people who look at their data, edit it, and compare it: what is changed by hand is seen by the next
-request. See docs/json.md for names, contents and what happens when somebody else writes too.
+request, and by those who watch within a moment. See docs/json.md for names, contents and what happens
+when somebody else writes too.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from typing import Self, TypeVar
 
 from ..errors import BackendUnavailableError
 from . import base
+from .json_feed import JsonFeed
+from .json_outlet import Outlet
 from .json_store import JsonStore
 from .paging import pages
 
@@ -35,10 +38,13 @@ class JsonBackend:
     @classmethod
     async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
         root = surroundings.data_dir / "json" if settings.root_dir is None else settings.root_dir
-        return cls(await asyncio.to_thread(JsonStore, root.absolute(), surroundings.clock))
+        outlet = Outlet(surroundings.publish)
+        store = await asyncio.to_thread(JsonStore, root.absolute(), surroundings.clock, outlet.put)
+        return cls(store, JsonFeed(store, outlet, surroundings))
 
-    def __init__(self, store: JsonStore) -> None:
+    def __init__(self, store: JsonStore, feed: JsonFeed) -> None:
         self._store = store
+        self._feed = feed
         self._readers = ThreadPoolExecutor(READERS, "json-reader")
         self._writers = ThreadPoolExecutor(WRITERS, "json-writer")
         self._closed = False
@@ -74,9 +80,18 @@ class JsonBackend:
         while page := await self._run(self._readers, lambda: next(listed, None)):
             yield _told_apart(page)
 
+    async def position(self, domain: str, from_revision: int) -> base.Position:
+        if self._closed:
+            raise BackendUnavailableError("the backend is closing")
+        return await self._feed.position(domain, from_revision)
+
+    def certain(self, domain: str) -> bool:
+        return self._feed.certain(domain)
+
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            await self._feed.close()
             await asyncio.to_thread(self._end)
 
     async def _run(self, threads: Executor, operation: Callable[[], _Result]) -> _Result:

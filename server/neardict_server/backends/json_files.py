@@ -130,7 +130,7 @@ def prepared(folder: int, name: str, data: bytes, *, modified: int) -> Iterator[
     It has the permissions of the file `name`, if there is one. `modified` is its time, which a coarse
     file system may round. Raises OSError.
     """
-    temporary = f"{_RUN}{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}"
+    temporary = _temporary()
     file = os.open(temporary, _CREATE, 0o666, dir_fd=folder)
     try:
         with _opened(file):
@@ -156,9 +156,22 @@ def place(folder: int, temporary: str, name: str) -> None:
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def remove(folder: int, name: str) -> None:
-    """Removes a file. Lasting after `sync` of the folder. Raises OSError."""
-    os.unlink(name, dir_fd=folder)
+def remove(folder: int, name: str) -> bool:
+    """Removes a file; returns whether there was one. Lasting after `sync` of the folder. Raises OSError."""
+    # By way of a temporary name, which tells those who watch the folder that it was us.
+    temporary = _temporary()
+    try:
+        os.rename(name, temporary, src_dir_fd=folder, dst_dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        # The folder has no room for the longer name, but what frees room must not fail for that.
+        os.unlink(name, dir_fd=folder)
+    else:
+        _discard(folder, temporary)
+    return True
 
 
 def sync(descriptor: int) -> None:
@@ -175,6 +188,11 @@ def names(folder: int) -> list[str]:
         return [item.name for item in found if item.is_file(follow_symlinks=False)]
 
 
+def is_own_temporary(name: str) -> bool:
+    """Returns whether a temporary file of this process has the name."""
+    return name.startswith(_RUN)
+
+
 def discard_leftovers(folder: int, found: Sequence[str]) -> None:
     """Removes, of the names that were found, the temporary files that a killed process left."""
     for name in found:
@@ -184,6 +202,10 @@ def discard_leftovers(folder: int, found: Sequence[str]) -> None:
             and not name.startswith(_RUN)
         ):
             _discard(folder, name)
+
+
+def _temporary() -> str:
+    return f"{_RUN}{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}"
 
 
 def _permissions(folder: int, name: str) -> int | None:

@@ -1,9 +1,11 @@
 """Keeps entries in this process, and loses them with it: for tests and for what is ephemeral."""
 
+import asyncio
 import heapq
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Self
 
+from ..changes.recent import RecentChanges
 from ..errors import ConditionFailedError
 from . import base
 from .paging import pages
@@ -33,8 +35,10 @@ class MemoryBackend:
 
     capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL})
 
-    def __init__(self, clock: base.Clock = base.wall_clock) -> None:
+    def __init__(self, clock: base.Clock = base.wall_clock, publish: base.Publish = base.unheard) -> None:
         self._clock = clock
+        self._publish = publish
+        self._recent = RecentChanges()
         # A domain that nothing was written to yet answers with this, and so never with a
         # revision below those that an earlier process gave out.
         self._started = clock()
@@ -42,10 +46,11 @@ class MemoryBackend:
         # A heap. Holds what was overwritten meanwhile too, until it is due or they are too many.
         self._expiries: list[_Expiry] = []
         self._too_many = MIN_EXPIRIES
+        self._alarm: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
-        return cls(surroundings.clock)
+        return cls(surroundings.clock, surroundings.publish)
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
         stored = self._domains.get(domain)
@@ -68,14 +73,15 @@ class MemoryBackend:
         stored = self._domains.get(domain) or _Domain(self._started)
         _check(condition, self._present(stored, key, now))
         self._domains[domain] = stored
-        stored.revision = base.next_revision(stored.revision, now)
         expires = None if ttl is None else now + ttl
-        stored.entries[key] = base.Entry(key, value, stored.revision, expires)
+        revision = self._change(domain, stored, key, value, expires)
+        stored.entries[key] = base.Entry(key, value, revision, expires)
         if expires is not None:
-            heapq.heappush(self._expiries, _Expiry(expires, domain, key, stored.revision))
+            heapq.heappush(self._expiries, _Expiry(expires, domain, key, revision))
             if len(self._expiries) > self._too_many:
                 self._forget_overwritten()
-        return base.Written(stored.revision, expires)
+            self._set_alarm()
+        return base.Written(revision, expires)
 
     async def delete_key(
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
@@ -88,8 +94,7 @@ class MemoryBackend:
         if stored is None or present is None:
             return base.Deleted(existed=False, revision=stored.revision if stored else self._started)
         del stored.entries[key]
-        stored.revision = base.next_revision(stored.revision, now)
-        return base.Deleted(existed=True, revision=stored.revision)
+        return base.Deleted(existed=True, revision=self._change(domain, stored, key, None))
 
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
@@ -108,8 +113,17 @@ class MemoryBackend:
         for page in pages(found, stored.revision, entries=entries):
             yield page
 
+    async def position(self, domain: str, from_revision: int) -> base.Position:
+        stored = self._domains.get(domain)
+        revision = stored.revision if stored else self._started
+        return base.Position(revision, self._recent.since(domain, from_revision, revision))
+
+    def certain(self, domain: str) -> bool:
+        return True
+
     async def close(self) -> None:
-        pass
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     @staticmethod
     def _present(stored: _Domain, key: str, now: int) -> base.Entry | None:
@@ -118,12 +132,45 @@ class MemoryBackend:
             return None
         return entry
 
+    def _change(
+        self,
+        domain: str,
+        stored: _Domain,
+        key: str,
+        value: base.Value | None,
+        expires: int | None = None,
+    ) -> int:
+        """Gives a change its revision, and lets it be known."""
+        previous = stored.revision
+        stored.revision = base.next_revision(previous, self._clock())
+        change = base.Change(key, stored.revision, value, expires)
+        self._recent.record(domain, previous, change)
+        self._publish(domain, previous, change)
+        return stored.revision
+
     def _forget_expired(self, now: int) -> None:
-        """Frees what has expired. Reads do not depend on it: they look at the time themselves."""
+        """Deletes what has expired. Reads do not depend on it: they look at the time themselves."""
         while self._expiries and self._expiries[0].expires <= now:
             due = heapq.heappop(self._expiries)
             if self._is_current(due):
-                del self._domains[due.domain].entries[due.key]
+                stored = self._domains[due.domain]
+                del stored.entries[due.key]
+                self._change(due.domain, stored, due.key, None)
+
+    def _set_alarm(self) -> None:
+        """Sees to it that what expires next is deleted then, so that watchers hear of it."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._expiries:
+            seconds = (self._expiries[0].expires - self._clock()) / 1_000_000
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(min(max(seconds, 0), 3600), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._forget_expired(self._clock())
+        self._set_alarm()
 
     def _forget_overwritten(self) -> None:
         """Keeps the heap in proportion to the entries, whose owners may renew them without end."""

@@ -54,5 +54,12 @@ class NullBackend:
     ) -> AsyncIterator[base.Page]:
         yield base.Page(self._revision)
 
+    async def position(self, domain: str, from_revision: int) -> base.Position:
+        """Nothing is kept, so nothing ever changes."""
+        return base.Position(self._revision, [])
+
+    def certain(self, domain: str) -> bool:
+        return True
+
     async def close(self) -> None:
         pass

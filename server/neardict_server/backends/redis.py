@@ -5,45 +5,37 @@ Time is Redis' own, since services that share the data need not agree on theirs.
 the layout and why it is so.
 """
 
-import logging
-import re
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import orjson
-
-from ..errors import ConditionFailedError, CorruptEntryError, StorageError
+from ..errors import ConditionFailedError, StorageError
 from . import base
-from .redis_client import RedisClient, RedisSettings
+from .redis_client import RedisClient
 from .redis_errors import RefusedError
+from .redis_feed import RedisFeed
+from .redis_layout import (
+    Places,
+    channel_of,
+    corrupt,
+    corrupt_revision,
+    entries_of,
+    entry_of,
+    places_of,
+    revision_of,
+    text_of,
+    time_of,
+)
+from .redis_revisions import Revisions
 from .redis_scripts import PAGE, READ, WRITE
+from .redis_settings import RedisSettings
 from .request_ids import WINDOW, reused
-
-logger = logging.getLogger(__name__)
 
 # At most so many keys are looked at in one script, which keeps Redis from others for about a millisecond.
 PAGE_KEYS = 1024
 
-# The text before the payload: revision, expiry time or 0, kind.
-_HEADER = re.compile(rb"([0-9]{1,16}) ([0-9]{1,16}) (json|raw) ")
-_ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
-
-
-class Places(NamedTuple):
-    """The names in Redis of what belongs to a domain; its hash tag keeps them on one node of a Cluster."""
-
-    # Hash: key -> "REVISION EXPIRES json|raw PAYLOAD".
-    entries: bytes
-    # The domain's last revision.
-    revision: bytes
-    # Sorted set of the keys, all of score 0, so that it is in the order of their bytes.
-    keys: bytes
-    # Sorted set of those keys that expire, by when.
-    expiries: bytes
-
 
 class RedisBackend:
-    """One Redis that stands alone. It may be down, at the start too: operations say so until it is up."""
+    """One Redis, or a Cluster. While it is down, at the start too, operations say so."""
 
     Settings = RedisSettings
 
@@ -53,28 +45,31 @@ class RedisBackend:
 
     @classmethod
     async def open(cls, settings: RedisSettings, surroundings: base.Surroundings) -> Self:
-        backend = cls(settings)
+        backend = cls(settings, surroundings)
         try:
             await backend.get_value("neardict", "probe")
         except RefusedError as error:
             await backend.close()
-            raise ValueError(f"redis at {backend._client.address}: {error}") from None
+            raise ValueError(f"redis at {backend._client.nodes.address}: {error}") from None
         except StorageError:
             # It is in the log. Redis may come up after us, as when a machine boots.
             pass
         except BaseException:
             await backend.close()
             raise
+        backend._feed.start()
         return backend
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, surroundings: base.Surroundings) -> None:
         self._client = RedisClient(settings)
         self._prefix = settings.key_prefix
+        self._revisions = Revisions(surroundings.clock)
+        self._feed = RedisFeed(self._client, self._prefix, self._revisions, surroundings)
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
         revision, stored, seconds, microseconds = await self._client.run(READ, [*self._places(domain)], key)
-        entry = None if stored is None else _entry(key, stored, _time(seconds, microseconds))
-        return base.Lookup(entry, _revision(revision))
+        entry = None if stored is None else entry_of(key, stored, time_of(seconds, microseconds))
+        return base.Lookup(entry, revision_of(revision))
 
     async def set_value(
         self,
@@ -111,22 +106,27 @@ class RedisBackend:
             revision, seconds, microseconds, last, found = await self._client.run(
                 PAGE, places, start, end, PAGE_KEYS, base.PAGE_BYTES, what
             )
-            first, began = began is None, _revision(revision) if began is None else began
+            first, began = began is None, revision_of(revision) if began is None else began
             if entries:
-                page = base.Page(began, entries=_entries(found, _time(seconds, microseconds)))
+                page = base.Page(began, entries=entries_of(found, time_of(seconds, microseconds)))
             else:
-                page = base.Page(began, keys=[_text(key) for key in found])
+                page = base.Page(began, keys=[text_of(key) for key in found])
             if first or page.keys or page.entries:
                 yield page
             start = b"(" + (last or b"")
 
+    async def position(self, domain: str, from_revision: int) -> base.Position:
+        return await self._feed.position(domain, from_revision)
+
+    def certain(self, domain: str) -> bool:
+        return self._feed.certain(domain)
+
     async def close(self) -> None:
+        await self._feed.close()
         await self._client.close()
 
     def _places(self, domain: str) -> Places:
-        # The tag is the whole domain and nothing else, whatever braces the domain holds.
-        stem = f"{self._prefix}:{{{domain.translate(_ESCAPES)}}}".encode()
-        return Places(stem, stem + b":revision", stem + b":keys", stem + b":expiries")
+        return places_of(self._prefix, domain)
 
     async def _write(
         self,
@@ -142,74 +142,17 @@ class RedisBackend:
         keys = [*places]
         if request_id:
             keys.append(places.entries + b":request:" + request_id.encode())
-        reply: bytes = await self._client.run(
-            WRITE, keys, operation, key, "" if condition is None else condition, WINDOW // 1000, *data
-        )
+        announce = (self._revisions.floor, channel_of(self._prefix), domain)
+        asked = (operation, key, "" if condition is None else condition, WINDOW // 1000)
+        reply: bytes = await self._client.run(WRITE, keys, *announce, *asked, *data)
         outcome, _, rest = reply.partition(b" ")
         if outcome == b"condition":
             raise ConditionFailedError(int(rest))
         if outcome == b"corrupt":
-            raise _corrupt(key) if rest == b"entry" else _corrupt_revision()
+            raise corrupt(key) if rest == b"entry" else corrupt_revision()
         revision, fact, written = rest.split(b" ", 2)
         # Whose result it is shows whether the request id was used for another write.
         if outcome != operation.encode() or written != key.encode():
             raise reused(request_id)
+        self._revisions.seen(int(revision))
         return int(revision), int(fact)
-
-
-def _time(seconds: bytes, microseconds: bytes) -> int:
-    return int(seconds) * 1_000_000 + int(microseconds)
-
-
-def _revision(stored: bytes | None) -> int:
-    """Returns the domain's last revision, 0 if it has none."""
-    try:
-        return int(stored or 0)
-    except ValueError:
-        raise _corrupt_revision() from None
-
-
-def _entries(found: list[bytes], now: int) -> list[base.Entry]:
-    """Returns the entries of a page, which has keys and stored texts in turn, without expired ones."""
-    read = (_entry(_text(key), stored, now) for key, stored in zip(found[::2], found[1::2], strict=True))
-    return [entry for entry in read if entry is not None]
-
-
-def _entry(key: str, stored: bytes, now: int) -> base.Entry | None:
-    """Returns the entry, or None if it has expired. Raises CorruptEntryError if it makes no sense."""
-    header = _HEADER.match(stored)
-    if header is None:
-        raise _corrupt(key)
-    revision, expires = int(header[1]), int(header[2])
-    if expires and expires <= now:
-        return None
-    payload = stored[header.end() :]
-    if header[3] == b"raw":
-        return base.Entry(key, payload, revision, expires or None)
-    try:
-        # Other programs may write here too, and what they break should not reach every reader.
-        orjson.loads(payload)
-        return base.Entry(key, payload.decode(), revision, expires or None)
-    except ValueError:
-        raise _corrupt(key) from None
-
-
-def _text(key: bytes) -> str:
-    try:
-        return key.decode()
-    except UnicodeDecodeError:
-        raise CorruptEntryError("a key of this domain is no UTF-8 in Redis: remove what wrote it") from None
-
-
-def _corrupt(key: str) -> CorruptEntryError:
-    return CorruptEntryError(
-        f"the entry of key {key[:64]!r} makes no sense in Redis: write or delete the key, or mend the field "
-        "(docs/redis.md shows its form)"
-    )
-
-
-def _corrupt_revision() -> CorruptEntryError:
-    return CorruptEntryError(
-        "the last revision of this domain is no number in Redis: write one there that is not below any "
-        "that was given out, or delete it"
-    )

@@ -26,12 +26,19 @@ _BY_CODE: dict[str, StorageError] = {
         "Redis refuses the credentials: check username and password in the backend's settings"
     ),
     "NOPERM": RefusedError("the Redis user lacks a permission: docs/redis.md lists those it needs"),
-    "MOVED": RefusedError("this Redis is a node of a Cluster: the settings must name one that stands alone"),
+    "MOVED": RefusedError("this Redis is a node of a Cluster: set cluster = true in the backend's settings"),
+    "cluster support disabled": RefusedError(
+        "this Redis is no node of a Cluster: leave cluster out of the backend's settings"
+    ),
+    "CLUSTERDOWN": BackendUnavailableError("a part of the Redis Cluster is down: retry later"),
     "DB index": RefusedError("Redis has no database of this number: check db in the backend's settings"),
     "CERTIFICATE_VERIFY_FAILED": RefusedError(
         "the certificate of Redis is not trusted: check host, and ssl_ca_file, in the backend's settings"
     ),
     "READONLY": BackendUnavailableError("this Redis is a replica: the settings must name its primary"),
+    "NOREPLICAS": BackendUnavailableError(
+        "Redis refuses writes while too few replicas follow it (min-replicas-to-write)"
+    ),
     "LOADING": BackendUnavailableError("Redis is loading its data: retry later"),
     "MISCONF": BackendUnavailableError("Redis cannot write to its disk and refuses writes: see its log"),
 }
@@ -44,7 +51,7 @@ _CODES_BY_CLASS: dict[type[Exception], str] = {
     exceptions.AuthenticationError: "WRONGPASS",
     exceptions.ClusterError: "MOVED",
     exceptions.MovedError: "MOVED",
-    exceptions.ClusterDownError: "MOVED",
+    exceptions.ClusterDownError: "CLUSTERDOWN",
     exceptions.ClusterCrossSlotError: "MOVED",
 }
 

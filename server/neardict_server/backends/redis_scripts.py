@@ -1,7 +1,7 @@
 """The Lua scripts of the redis backend: each runs in Redis as one atom.
 
-All take the same first four KEYS, which `redis.Places` names: entries, revision, keys, expiries. Times and
-revisions are microseconds below 2^53, so Lua's doubles hold them exactly; they are written with '%.0f',
+All take the same first five KEYS, which `redis.Places` names: entries, revision, keys, expiries, log. Times
+and revisions are microseconds below 2^53, so Lua's doubles hold them exactly; they are written with '%.0f',
 since Lua's own conversion keeps 14 digits only. Nothing here needs more than Redis 6.2.
 """
 
@@ -10,6 +10,14 @@ from typing import NamedTuple
 
 # Lets every write remove some expired entries, so that each pays for a few and none for all.
 SWEPT_PER_WRITE = 32
+# A look at the log, which nobody waits for, may remove more.
+SWEPT_PER_LOOK = 256
+# How many changes of a domain its log keeps, about, and for how long after the last of them.
+KEPT_CHANGES = 10_000
+KEPT_MILLISECONDS = 600_000
+# For how long the names of a domain outlive its last entry, if all of them expire: those who follow the
+# log have deleted them long before.
+MARGIN_MILLISECONDS = 600_000
 
 
 class Script(NamedTuple):
@@ -27,24 +35,80 @@ local time = redis.call('TIME')
 return {redis.call('GET', KEYS[2]), redis.call('HGET', KEYS[1], ARGV[1]), time[1], time[2]}
 """)
 
-# ARGV: 'set' or 'delete', key, condition (a revision, '0' for absent, '' for none), the milliseconds for
-# which the request is remembered; for 'set' also ttl ('' for none), 'json' or 'raw', payload.
-# KEYS[5], if there is a request id: where its result is remembered.
-# Returns one of 'set REVISION EXPIRES KEY', 'delete REVISION EXISTED KEY', 'condition REVISION',
-# 'corrupt entry', 'corrupt revision'; the first two may be those of an earlier write with this id.
-WRITE = _script(f"""
-local entries, counter, keys, expiries, request = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local operation, key, condition, window, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
+# What scripts that change a domain have in common. `previous` is its last revision, with what this script
+# has changed already. ARGV: below which no revision may be, and for the announcement channel and domain.
+_CHANGES = f"""
+local entries, counter, keys, expiries, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local floor, channel, domain = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local function text(number) return string.format('%.0f', number) end
-
-local earlier = request and redis.call('GET', request)
-if earlier then return earlier end
-
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local last = redis.call('GET', counter) or '0'
-if not string.match(last, '^%d+$') or tonumber(last) >= 2^53 - 1 then return 'corrupt revision' end
-local previous = tonumber(last)
+local readable = string.match(last, '^%d+$') and tonumber(last) < 2^53 - 1
+local previous = readable and tonumber(last)
+
+-- Gives a change its revision and logs it. To be called before the change is made: if Redis may not
+-- write, this fails, and nothing has changed. `what` is 'deleted', or 'set ' and when it expires.
+local function change(what, key)
+  local revision = text(math.max(previous + 1, now, floor + 1))
+  local entry = {{'XADD', log, 'MAXLEN', '~', '{KEPT_CHANGES}', revision .. '-0',
+    'previous', text(previous), 'what', what, 'key', key}}
+  local added = redis.pcall(unpack(entry))
+  if type(added) == 'table' and added.err then
+    -- Somebody set the revision back, or deleted it. Without its log the domain begins anew for all.
+    if string.find(added.err, 'equal or smaller') then redis.call('DEL', log) end
+    redis.call(unpack(entry))
+  end
+  previous = tonumber(revision)
+end
+
+-- A Redis that is full refuses the first write of a script, unless it can only free memory.
+local function allow_growth() redis.call('PERSIST', log) end
+
+-- Deletes expired entries, at most so many.
+local function sweep(limit)
+  local due = redis.call('ZRANGEBYSCORE', expiries, '-inf', text(now), 'LIMIT', 0, limit)
+  if #due == 0 then return end
+  allow_growth()
+  for _, key in ipairs(due) do change('deleted', key) end
+  redis.call('HDEL', entries, unpack(due))
+  redis.call('ZREM', keys, unpack(due))
+  redis.call('ZREM', expiries, unpack(due))
+end
+
+-- To be called in the end, if something has changed.
+local function settle(expiring)
+  redis.call('SET', counter, text(previous))
+  redis.call('PEXPIREAT', log, text(math.ceil(now / 1000) + {KEPT_MILLISECONDS}))
+  -- Where every entry expires, let Redis drop them all, should nobody come here again. The revision too,
+  -- so that those who follow the log learn that they have not been told all.
+  local count = expiring and redis.call('ZCARD', expiries) or 0
+  local names = {{expiries, keys, entries, counter}}
+  if count > 0 and count == redis.call('HLEN', entries) then
+    local final = redis.call('ZREVRANGE', expiries, 0, 0, 'WITHSCORES')[2]
+    local at = text(math.ceil(math.max(final, now) / 1000) + {MARGIN_MILLISECONDS})
+    for _, name in ipairs(names) do redis.call('PEXPIREAT', name, at) end
+  else
+    for _, name in ipairs(names) do redis.call('PERSIST', name) end
+  end
+  -- Only wakes those who read the log, so it may fail.
+  redis.pcall('PUBLISH', channel, text(previous) .. ' ' .. domain)
+end
+"""
+
+# ARGV[4] on: 'set' or 'delete', key, condition (a revision, '0' for absent, '' for none), the milliseconds
+# for which the request is remembered; for 'set' also ttl ('' for none), 'json' or 'raw', payload.
+# KEYS[6], if there is a request id: where its result is remembered.
+# Returns one of 'set REVISION EXPIRES KEY', 'delete REVISION EXISTED KEY', 'condition REVISION',
+# 'corrupt entry', 'corrupt revision'; the first two may be those of an earlier write with this id.
+WRITE = _script(f"""
+local request = KEYS[6]
+local earlier = request and redis.call('GET', request)
+if earlier then return earlier end
+
+{_CHANGES}
+local operation, key, condition, window, ttl = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8] or ''
+if not readable then return 'corrupt revision' end
 
 -- The present entry's revision: '0' if absent or expired, '?' if unreadable.
 local current = '0'
@@ -64,48 +128,97 @@ end
 -- Nothing was written so far, and the first write below fails if Redis may not write: from here on
 -- all takes effect or nothing.
 local expiring = redis.call('ZCARD', expiries) > 0
-if expiring then
-  local due = redis.call('ZRANGEBYSCORE', expiries, '-inf', text(now), 'LIMIT', 0, {SWEPT_PER_WRITE})
-  if #due > 0 then
-    redis.call('HDEL', entries, unpack(due))
-    redis.call('ZREM', keys, unpack(due))
-    redis.call('ZREM', expiries, unpack(due))
-  end
-end
+if expiring then sweep({SWEPT_PER_WRITE}) end
 
-local revision, fact = text(math.max(previous + 1, now)), '0'
+local fact = '0'
 if operation == 'set' then
   if ttl ~= '' then fact = text(now + ttl) end
-  redis.call('HSET', entries, key, revision .. ' ' .. fact .. ' ' .. ARGV[6] .. ' ' .. ARGV[7])
+  change('set ' .. fact, key)
+  redis.call('HSET', entries, key, text(previous) .. ' ' .. fact .. ' ' .. ARGV[9] .. ' ' .. ARGV[10])
   redis.call('ZADD', keys, 0, key)
   if ttl ~= '' then redis.call('ZADD', expiries, fact, key)
   elseif expiring then redis.call('ZREM', expiries, key) end
-  redis.call('SET', counter, revision)
 elseif current ~= '0' then
   fact = '1'
+  allow_growth()
+  change('deleted', key)
   redis.call('HDEL', entries, key)
   redis.call('ZREM', keys, key)
   if expiring then redis.call('ZREM', expiries, key) end
-  redis.call('SET', counter, revision)
-else
-  revision = text(previous)
 end
+if text(previous) ~= last then settle(expiring or ttl ~= '') end
 
--- Where every entry expires, let Redis drop them all, should nobody write here again. A second after
--- the last of them, since PEXPIREAT looks at a clock that runs on while this script runs, and a time
--- that passed between two of these calls would part the names.
-local count = (expiring or ttl ~= '') and redis.call('ZCARD', expiries) or 0
-if count > 0 and count == redis.call('HLEN', entries) then
-  local final = redis.call('ZREVRANGE', expiries, 0, 0, 'WITHSCORES')[2]
-  local at = text(math.ceil(math.max(final, now) / 1000) + 1000)
-  for _, name in ipairs({{expiries, keys, entries}}) do redis.call('PEXPIREAT', name, at) end
-else
-  for _, name in ipairs({{expiries, keys, entries}}) do redis.call('PERSIST', name) end
-end
-
-local result = operation .. ' ' .. revision .. ' ' .. fact .. ' ' .. key
+local result = operation .. ' ' .. text(previous) .. ' ' .. fact .. ' ' .. key
 if request then redis.call('SET', request, result, 'PX', window) end
 return result
+""")
+
+# Returns the changes of a domain after a revision, and first deletes what has expired.
+# KEYS[6]: a name that nothing is kept under.
+# ARGV[4] on: the revision, or '' for none; at most how many changes; up to which size to send entries.
+# Returns 'page' or 'lost' or 'corrupt revision', the domain's revision, in how many microseconds the next
+# entry expires or '', whether there is more, up to which revision this page goes, and for each key, in the
+# order of revisions: key, revision, and '' if it was deleted, its entry as it is stored, or '? EXPIRES' if
+# that is too large or has changed again. 'lost' means that some changes are not in the log any more.
+FOLLOW = _script(f"""
+{_CHANGES}
+local since, count, largest = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+if not readable then return {{'corrupt revision'}} end
+-- What a replica knows may be old, and it refuses any write, even one that does nothing.
+redis.call('PERSIST', KEYS[6])
+sweep({SWEPT_PER_LOOK})
+if text(previous) ~= last then
+  settle(true)
+  last = text(previous)
+end
+local next = redis.call('ZRANGE', expiries, 0, 0, 'WITHSCORES')[2]
+next = next and text(next - now) or ''
+if since == '' then return {{'page', last, next, '', last}} end
+
+local found = redis.call('XRANGE', log, '(' .. since .. '-0', '+', 'COUNT', count)
+local reached, latest = since, {{}}
+for at, item in ipairs(found) do
+  -- Each change names the one before, so that none can be missing unnoticed.
+  if item[2][2] ~= reached then return {{'lost', last, next}} end
+  reached = string.match(item[1], '^%d+')
+  latest[item[2][6]] = at
+end
+local more = #found == count and reached ~= last
+if not more and reached ~= last then return {{'lost', last, next}} end
+local reply = {{'page', last, next, more and '1' or '', reached}}
+for at, item in ipairs(found) do
+  local key = item[2][6]
+  if latest[key] == at then
+    local revision = string.match(item[1], '^%d+')
+    local expires = string.match(item[2][4], '^set (%d+)$')
+    local told = ''
+    if expires then
+      told = '? ' .. expires
+      if redis.call('HSTRLEN', entries, key) <= largest then
+        local stored = redis.call('HGET', entries, key)
+        if stored and string.match(stored, '^(%d+) ') == revision then told = stored end
+      end
+    end
+    reply[#reply + 1] = key
+    reply[#reply + 1] = revision
+    reply[#reply + 1] = told
+  end
+end
+return reply
+""")
+
+# KEYS: a name that nothing is kept under. ARGV: where revisions of domains are, in whatever slots of this
+# node of a Cluster; as KEYS they would have to be in one. Returns the revisions in one text, for a reply of
+# thousands of parts is slow to read; '0' for one that is not there, '?' for what is no number or not here.
+LOOK = _script("""
+-- What a replica knows may be old, and it refuses any write, even one that does nothing.
+redis.call('PERSIST', KEYS[1])
+local found = {}
+for at, name in ipairs(ARGV) do
+  local revision = redis.pcall('GET', name) or '0'
+  found[at] = type(revision) == 'string' and string.match(revision, '^%d+$') or '?'
+end
+return table.concat(found, ' ')
 """)
 
 # ARGV: a range of keys as ZRANGEBYLEX takes it, at most how many to look at, after how many bytes to

@@ -38,6 +38,8 @@ class Config(_Strict):
     data_dir: Path = Path("neardict-data")
     default: str | None = None
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, le=3600)
+    # How often a Watch stream proves that it lives. Clients go by it: three missed ones make a copy stale.
+    heartbeat_seconds: float = Field(default=1.0, ge=0.05, le=60)
     limits: Limits = Limits()
     backends: dict[str, BackendConfig] = Field(
         default_factory=lambda: {"sqlite": BackendConfig(implementation="sqlite")}, min_length=1

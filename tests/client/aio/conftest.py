@@ -14,14 +14,14 @@ from ..gate import Gate
 
 @pytest.fixture
 async def astore(server: Served) -> AsyncIterator[aio.Store]:
-    async with aio.connect(server.address) as store:
+    async with aio.connect(server.address, watch=False) as store:
         yield store
 
 
 @pytest.fixture
 async def agated(gate: Gate) -> AsyncIterator[aio.Store]:
     """A store behind the gate."""
-    async with aio.connect(gate.address) as store:
+    async with aio.connect(gate.address, watch=False) as store:
         yield store
 
 

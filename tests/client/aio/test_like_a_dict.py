@@ -79,8 +79,12 @@ class Dicts(RuleBasedStateMachine):
         else:
             self.raises(KeyError, lambda: self.wait(d.fetch(key)))
             if d is self.cache and key in ("a", "b", "c", "é", "x" * 1024):
-                for ask in (lambda: d[key], lambda: d.get(key), lambda: key in d):
-                    self.raises(neardict.NotHeldError, ask)
+                # It knows since `fetch` has asked, unless the stream is not up to date at the moment.
+                for ask in (lambda: d[key], lambda: d.get(key, 7), lambda: key in d):
+                    try:
+                        assert ask() in (7, False)
+                    except (KeyError, neardict.NotHeldError):
+                        continue
             else:
                 self.raises(KeyError, lambda: d[key])
                 assert d.get(key, 7) == 7

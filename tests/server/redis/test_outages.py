@@ -160,7 +160,7 @@ async def test_a_full_redis_refuses_the_whole_write(backend: RedisBackend, admin
     assert await value_of(backend, DOMAIN, "key") == "1"
     assert await listed(backend, DOMAIN) == ["key"]
     assert sorted(await admin.keys("*")) == [
-        name.encode() for name in (PLACE, f"{PLACE}:keys", f"{PLACE}:revision")
+        name.encode() for name in (PLACE, f"{PLACE}:changes", f"{PLACE}:keys", f"{PLACE}:revision")
     ]
     assert (await backend.delete_key(DOMAIN, "key")).existed
     await admin.config_set("maxmemory", 0)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _requests
 from .._changes import Change
-from .._near import MISSING, OUTDATED, Listing, NearDict
-from ..errors import AbsentKeyError, ConflictError, NotHeldError
+from .._near import MISSING, OUTDATED, Listing, OnDisconnect
+from .._observed import ObservedDict
+from ..errors import AbsentKeyError, ClosedError, ConflictError, NeardictError, NotHeldError
 from ._edit import Edit, edit
 
 if TYPE_CHECKING:
@@ -19,8 +21,13 @@ if TYPE_CHECKING:
 
     from .store import Store
 
+logger = logging.getLogger(__name__)
 
-class CachedDict(NearDict):
+# Between attempts to read a mirror anew, after the service could not tell what it has missed.
+_RELOAD_PAUSE = 0.5  # seconds
+
+
+class CachedDict(ObservedDict):
     """The entries of a domain as a dict. Made by `await Store.dict(domain)`.
 
     What is read is local, and what is written is awaited. In a mirror (`load=True`) `d[k]`, `in`, `len`,
@@ -33,34 +40,42 @@ class CachedDict(NearDict):
     not stored. Changes are applied on the event loop: between two awaits the dict stays as it is, and a
     loop over it that awaits inside should go over a copy.
 
-    The promises are those of `neardict.CachedDict`. What other processes write is seen by `fetch` of a
-    key that is not held, and after `refresh`.
+    The promises are those of `neardict.CachedDict`. While the stream of changes is broken, reading raises
+    NotHeldError, unless it was made with `on_disconnect="serve_stale"`. A mirror whose changes were lost
+    reads the domain anew by itself, and until it has, reading raises NotHeldError as well.
     """
 
-    __slots__ = ()
+    __slots__ = ("_reload_due",)
 
     _store: Store
     _flights: dict[str, asyncio.Task[Any]]
 
-    def __init__(self, store: Store, domain: str, *, load: bool = True) -> None:
-        super().__init__(store, domain, load=load)
+    def __init__(
+        self,
+        store: Store,
+        domain: str,
+        *,
+        load: bool = True,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
+    ) -> None:
+        super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
 
-    @property
-    def domain(self) -> str:
-        """The domain that this is a dict of."""
-        return self._domain
+    def _begin(self) -> None:
+        super()._begin()
+        self._reload_due = False
 
     # Reading what is held.
 
     def __missing__(self, key: object) -> NoReturn:
-        if _requests.may_exist(key) and not self._knows_absent(key):
+        if _requests.may_exist(key) and not self._shows_absent(key):
             raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
         raise AbsentKeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        if super().__contains__(key):
+        if dict.__contains__(self, key):  # quicker than super()
             return True
-        if _requests.may_exist(key) and not self._knows_absent(key):
+        if _requests.may_exist(key) and not self._shows_absent(key):
             raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
         return False
 
@@ -132,7 +147,7 @@ class CachedDict(NearDict):
     async def fetch(self, key: str, default: Any = MISSING) -> Any:
         """Returns the value, from the service if it is not held; the default, or KeyError, if absent."""
         value = dict.get(self, key, MISSING)
-        if value is MISSING and _requests.may_exist(key):
+        if value is MISSING and _requests.may_exist(key) and not self._knows_absent(key):
             value = await self._shared_look_up(key)
         if value is not MISSING:
             return value
@@ -147,8 +162,13 @@ class CachedDict(NearDict):
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
         keys = list(keys)
-        missing = [k for k in keys if not dict.__contains__(self, k) and _requests.may_exist(k)]
+        missing = [
+            key
+            for key in keys
+            if not dict.__contains__(self, key) and _requests.may_exist(key) and not self._knows_absent(key)
+        ]
         found = {key: value for key in keys if (value := dict.get(self, key, MISSING)) is not MISSING}
+        self._missed(len(missing))
         with self._store.changes.calls.under_way() as call:
             for key, response in (await self._store.lookup_many(self._domain, missing)).items():
                 value = self._install_reply(key, response, call)
@@ -160,7 +180,8 @@ class CachedDict(NearDict):
 
     async def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
-        return self._copy_held() if self._load and self._is_whole() else await self._list()
+        whole = self._load and self._aside is None and self._is_whole()
+        return self._copy_held() if whole else await self._list()
 
     async def refresh(self, key: str | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew."""
@@ -198,7 +219,7 @@ class CachedDict(NearDict):
 
         Raises KeyError or NotHeldError if none is, as neardict.CachedDict does.
         """
-        value = dict.get(self, key, MISSING)
+        value = self._peek(key)
         if value is MISSING:
             await self.fresh_copy(key)
             raise NotHeldError(f"nothing is held under {key!r} that could be saved: await d.set(key, value)")
@@ -312,23 +333,64 @@ class CachedDict(NearDict):
     def __ior__(self, other: Any) -> NoReturn:
         raise TypeError("|= cannot wait for the service: await d.update(other)")
 
+    def _shows_absent(self, key: object) -> bool:
+        """Returns whether a key that is not held is absent for a reader who cannot wait for the service."""
+        if self._store.changes.session is not None or not self._load:
+            return self._knows_absent(key)
+        # Without a stream a mirror is what it was when it was read.
+        return self._listed and key not in self._versions.doubtful and key not in self._unreadable
+
     def _need_whole(self) -> None:
         if not self._load:
             raise NotHeldError("this cache does not hold the whole domain: use await d.snapshot()")
+        if self._aside is not None:
+            raise NotHeldError("this mirror does not know whether it is up to date: use await d.snapshot()")
         if not self._is_whole():
-            raise NotHeldError("a failed write left keys of this mirror in doubt: await d.refresh() first")
+            raise NotHeldError("this mirror lost changes, or a write of it failed: await d.refresh() first")
 
-    def _knows_absent(self, key: object) -> bool:
-        """Returns whether a key that is not held certainly has no entry, as far as this dict knows."""
-        return self._load and self._listed and key not in self._versions.doubtful
+    def apply(self, change: Change) -> None:
+        """Takes notice of a write; for this package."""
+        super().apply(change)
+        if change.key in self._versions.doubtful:
+            # A mirror cannot wait until somebody asks, since reading it is not awaited.
+            self._start_look_up(change.key)
+
+    def reset(self) -> None:
+        """Drops all that is held; for this package."""
+        # Also a mirror that lost its place in the stream must not wait until somebody asks.
+        self._reload_due |= self._load and self._listed
+        super().reset()
+
+    def freshen(self) -> None:
+        """Shows what is held, which is up to date; for this package."""
+        super().freshen()
+        if self._reload_due:
+            self._reload_due = False
+            self._store.spawn(self._reload())
+
+    async def _reload(self) -> None:
+        while not self._listed:
+            try:
+                await self._list()
+            except ClosedError:
+                return
+            except NeardictError as error:
+                logger.debug("a mirror could not be read anew: %s", type(error).__name__)
+                await asyncio.sleep(_RELOAD_PAUSE)
+
+    def _start_look_up(self, key: str) -> asyncio.Task[Any]:
+        task = self._flights[key] = asyncio.create_task(self._look_up(key))
+        task.add_done_callback(lambda done: self._land(key, done))
+        return task
 
     async def _shared_look_up(self, key: str) -> Any:
-        """Looks the key up; concurrent misses of one key share one request. Returns the value or MISSING."""
-        task = self._flights.get(key)
-        if task is None:
-            self._store.check_open()  # before asyncio looks for its loop, which a forked child has not
-            task = self._flights[key] = asyncio.create_task(self._look_up(key))
-            task.add_done_callback(lambda done: self._land(key, done))
+        """Returns the value, or MISSING; while fresh, concurrent misses of one key share one request."""
+        self._missed(1)
+        if not self._fresh:
+            # Nothing would take one away that began before a write of somebody else.
+            return await self._look_up(key)
+        self._store.check_open()  # before asyncio looks for its loop, which a forked child has not
+        task = self._flights.get(key) or self._start_look_up(key)
         # One who gives up must not take the answer away from the others.
         return await asyncio.shield(task)
 

@@ -2,21 +2,37 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import Any, NoReturn, Self
 
 import grpc
 import grpc.aio
 
 from .. import _channel, _forks, _requests, values
+from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
+from .._near import OnDisconnect
+from .._session import Session
 from .._statuses import to_error, too_late
 from ..entry import Entry
-from ..errors import AbsentKeyError, BulkError, ClosedError, NeardictError
+from ..errors import AbsentKeyError, BulkError, ClosedError, InvalidArgumentError, NeardictError
 from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
+from ._audit import AuditTask
 from ._expiry import LoopExpiry
+from ._teller import LoopTeller
+from ._watching import Watching
 from .cached_dict import CachedDict
 
 
@@ -33,18 +49,27 @@ class Store:
         *,
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        watch: bool = True,
     ) -> None:
         self.target = _channel.resolve_target(target)
         _forks.check()
         self._timeout = timeout
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(self.target, _channel.OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(self.target, credentials, _channel.OPTIONS)
+        self._credentials = credentials
+        self._channel = self._connect()
+        # A stream has a connection of its own, so that nothing large stands before its messages.
+        self._watch_channel: grpc.aio.Channel | None = None
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
+        session = Session(self.changes, time.monotonic)
+        self._watching = Watching(session, self._open_watch)
+        if watch:
+            self.changes.session = session
         self.expiry = LoopExpiry()
+        self._teller = LoopTeller()
+        self.tell = self._teller.schedule
+        self._audit: AuditTask | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         _forks.follow(self)
 
     async def __aenter__(self) -> Self:
@@ -63,15 +88,47 @@ class Store:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
+            if self._audit is not None:
+                await self._audit.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._teller.close()
             self.expiry.close()
+            await self._watching.close()
             await self._channel.close()
+            if self._watch_channel is not None:
+                await self._watch_channel.close()
 
-    async def dict(self, domain: str, *, load: bool = True) -> CachedDict:
-        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used."""
-        cache = CachedDict(self, domain, load=load)
+    async def dict(
+        self,
+        domain: str,
+        *,
+        load: bool = True,
+        on_disconnect: OnDisconnect = "ask",
+        max_entries: int | None = None,
+    ) -> CachedDict:
+        """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
+
+        While the stream of changes is broken, what the dict holds may be stale. Then reading raises
+        NotHeldError, which names what to await, or with on_disconnect="serve_stale" goes on as before.
+        """
+        self.check_open()
+        cache = CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+        if self.changes.session is not None:
+            self._watching.start()
+            await self._watching.wait(domain, self._timeout)
         if load:
             await cache.refresh()
         return cache
+
+    def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
+        """Compares hits of the store's dicts with the service, as for neardict.Store."""
+        self.check_open()
+        auditor = Auditor(self.changes, every=every, sample=sample)
+        if self._audit is not None:
+            raise InvalidArgumentError("this store is audited already")
+        self._audit = AuditTask(self, auditor)
 
     async def get_value(self, domain: str, key: str, *, timeout: float | None = None) -> Any:
         """Returns the value. Raises AbsentKeyError, a KeyError, if there is none."""
@@ -243,12 +300,25 @@ class Store:
         with self._translated():
             return await method(request, timeout=self._timeout if timeout is None else timeout)
 
+    def pause(self) -> bool:
+        """A stream of an event loop cannot be ended here; it counts as a call under way."""
+        return False
+
+    def resume(self) -> None:
+        """Nothing was paused."""
+
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
         self._closed = (
             f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
         )
         self.changes.forked()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs the work as a task that ends with this store at the latest."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _bulk(
         self, operation: Callable[[Any], Awaitable[Any]], requests: Mapping[str, Any]
@@ -294,6 +364,20 @@ class Store:
             if self._closed and not (task and task.cancelling()):
                 raise ClosedError(self._closed) from None
             raise
+
+    def _connect(self, *options: tuple[str, Any]) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.target, [*_channel.OPTIONS, *options])
+        return grpc.aio.secure_channel(self.target, self._credentials, [*_channel.OPTIONS, *options])
+
+    async def _open_watch(self, requests: AsyncIterator[pb.WatchRequest]) -> Any:
+        # For each stream a connection of its own, since that of the one before may have gone silent: gRPC
+        # would open the next stream on it until it notices that, after a quarter of a minute.
+        if self._watch_channel is not None:
+            await self._watch_channel.close()
+        self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
+        stub: Any = storage_pb2_grpc.StorageServiceStub(self._watch_channel)
+        return stub.Watch(requests)
 
     def check_open(self) -> None:
         if self._closed:

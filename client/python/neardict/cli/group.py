@@ -25,6 +25,7 @@ _MODULE_OF = {
     "keys": "keys",
     "ping": "ping",
     "set": "set",
+    "watch": "watch",
 }
 
 

@@ -6,10 +6,8 @@ import click
 
 from .. import _requests
 from ..store import Store
-from ..v1 import storage_pb2 as pb
 from . import output
 from .exit_codes import ExitCode
-from .json_text import printable, readable
 from .options import domain_argument, listing_timeout, with_store
 from .output import Failure
 
@@ -34,21 +32,12 @@ def command(store: Store, domain: str, prefix: str, values: bool) -> None:
                 output.shown_name(key) if people else output.json_line({"key": output.json_string(key)})
             )
         for entry in page.entries:
-            output.say(_shown(entry, width) if people else output.json_line(output.entry_members(entry)))
+            output.say(
+                output.shown_entry(entry, width) if people else output.json_line(output.entry_members(entry))
+            )
         output.flush()
         for key in page.unreadable_keys:
             unreadable += 1
             output.complain(f"the entry {output.shown_name(key)} cannot be read; `neardict get` tells why")
     if unreadable:
         raise Failure(f"{unreadable} of the entries cannot be read", ExitCode.DATA_LOSS)
-
-
-def _shown(entry: pb.Entry, width: int) -> str:
-    if entry.value.WhichOneof("kind") == "raw":
-        value = f"({len(entry.value.raw)} raw bytes)"
-    else:
-        text = entry.value.json
-        # Far more than fits is not worth laying out.
-        value = readable(text) if len(text) < 64 * width else printable(text[:width])
-    line = f"{output.shown_name(entry.key)}  {value}"
-    return line if len(line) <= width else f"{line[: width - 1]}…"

@@ -5,6 +5,7 @@ Nothing that came from the service reaches a terminal as it is: names and texts 
 
 import base64
 import json
+import select
 import sys
 
 import click
@@ -12,7 +13,7 @@ import click
 from ..errors import ServiceError
 from ..v1 import storage_pb2 as pb
 from .exit_codes import ExitCode
-from .json_text import compact, printable
+from .json_text import compact, printable, readable
 
 
 class Failure(click.ClickException):
@@ -43,6 +44,13 @@ def flush() -> None:
     sys.stdout.flush()
 
 
+def reader_gone() -> bool:
+    """Returns whether nobody reads the output any more, which otherwise the next write would tell."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def complain(message: str) -> None:
     """Writes one line about something that went wrong."""
     print(f"neardict: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
@@ -58,7 +66,7 @@ def json_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def entry_members(entry: pb.Entry) -> dict[str, str]:
+def entry_members(entry: pb.Entry | pb.Change) -> dict[str, str]:
     """Returns what is printed of an entry, for `json_line`; its value is as the service sent it."""
     kind = entry.value.WhichOneof("kind")
     if kind is None:
@@ -75,7 +83,7 @@ def entry_members(entry: pb.Entry) -> dict[str, str]:
     return members
 
 
-def expire_time(entry: pb.Entry) -> str:
+def expire_time(entry: pb.Entry | pb.Change) -> str:
     """Returns the time of expiry as RFC 3339 has it."""
     return entry.expire_time.ToJsonString()
 
@@ -85,3 +93,15 @@ def shown_name(name: str) -> str:
     if name.isprintable() and name == name.strip() and name and not name.startswith('"'):
         return name
     return printable(json_string(name))
+
+
+def shown_entry(entry: pb.Entry | pb.Change, width: int) -> str:
+    """Returns an entry on a line for people, cut to the width."""
+    if entry.value.WhichOneof("kind") == "raw":
+        value = f"({len(entry.value.raw)} raw bytes)"
+    else:
+        text = entry.value.json
+        # Far more than fits is not worth laying out.
+        value = readable(text) if len(text) < 64 * width else printable(text[:width])
+    line = f"{shown_name(entry.key)}  {value}"
+    return line if len(line) <= width else f"{line[: width - 1]}…"

@@ -26,6 +26,7 @@ SETTINGS = {
     "redis": {
         *("host", "port", "db", "username", "password", "ssl", "url", "ssl_ca_file"),
         *("key_prefix", "connect_timeout_seconds", "command_timeout_seconds", "max_connections"),
+        *("cluster", "sentinels", "sentinel_service", "sentinel_username", "sentinel_password"),
     },
     "sqlite": {"path"},
     "memory": set[str](),

@@ -91,6 +91,9 @@ class LocalStore:
             revision = self._next()
             return Found(found, Kept(key, value, revision) if found else None, revision)
 
+    def watch(self, domain: str) -> None:
+        """Nobody else is known to write here, so there is nothing to watch."""
+
     def lookup_many(self, domain: str, keys: Iterable[str]) -> dict[str, Found]:
         return {key: self.lookup(domain, key) for key in keys}
 

@@ -130,21 +130,145 @@ class AllKeysResponse(_message.Message):
     unreadable_keys: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class WatchRequest(_message.Message):
+    __slots__ = ("subscribe", "unsubscribe", "ping")
+    SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
+    subscribe: Subscribe
+    unsubscribe: Unsubscribe
+    ping: Ping
+    def __init__(self, subscribe: _Optional[_Union[Subscribe, _Mapping]] = ..., unsubscribe: _Optional[_Union[Unsubscribe, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
+
+class Subscribe(_message.Message):
+    __slots__ = ("domain", "from_revision")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    FROM_REVISION_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    from_revision: int
+    def __init__(self, domain: _Optional[str] = ..., from_revision: _Optional[int] = ...) -> None: ...
+
+class Unsubscribe(_message.Message):
+    __slots__ = ("domain",)
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    def __init__(self, domain: _Optional[str] = ...) -> None: ...
+
+class Ping(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("subscribed", "rejected", "changes", "heartbeat", "reset")
+    SUBSCRIBED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    subscribed: Subscribed
+    rejected: Rejected
+    changes: Changes
+    heartbeat: Heartbeat
+    reset: Reset
+    def __init__(self, subscribed: _Optional[_Union[Subscribed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., changes: _Optional[_Union[Changes, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ...) -> None: ...
+
+class Subscribed(_message.Message):
+    __slots__ = ("domain", "revision", "complete")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    revision: int
+    complete: bool
+    def __init__(self, domain: _Optional[str] = ..., revision: _Optional[int] = ..., complete: bool = ...) -> None: ...
+
+class Rejected(_message.Message):
+    __slots__ = ("domain", "code", "reason", "message")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    code: int
+    reason: str
+    message: str
+    def __init__(self, domain: _Optional[str] = ..., code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Changes(_message.Message):
+    __slots__ = ("domain", "changes", "revision")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
+    revision: int
+    def __init__(self, domain: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("key", "revision", "kind", "value", "expire_time")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Change.Kind]
+        KIND_SET: _ClassVar[Change.Kind]
+        KIND_DELETE: _ClassVar[Change.Kind]
+    KIND_UNSPECIFIED: Change.Kind
+    KIND_SET: Change.Kind
+    KIND_DELETE: Change.Kind
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    revision: int
+    kind: Change.Kind
+    value: Value
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, key: _Optional[str] = ..., revision: _Optional[int] = ..., kind: _Optional[_Union[Change.Kind, str]] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("uncertain_domains", "ping")
+    UNCERTAIN_DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
+    uncertain_domains: _containers.RepeatedScalarFieldContainer[str]
+    ping: int
+    def __init__(self, uncertain_domains: _Optional[_Iterable[str]] = ..., ping: _Optional[int] = ...) -> None: ...
+
+class Reset(_message.Message):
+    __slots__ = ("domain", "reason")
+    class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        REASON_UNSPECIFIED: _ClassVar[Reset.Reason]
+        REASON_SLOW_CONSUMER: _ClassVar[Reset.Reason]
+        REASON_LOG_LOST: _ClassVar[Reset.Reason]
+    REASON_UNSPECIFIED: Reset.Reason
+    REASON_SLOW_CONSUMER: Reset.Reason
+    REASON_LOG_LOST: Reset.Reason
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    reason: Reset.Reason
+    def __init__(self, domain: _Optional[str] = ..., reason: _Optional[_Union[Reset.Reason, str]] = ...) -> None: ...
+
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "limits", "backends", "routes")
+    __slots__ = ("version", "limits", "backends", "routes", "heartbeat_period")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_PERIOD_FIELD_NUMBER: _ClassVar[int]
     version: str
     limits: Limits
     backends: _containers.RepeatedCompositeFieldContainer[BackendInfo]
     routes: _containers.RepeatedCompositeFieldContainer[Route]
-    def __init__(self, version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., backends: _Optional[_Iterable[_Union[BackendInfo, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ...) -> None: ...
+    heartbeat_period: _duration_pb2.Duration
+    def __init__(self, version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., backends: _Optional[_Iterable[_Union[BackendInfo, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., heartbeat_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_domain_bytes", "max_key_bytes", "max_value_bytes", "max_json_depth", "request_id_window")

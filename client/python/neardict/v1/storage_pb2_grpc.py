@@ -62,6 +62,11 @@ class StorageServiceStub(object):
                 request_serializer=neardict_dot_v1_dot_storage__pb2.AllKeysRequest.SerializeToString,
                 response_deserializer=neardict_dot_v1_dot_storage__pb2.AllKeysResponse.FromString,
                 _registered_method=True)
+        self.Watch = channel.stream_stream(
+                '/neardict.v1.StorageService/Watch',
+                request_serializer=neardict_dot_v1_dot_storage__pb2.WatchRequest.SerializeToString,
+                response_deserializer=neardict_dot_v1_dot_storage__pb2.WatchResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/neardict.v1.StorageService/GetServerInfo',
                 request_serializer=neardict_dot_v1_dot_storage__pb2.GetServerInfoRequest.SerializeToString,
@@ -129,6 +134,27 @@ class StorageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request_iterator, context):
+        """Sends the changes of domains as they are made: one stream serves all the
+        domains of a client.
+
+        The client sends `subscribe` and `unsubscribe` whenever it likes. The
+        service answers each `subscribe` with the changes since then, if it knows
+        them, and `subscribed`, or with `rejected`. From then on it sends every
+        change of the domain, in the order of revisions, until `unsubscribe`,
+        `reset` or the end of the stream. Of several changes to one
+        key it may send the last alone. It sends a `heartbeat` at least once in
+        every `GetServerInfoResponse.heartbeat_period`, which proves that all
+        domains are up to date, the quiet ones too. Whatever it cannot send it says
+        with `reset`: nothing is lost in silence.
+
+        Also fails with INVALID_ARGUMENT for a request without content. The stream
+        ends with UNAVAILABLE when the service drains.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """Describes the service: its version, limits, and what each backend can do.
 
@@ -160,6 +186,11 @@ def add_StorageServiceServicer_to_server(servicer, server):
                     servicer.AllKeys,
                     request_deserializer=neardict_dot_v1_dot_storage__pb2.AllKeysRequest.FromString,
                     response_serializer=neardict_dot_v1_dot_storage__pb2.AllKeysResponse.SerializeToString,
+            ),
+            'Watch': grpc.stream_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=neardict_dot_v1_dot_storage__pb2.WatchRequest.FromString,
+                    response_serializer=neardict_dot_v1_dot_storage__pb2.WatchResponse.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -283,6 +314,33 @@ class StorageService(object):
             '/neardict.v1.StorageService/AllKeys',
             neardict_dot_v1_dot_storage__pb2.AllKeysRequest.SerializeToString,
             neardict_dot_v1_dot_storage__pb2.AllKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/neardict.v1.StorageService/Watch',
+            neardict_dot_v1_dot_storage__pb2.WatchRequest.SerializeToString,
+            neardict_dot_v1_dot_storage__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -106,6 +106,22 @@ _StorageServiceAllKeysType = typing_extensions.TypeVar(
     ],
 )
 
+_StorageServiceWatchType = typing_extensions.TypeVar(
+    '_StorageServiceWatchType',
+    grpc.StreamStreamMultiCallable[
+        neardict.v1.storage_pb2.WatchRequest,
+        neardict.v1.storage_pb2.WatchResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        neardict.v1.storage_pb2.WatchRequest,
+        neardict.v1.storage_pb2.WatchResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        neardict.v1.storage_pb2.WatchRequest,
+        neardict.v1.storage_pb2.WatchResponse,
+    ],
+)
+
 _StorageServiceGetServerInfoType = typing_extensions.TypeVar(
     '_StorageServiceGetServerInfoType',
     grpc.UnaryUnaryMultiCallable[
@@ -122,7 +138,7 @@ _StorageServiceGetServerInfoType = typing_extensions.TypeVar(
     ],
 )
 
-class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageServiceSetValueType, _StorageServiceDeleteKeyType, _StorageServiceAllKeysType, _StorageServiceGetServerInfoType]):
+class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageServiceSetValueType, _StorageServiceDeleteKeyType, _StorageServiceAllKeysType, _StorageServiceWatchType, _StorageServiceGetServerInfoType]):
     """Stores values under (domain, key), in the backend that the operator of the
     service chose for the domain.
 
@@ -151,6 +167,10 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
             neardict.v1.storage_pb2.AllKeysRequest,
             neardict.v1.storage_pb2.AllKeysResponse,
         ],
+        grpc.StreamStreamMultiCallable[
+            neardict.v1.storage_pb2.WatchRequest,
+            neardict.v1.storage_pb2.WatchResponse,
+        ],
         grpc.UnaryUnaryMultiCallable[
             neardict.v1.storage_pb2.GetServerInfoRequest,
             neardict.v1.storage_pb2.GetServerInfoResponse,
@@ -174,6 +194,10 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
         grpc.aio.UnaryStreamMultiCallable[
             neardict.v1.storage_pb2.AllKeysRequest,
             neardict.v1.storage_pb2.AllKeysResponse,
+        ],
+        grpc.aio.StreamStreamMultiCallable[
+            neardict.v1.storage_pb2.WatchRequest,
+            neardict.v1.storage_pb2.WatchResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             neardict.v1.storage_pb2.GetServerInfoRequest,
@@ -218,6 +242,24 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
     Idempotent. An entry that cannot be read does not end a listing.
     """
 
+    Watch: _StorageServiceWatchType
+    """Sends the changes of domains as they are made: one stream serves all the
+    domains of a client.
+
+    The client sends `subscribe` and `unsubscribe` whenever it likes. The
+    service answers each `subscribe` with the changes since then, if it knows
+    them, and `subscribed`, or with `rejected`. From then on it sends every
+    change of the domain, in the order of revisions, until `unsubscribe`,
+    `reset` or the end of the stream. Of several changes to one
+    key it may send the last alone. It sends a `heartbeat` at least once in
+    every `GetServerInfoResponse.heartbeat_period`, which proves that all
+    domains are up to date, the quiet ones too. Whatever it cannot send it says
+    with `reset`: nothing is lost in silence.
+
+    Also fails with INVALID_ARGUMENT for a request without content. The stream
+    ends with UNAVAILABLE when the service drains.
+    """
+
     GetServerInfo: _StorageServiceGetServerInfoType
     """Describes the service: its version, limits, and what each backend can do.
 
@@ -240,6 +282,10 @@ StorageServiceAsyncStub: typing_extensions.TypeAlias = StorageServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         neardict.v1.storage_pb2.AllKeysRequest,
         neardict.v1.storage_pb2.AllKeysResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        neardict.v1.storage_pb2.WatchRequest,
+        neardict.v1.storage_pb2.WatchResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         neardict.v1.storage_pb2.GetServerInfoRequest,
@@ -313,6 +359,29 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         without entries gives a single message without keys.
 
         Idempotent. An entry that cannot be read does not end a listing.
+        """
+
+    @abc.abstractmethod
+    def Watch(
+        self,
+        request_iterator: _MaybeAsyncIterator[neardict.v1.storage_pb2.WatchRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[neardict.v1.storage_pb2.WatchResponse], collections.abc.AsyncIterator[neardict.v1.storage_pb2.WatchResponse]]:
+        """Sends the changes of domains as they are made: one stream serves all the
+        domains of a client.
+
+        The client sends `subscribe` and `unsubscribe` whenever it likes. The
+        service answers each `subscribe` with the changes since then, if it knows
+        them, and `subscribed`, or with `rejected`. From then on it sends every
+        change of the domain, in the order of revisions, until `unsubscribe`,
+        `reset` or the end of the stream. Of several changes to one
+        key it may send the last alone. It sends a `heartbeat` at least once in
+        every `GetServerInfoResponse.heartbeat_period`, which proves that all
+        domains are up to date, the quiet ones too. Whatever it cannot send it says
+        with `reset`: nothing is lost in silence.
+
+        Also fails with INVALID_ARGUMENT for a request without content. The stream
+        ends with UNAVAILABLE when the service drains.
         """
 
     @abc.abstractmethod

@@ -1,0 +1,246 @@
+"""What a client knows of its Watch stream: which domains, up to where, and whether it may trust it. No I/O.
+
+A driver (a thread, or a task) opens streams, sends what `requests` are due and hands over what arrives.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import _requests
+from ._changes import NOT_SENT, Change
+from .v1 import storage_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._changes import Changes, Listener
+
+# How often the driver sends a ping, and how long after sending one its answer vouches for the copy.
+PING_SECONDS = 1.0
+TRUST_SECONDS = 3 * PING_SECONDS
+
+
+@dataclass
+class _Domain:
+    """`revision` is up to where every change has been seen, 0 if nothing is held; `live` since subscribed.
+
+    `settled` is whether the service has answered the first subscription, in whatever way.
+    """
+
+    revision: int = 0
+    live: bool = False
+    certain: bool = True
+    fresh: bool = False
+    settled: bool = False
+
+
+class Session:
+    """The subscriptions of one store. Thread-safe; listeners are called under no lock of this class but one
+    at a time, in the order of what arrived.
+
+    Invariant: a listener is fresh only while (a) the stream has said `subscribed` for its domain and
+    neither `reset` nor ended since, and (b) less than TRUST_SECONDS have passed since a ping was sent that
+    has been answered, and (c) the service said with that answer that it is certain of the domain.
+    """
+
+    def __init__(self, changes: Changes, clock: Callable[[], float]) -> None:
+        """`clock` returns seconds, and never goes back."""
+        self._changes = changes
+        self._clock = clock
+        # Guards all below, and makes events of the stream and of the clock come one after the other.
+        self._lock = threading.RLock()
+        self.closed = False
+        self._news = threading.Condition(self._lock)
+        # How many streams have ended.
+        self.failures = 0
+        self._domains: dict[str, _Domain] = {}
+        self._send: Callable[[pb.WatchRequest], None] | None = None
+        self._pings: dict[int, float] = {}
+        self._ping = 0
+        self._pinged = self._opened = float("-inf")
+        self._trusted_until = float("-inf")
+
+    # What the store asks for.
+
+    def join(self, name: str, listener: Listener) -> None:
+        """Has the domain watched for the listener, who has to be among those of `changes` already."""
+        with self._lock:
+            domain = self._domains.get(name)
+            if domain is None:
+                self._domains[name] = _Domain()
+                self._subscribe(name)
+            elif domain.fresh:
+                listener.freshen()
+
+    def settled(self, name: str) -> bool:
+        """Returns whether the service has answered the first subscription to the domain, and a ping.
+
+        Then the domain is fresh, unless the service cannot vouch for it.
+        """
+        domain = self._domains.get(name)
+        return domain is None or (domain.settled and self._trusted_until > float("-inf")) or self.closed
+
+    def wait(self, name: str, seconds: float) -> None:
+        """Returns when the service has answered the subscription, or the stream fails, or time is over."""
+        with self._lock:
+            failures = self.failures
+            self._news.wait_for(lambda: self.failures != failures or self.settled(name), timeout=seconds)
+
+    # What the driver tells.
+
+    def opened(self, send: Callable[[pb.WatchRequest], None]) -> None:
+        """A stream is there; `send` queues a request for it, without waiting."""
+        with self._lock:
+            self._send = send
+            self._opened = self._clock()
+            for domain in self._domains:
+                self._subscribe(domain)
+            self.ping()
+
+    def close(self) -> None:
+        """The store is closed: what its dicts hold stays as it is."""
+        with self._lock:
+            self.closed = True
+            self._news.notify_all()
+
+    def lost(self) -> None:
+        """The stream has ended, for whatever reason: nothing is fresh until another has caught up."""
+        with self._lock:
+            if self.closed:
+                return
+            self._send = None
+            self._pings.clear()
+            self._trusted_until = float("-inf")
+            self.failures += 1
+            self._news.notify_all()
+            for name, domain in self._domains.items():
+                domain.live = False
+                self._judge(name, domain)
+
+    def ping(self) -> None:
+        """Sends a ping, if a stream is open."""
+        with self._lock:
+            if self._send is not None:
+                self._ping += 1
+                self._pinged = self._clock()
+                self._pings[self._ping] = self._pinged
+                self._send(pb.WatchRequest(ping=pb.Ping(number=self._ping)))
+
+    def tick(self) -> float | None:
+        """Does what is due by the clock; returns in how many seconds to call it again.
+
+        Returns None if nothing vouches for the copy any more. It is stale then, and the driver gives the
+        stream up: it may be half open, and no error would ever come.
+        """
+        with self._lock:
+            if self._send is None:
+                return PING_SECONDS
+            now = self._clock()
+            if now > self._trusted_until and now > self._opened + TRUST_SECONDS:
+                self.lost()
+                return None
+            if now >= self._pinged + PING_SECONDS:
+                self.ping()
+                self._leave()
+            end = max(self._trusted_until, self._opened + TRUST_SECONDS)
+            # A little later than the end, so that it is over then.
+            return max(0.0, min(self._pinged + PING_SECONDS - now, end - now + 0.001))
+
+    def received(self, message: pb.WatchResponse) -> None:
+        """A message has arrived on the stream."""
+        with self._lock:
+            if self.closed:
+                return
+            which = message.WhichOneof("response")
+            if which == "changes":
+                self._changed(message.changes)
+            elif which == "heartbeat":
+                self._vouched(message.heartbeat)
+            elif which == "subscribed":
+                self._subscribed(message.subscribed)
+            elif which == "reset":
+                self._reset(message.reset.domain)
+                self._subscribe(message.reset.domain)
+            elif which == "rejected":
+                self._reset(message.rejected.domain)
+
+    def _changed(self, message: pb.Changes) -> None:
+        domain = self._domains.get(message.domain)
+        if domain is None:
+            return
+        for change in message.changes:
+            self._changes.publish(message.domain, _change(change))
+        domain.revision = max(domain.revision, message.revision) if domain.revision else 0
+
+    def _subscribed(self, message: pb.Subscribed) -> None:
+        domain = self._domains.get(message.domain)
+        if domain is None:
+            return
+        if not message.complete:
+            self._changes.reset(message.domain)
+        domain.revision = max(message.revision, 1)
+        domain.live = domain.settled = True
+        self._judge(message.domain, domain)
+        self._news.notify_all()
+
+    def _reset(self, name: str) -> None:
+        domain = self._domains.get(name)
+        if domain is not None:
+            domain.live = False
+            domain.revision = 0
+            domain.settled = True
+            self._judge(name, domain)
+            self._changes.reset(name)
+            self._news.notify_all()
+
+    def _vouched(self, message: pb.Heartbeat) -> None:
+        sent = self._pings.get(message.ping)
+        if sent is None:
+            return  # of the service's own accord, or an answer that came before
+        for number in [number for number in self._pings if number <= message.ping]:
+            del self._pings[number]
+        self._trusted_until = sent + TRUST_SECONDS
+        uncertain = set(message.uncertain_domains)
+        for name, domain in self._domains.items():
+            domain.certain = name not in uncertain
+            self._judge(name, domain)
+        self._news.notify_all()
+
+    def _subscribe(self, name: str) -> None:
+        domain = self._domains.get(name)
+        if domain is not None and self._send is not None:
+            subscribe = pb.Subscribe(domain=name, from_revision=domain.revision)
+            self._send(pb.WatchRequest(subscribe=subscribe))
+
+    def _leave(self) -> None:
+        """Ends the subscriptions to domains that nobody listens to any more."""
+        for name in [name for name in self._domains if not self._changes.heard(name)]:
+            del self._domains[name]
+            if self._send is not None:
+                self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
+
+    def _judge(self, name: str, domain: _Domain) -> None:
+        """Tells the listeners of the domain if it has become fresh, or stale."""
+        fresh = domain.live and domain.certain and self._clock() <= self._trusted_until
+        if fresh != domain.fresh:
+            domain.fresh = fresh
+            if fresh:
+                self._changes.freshen(name)
+            else:
+                self._changes.stale(name)
+
+
+def _change(message: pb.Change) -> Change:
+    if message.kind == pb.Change.KIND_DELETE:
+        return Change(message.key, message.revision, None, streamed=True)
+    expires = _requests.expire_time(message)
+    return Change(
+        message.key,
+        message.revision,
+        message.value if message.HasField("value") else NOT_SENT,
+        expires.timestamp() if expires else None,
+        streamed=True,
+    )

@@ -1,0 +1,160 @@
+"""The backend: reads and listings here, writes by the writer."""
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+from ...exclusive import ExclusiveLock
+from .. import base
+from ..paging import pages
+from .database import open_file, prepare, translated
+from .transaction import Transaction
+from .writer import Writer
+
+
+class SqliteBackend:
+    """One file, one writer. Owned by one process, by a lock beside the file."""
+
+    class Settings(base.Settings):
+        # The database file; by default neardict.sqlite3 in the server's data folder.
+        path: Path | None = None
+
+    capabilities: frozenset[base.Capability] = frozenset(
+        {base.Capability.DURABLE, base.Capability.TTL, base.Capability.DURABLE_REQUEST_ID}
+    )
+
+    @classmethod
+    async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
+        path = settings.path or surroundings.data_dir / "neardict.sqlite3"
+        return cls(path, surroundings.clock, surroundings.publish)
+
+    def __init__(
+        self, path: Path, clock: base.Clock = base.wall_clock, publish: base.Publish = base.unheard
+    ) -> None:
+        """Raises OSError if the file cannot be used or is in use, ValueError if it is no such database."""
+        self._clock = clock
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(ExclusiveLock(path.with_name(f"{path.name}.lock")))
+            try:
+                connection = opened.enter_context(contextlib.closing(open_file(path)))
+                prepare(connection, path)
+                self._reader = opened.enter_context(contextlib.closing(open_file(path)))
+                self._reader.execute("PRAGMA query_only = ON")
+            except sqlite3.Error as error:
+                raise ValueError(f"{path} cannot be opened as a database: {error}") from error
+            self._opened = opened.pop_all()
+        self._writer = Writer(path.name, connection, clock, publish)
+        self._closed = False
+
+    async def get_value(self, domain: str, key: str) -> base.Lookup:
+        with translated():
+            row = self._reader.execute(
+                "SELECT d.revision, e.value, e.revision, e.expires FROM domains d "
+                "LEFT JOIN entries e ON e.domain = d.id AND e.key = ? WHERE d.name = ?",
+                (key, domain),
+            ).fetchone()
+        if row is None:
+            return base.Lookup(None, 0)
+        domain_revision, value, revision, expires = row
+        if revision is None or (expires is not None and expires <= self._clock()):
+            return base.Lookup(None, domain_revision)
+        return base.Lookup(base.Entry(key, value, revision, expires), domain_revision)
+
+    async def set_value(
+        self,
+        domain: str,
+        key: str,
+        value: base.Value,
+        *,
+        ttl: int | None = None,
+        condition: base.Condition = None,
+        request_id: str = "",
+    ) -> base.Written:
+        def run(transaction: Transaction) -> base.Written:
+            return transaction.set_value(domain, key, value, ttl, condition, request_id)
+
+        return await self._writer.submit(run)
+
+    async def delete_key(
+        self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
+    ) -> base.Deleted:
+        def run(transaction: Transaction) -> base.Deleted:
+            return transaction.delete_key(domain, key, condition, request_id)
+
+        return await self._writer.submit(run)
+
+    async def all_keys(
+        self, domain: str, *, prefix: str = "", entries: bool = False
+    ) -> AsyncIterator[base.Page]:
+        with translated():
+            row = self._reader.execute(
+                "SELECT id, revision FROM domains WHERE name = ?", (domain,)
+            ).fetchone()
+        domain_id, revision = row or (None, 0)
+        columns = "key, value, revision, expires" if entries else "key, '', revision, expires"
+        bound, end = "AND key < ?", _after_prefix(prefix)
+        if end is None:
+            bound, end = "AND ? IS NULL", None
+        # In the order of the index, each page after the last key of the one before: a key that stays is
+        # met exactly once, whatever is written meanwhile, and no read lasts longer than its page.
+        after, operator = prefix, ">="
+        while True:
+            with translated():
+                cursor = self._reader.execute(
+                    f"SELECT {columns} FROM entries WHERE domain = ? AND key {operator} ? {bound} "  # noqa: S608  # constants
+                    "AND (expires IS NULL OR expires > ?) ORDER BY key",
+                    (domain_id, after, end, self._clock()),
+                )
+                with contextlib.closing(cursor):
+                    page = next(pages(map(base.Entry._make, cursor), revision, entries=entries))
+            last = page.entries[-1].key if page.entries else page.keys[-1] if page.keys else None
+            if last is None and operator == ">":
+                return
+            yield page
+            if last is None:
+                return
+            after, operator = last, ">"
+
+    async def position(self, domain: str, from_revision: int) -> base.Position:
+        with translated():
+            row = self._reader.execute(
+                "SELECT id, revision FROM domains WHERE name = ?", (domain,)
+            ).fetchone()
+            if row is None:
+                # An entry may have come since, but then it will be published.
+                return base.Position(0, None if from_revision else [])
+            identity, revision = row
+            if from_revision >= revision:
+                # Greater only if the file was restored from an older copy: then nobody knows what is missing.
+                return base.Position(revision, [] if from_revision == revision else None)
+            (kept,) = self._reader.execute("SELECT min(revision) FROM changes").fetchone()
+            if kept is None or from_revision < kept:
+                return base.Position(revision, None)
+            rows = self._reader.execute(
+                "SELECT c.key, max(c.revision), e.value, e.expires FROM changes c "
+                "LEFT JOIN entries e ON e.domain = c.domain AND e.key = c.key "
+                "WHERE c.revision > ? AND c.domain = ? GROUP BY c.key ORDER BY 2",
+                (from_revision, identity),
+            )
+            return base.Position(revision, [base.Change(*row) for row in rows])
+
+    def certain(self, domain: str) -> bool:
+        return True
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._writer.close()
+            self._opened.close()
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """Returns the least text greater than all that begin with the prefix; None if there is none."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
+        return None
+    after = ord(stem[-1]) + 1
+    # Code points and UTF-8 sort alike; surrogates are in no text.
+    return stem[:-1] + chr(0xE000 if after == 0xD800 else after)

@@ -1,0 +1,90 @@
+"""The database file: its schema, how it is opened, and what its errors mean."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import BackendUnavailableError, CorruptEntryError, StorageError, StorageFullError
+
+# The version of the schema, in PRAGMA user_version.
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE domains (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL);
+-- value: TEXT is JSON, BLOB is raw. expires: microseconds since the epoch, NULL for never.
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY,
+    domain INTEGER NOT NULL REFERENCES domains,
+    key TEXT NOT NULL,
+    value NOT NULL,
+    revision INTEGER NOT NULL,
+    expires INTEGER,
+    UNIQUE (domain, key)
+);
+CREATE INDEX entries_by_expiry ON entries (expires) WHERE expires IS NOT NULL;
+-- Results of recent writes by request id; ids ascend with time. existed is NULL for a set.
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY,
+    domain INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    expires INTEGER,
+    existed INTEGER,
+    at INTEGER NOT NULL,
+    UNIQUE (domain, request_id)
+);
+-- What changed, for watchers that resume: the present state of a key is in entries. Without a revision
+-- of a domain in here, or a greater one of any, older changes of it may have been trimmed.
+CREATE TABLE changes (
+    revision INTEGER NOT NULL,
+    domain INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (revision, domain)
+) WITHOUT ROWID;
+"""
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    # A lock that another program, such as the sqlite3 shell, holds for a moment.
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Makes the file durable and gives a new one its schema; leaves a file of others as it is."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    ours = version == SCHEMA_VERSION and names >= {"changes", "domains", "entries", "requests"}
+    if not ours and (version or names):
+        raise ValueError(f"{path} is a database of something else, or of another version of neardict")
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise ValueError(f"{path} cannot be in WAL mode: put it on a local disk")
+    # In WAL mode FULL is what makes a commit wait for the disk.
+    connection.execute("PRAGMA synchronous = FULL")
+    if not ours:
+        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Raises a StorageError for an error of SQLite."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: sqlite3.Error) -> StorageError:
+    code = primary_code(error)
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFullError("the disk, or the database, is full: free some room")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return CorruptEntryError("the database is damaged: restore it, or recover it with the sqlite3 shell")
+    return BackendUnavailableError("the database cannot be used now; the server's log tells why")
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,0 +1,128 @@
+"""One thread that writes: what has gathered while a commit was on its way to the disk is committed next."""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from ...errors import BackendUnavailableError, StorageError
+from .. import base
+from .database import primary_code, translate
+from .transaction import Publication, Transaction
+
+logger = logging.getLogger(__name__)
+
+# Bounds the time that one commit may keep its first write waiting.
+MAX_BATCH = 1024
+# How often an idle writer looks for expired entries.
+SWEEP_SECONDS = 1.0
+
+_Result = TypeVar("_Result")
+
+
+class _Job(NamedTuple):
+    run: Callable[[Transaction], Any]
+    done: asyncio.Future[Any]
+
+
+class _Outcome(NamedTuple):
+    done: asyncio.Future[Any]
+    result: Any
+    error: Exception | None
+
+
+class Writer:
+    """Runs writes in transactions of many. Owns the thread, from construction to `close`."""
+
+    def __init__(
+        self, name: str, connection: sqlite3.Connection, clock: base.Clock, publish: base.Publish
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transaction = Transaction(connection, clock)
+        self._publish = publish
+        self._broken: str | None = None
+        self._closed = False
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=f"writer of {name}", daemon=True)
+        self._thread.start()
+
+    async def submit(self, run: Callable[[Transaction], _Result]) -> _Result:
+        """Returns what `run` returned, once its transaction is on the disk, or raises what it raised."""
+        if self._closed:
+            raise BackendUnavailableError("the backend is closing")
+        done: asyncio.Future[_Result] = self._loop.create_future()
+        self._jobs.put(_Job(run, done))
+        return await done
+
+    async def close(self) -> None:
+        """Commits what has been submitted, and ends the thread."""
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        """Runs in the thread until it takes None from the queue."""
+        last = False
+        while not last:
+            batch: list[_Job] = []
+            with contextlib.suppress(queue.Empty):
+                job = self._jobs.get(timeout=SWEEP_SECONDS)
+                while True:
+                    if job is None:
+                        last = True
+                        break
+                    batch.append(job)
+                    if len(batch) == MAX_BATCH:
+                        break
+                    job = self._jobs.get_nowait()
+            outcomes, publications = self._commit(batch)
+            if outcomes or publications:
+                # The loop is there: it outlives `close`, which waits for this thread.
+                self._loop.call_soon_threadsafe(self._tell, outcomes, publications)
+
+    def _commit(self, batch: list[_Job]) -> tuple[list[_Outcome], list[Publication]]:
+        failure: Exception
+        if self._broken is not None:
+            failure = BackendUnavailableError(self._broken)
+            return [_Outcome(job.done, None, failure) for job in batch], []
+        try:
+            outcomes = []
+            with self._transaction.running(work=bool(batch)) as running:
+                if running:
+                    outcomes = [self._run(job) for job in batch]
+            return outcomes, self._transaction.publications
+        except sqlite3.Error as caught:
+            failure = translate(caught)
+            if primary_code(caught) == sqlite3.SQLITE_IOERR:
+                # After a failed fsync the page cache may hold what the disk does not: nothing that is
+                # written from here on could be trusted, until a restart reads the file anew.
+                self._broken = "an I/O error ended writing to this database: check the disk, then restart"
+            logger.error("a commit of %d writes failed: %s", len(batch), caught)
+        except Exception as mistake:
+            # Ours, and told to the callers: were it to end this thread, all later writes would wait forever.
+            logger.error("a commit of %d writes failed: %s", len(batch), type(mistake).__name__)
+            failure = mistake
+        return [_Outcome(job.done, None, failure) for job in batch], []
+
+    def _run(self, job: _Job) -> _Outcome:
+        try:
+            return _Outcome(job.done, job.run(self._transaction), None)
+        except StorageError as error:
+            # It changed nothing, so the rest of the batch goes on.
+            return _Outcome(job.done, None, error)
+
+    def _tell(self, outcomes: list[_Outcome], publications: list[Publication]) -> None:
+        """Runs on the event loop, after the commit and in the order of commits."""
+        for publication in publications:
+            self._publish(*publication)
+        for done, result, error in outcomes:
+            if done.done():
+                continue  # its caller was cancelled
+            if error is None:
+                done.set_result(result)
+            else:
+                done.set_exception(error)

@@ -1,0 +1,1 @@
+"""Who is watching what: changes reach every watcher of their domain, in order, or he is told otherwise."""

@@ -1,0 +1,86 @@
+"""One Watch stream: takes its client's requests, and sends what his outbox holds."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+from neardict.v1 import storage_pb2 as pb
+
+from ..edge import describe
+from ..errors import BackendUnavailableError, InvalidRequestError, StorageError
+from .hub import Hub
+from .watcher import Watcher
+
+
+class Streams:
+    """All Watch streams of a service. `close` ends them, which gRPC's own shutdown would not."""
+
+    def __init__(self, hub_of: Callable[[str], Hub], heartbeat_seconds: float) -> None:
+        """`hub_of` returns the hub of a domain, or raises a StorageError."""
+        self._hub_of = hub_of
+        self._heartbeat_seconds = heartbeat_seconds
+        self._closing = asyncio.Event()
+        self._open: set[Watcher] = set()
+
+    async def serve(self, requests: AsyncIterator[pb.WatchRequest]) -> AsyncGenerator[pb.WatchResponse, None]:
+        """Yields the messages to one client until he ends his side. Raises when the service drains."""
+        watcher = Watcher()
+        self._open.add(watcher)
+        reader = asyncio.create_task(self._read(requests, watcher))
+        reader.add_done_callback(lambda _: watcher.wake())
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._heartbeat_seconds
+        try:
+            while not reader.done() and not self._closing.is_set():
+                for message in await watcher.next(due - loop.time()):
+                    yield message
+                if loop.time() >= due:
+                    # Behind all that waits, since it says that all of that has been sent.
+                    watcher.put(heartbeat(watcher))
+                    due = loop.time() + self._heartbeat_seconds
+            if self._closing.is_set():
+                raise BackendUnavailableError("the service is shutting down: connect again in a moment")
+            await reader
+        finally:
+            self._open.discard(watcher)
+            reader.cancel()
+            for domain, hub in list(watcher.hubs.items()):
+                hub.unsubscribe(watcher, domain)
+
+    def close(self) -> None:
+        """Ends all streams."""
+        self._closing.set()
+        for watcher in self._open:
+            watcher.wake()
+
+    async def _read(self, requests: AsyncIterator[pb.WatchRequest], watcher: Watcher) -> None:
+        async for request in requests:
+            which = request.WhichOneof("request")
+            if which == "subscribe":
+                await self._subscribe(request.subscribe, watcher)
+            elif which == "unsubscribe":
+                if hub := watcher.hubs.get(request.unsubscribe.domain):
+                    hub.unsubscribe(watcher, request.unsubscribe.domain)
+            elif which == "ping":
+                watcher.ping = request.ping.number
+                watcher.put(heartbeat(watcher))
+            else:
+                raise InvalidRequestError("a WatchRequest needs subscribe, unsubscribe or ping")
+
+    async def _subscribe(self, request: pb.Subscribe, watcher: Watcher) -> None:
+        try:
+            await self._hub_of(request.domain).subscribe(watcher, request.domain, request.from_revision)
+        except StorageError as error:
+            code, message, reason, _ = describe("Watch", error)
+            watcher.put(
+                pb.WatchResponse(
+                    rejected=pb.Rejected(
+                        domain=request.domain, code=code.value[0], reason=reason, message=message
+                    )
+                )
+            )
+
+
+def heartbeat(watcher: Watcher) -> pb.WatchResponse:
+    """Returns what can be said of the domains that the watcher has subscribed."""
+    uncertain = [domain for domain, hub in watcher.hubs.items() if not hub.certain(domain)]
+    return pb.WatchResponse(heartbeat=pb.Heartbeat(uncertain_domains=uncertain, ping=watcher.ping))

@@ -1,0 +1,156 @@
+"""What waits to be sent on one Watch stream: bounded, and never in the way of a writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from neardict.v1 import storage_pb2 as pb
+
+from ..messages import to_timestamp, to_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..backends.base import Change
+    from .hub import Hub
+
+# What may wait for one client, over all its domains, each key counted once. Over it the domain with the
+# most is reset: its client reads it anew, which is then cheaper than to go on.
+MAX_WAITING_CHANGES = 20_000
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+# Values up to this size travel with the change; larger ones are read by those who want them.
+MAX_INLINE_VALUE = 4 * 1024
+# A message with changes closes when it holds this much.
+MAX_MESSAGE_BYTES = 128 * 1024
+
+
+class Waiting:
+    """The changes of a domain that wait: the last of each key, in the order of revisions."""
+
+    def __init__(self) -> None:
+        self.changes: dict[str, Change] = {}
+        self.bytes = 0
+
+    def add(self, change: Change) -> int:
+        """Adds a change, instead of an earlier one of its key; returns how many more wait now."""
+        replaced = self.changes.pop(change.key, None)
+        if replaced is not None:
+            self.bytes -= _size(replaced)
+        self.changes[change.key] = change
+        self.bytes += _size(change)
+        return replaced is None
+
+
+class Watcher:
+    """The outbox of one stream. Used on the event loop alone; nothing here waits but `next`.
+
+    Invariant: for a domain, messages leave in the order in which they were put in, but that several
+    changes of a key may have become the last of them.
+    """
+
+    def __init__(self, *, max_changes: int = MAX_WAITING_CHANGES, max_bytes: int = MAX_WAITING_BYTES) -> None:
+        self._max_changes = max_changes
+        self._max_bytes = max_bytes
+        # Messages, and names of domains whose waiting changes are due at this place.
+        self._outbox: deque[pb.WatchResponse | str] = deque()
+        self._waiting: dict[str, Waiting] = {}
+        self._changes = 0
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        # The hub of each domain that is subscribed.
+        self.hubs: dict[str, Hub] = {}
+        # The number of the client's last ping.
+        self.ping = 0
+
+    def put(self, message: pb.WatchResponse) -> None:
+        """Sends a message after everything that is there already."""
+        self._outbox.append(message)
+        self._filled.set()
+
+    def add(self, domain: str, change: Change) -> bool:
+        """Sends a change, or returns False if there is no room: the domain must be reset then."""
+        waiting = self._waiting.get(domain)
+        if waiting is None:
+            waiting = self._waiting[domain] = Waiting()
+            self._outbox.append(domain)
+            self._filled.set()
+        before = waiting.bytes
+        self._changes += waiting.add(change)
+        self._bytes += waiting.bytes - before
+        return self._changes <= self._max_changes and self._bytes <= self._max_bytes
+
+    def heaviest(self) -> str:
+        """Returns the domain of which most waits."""
+        return max(self._waiting, key=lambda domain: self._waiting[domain].bytes)
+
+    def drop(self, domain: str) -> None:
+        """Forgets the changes of the domain that wait."""
+        waiting = self._waiting.pop(domain, None)
+        if waiting is not None:
+            self._outbox.remove(domain)
+            self._changes -= len(waiting.changes)
+            self._bytes -= waiting.bytes
+
+    def wake(self) -> None:
+        """Makes `next` return, with or without messages."""
+        self._filled.set()
+
+    async def next(self, seconds: float) -> list[pb.WatchResponse]:
+        """Returns the next messages of the outbox as soon as there are some, none after `seconds`."""
+        if not self._outbox:
+            self._filled.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._filled.wait()
+            except TimeoutError:
+                return []
+        if not self._outbox:
+            return []
+        item = self._outbox.popleft()
+        if isinstance(item, pb.WatchResponse):
+            return [item]
+        waiting = self._waiting.pop(item)
+        self._changes -= len(waiting.changes)
+        self._bytes -= waiting.bytes
+        return changes_messages(item, list(waiting.changes.values()))
+
+
+def changes_messages(domain: str, changes: Sequence[Change]) -> list[pb.WatchResponse]:
+    """Returns messages, bounded in bytes, with the changes."""
+    messages = []
+    batch: list[pb.Change] = []
+    size = 0
+    for change in changes:
+        batch.append(_message(change))
+        size += _size(change)
+        if size >= MAX_MESSAGE_BYTES:
+            messages.append(_changes(domain, batch))
+            batch, size = [], 0
+    if batch:
+        messages.append(_changes(domain, batch))
+    return messages
+
+
+def _changes(domain: str, batch: list[pb.Change]) -> pb.WatchResponse:
+    return pb.WatchResponse(changes=pb.Changes(domain=domain, changes=batch, revision=batch[-1].revision))
+
+
+def _message(change: Change) -> pb.Change:
+    if change.value is None:
+        return pb.Change(key=change.key, revision=change.revision, kind=pb.Change.KIND_DELETE)
+    message = pb.Change(key=change.key, revision=change.revision, kind=pb.Change.KIND_SET)
+    if change.told and _size(change) <= MAX_INLINE_VALUE:
+        message.value.CopyFrom(to_value(change.value))
+    if change.expires is not None:
+        message.expire_time.CopyFrom(to_timestamp(change.expires))
+    return message
+
+
+def _size(change: Change) -> int:
+    """Returns about how many bytes the change takes, in memory and on the wire."""
+    value = change.value
+    if value is None:
+        return len(change.key) + 32
+    return len(change.key) + 32 + min(len(value), MAX_INLINE_VALUE + 1)

@@ -1,0 +1,61 @@
+"""The contract's messages on one side, the words of the backends' interface on the other."""
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from neardict.v1 import storage_pb2
+
+from .backends import base
+from .errors import InvalidRequestError
+
+
+def from_value(message: storage_pb2.Value) -> base.Value:
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise InvalidRequestError(
+            "value is missing: set value.json to JSON text (null is a value) or value.raw to bytes",
+            reason="INVALID_VALUE",
+            field="value",
+        )
+    return message.json if kind == "json" else message.raw
+
+
+def to_value(value: base.Value) -> storage_pb2.Value:
+    return storage_pb2.Value(json=value) if isinstance(value, str) else storage_pb2.Value(raw=value)
+
+
+def to_entry(entry: base.Entry) -> storage_pb2.Entry:
+    key, value, revision, expires = entry
+    message = storage_pb2.Entry(key=key, value=to_value(value), revision=revision)
+    if expires is not None:
+        message.expire_time.CopyFrom(to_timestamp(expires))
+    return message
+
+
+def from_condition(request: storage_pb2.SetValueRequest | storage_pb2.DeleteKeyRequest) -> base.Condition:
+    which = request.WhichOneof("condition")
+    if which is None:
+        return None
+    if which == "if_revision":
+        if not request.if_revision:
+            raise InvalidRequestError(
+                "if_revision is 0, which no entry has: use if_absent for a key that must not exist",
+                field="if_revision",
+            )
+        return request.if_revision
+    if_absent = isinstance(request, storage_pb2.SetValueRequest) and request.if_absent
+    return base.ABSENT if if_absent else None
+
+
+def from_duration(duration: duration_pb2.Duration) -> int:
+    """Returns microseconds, rounded up so that no positive duration becomes none."""
+    if abs(duration.nanos) >= 10**9 or duration.seconds * duration.nanos < 0:
+        raise InvalidRequestError(
+            "ttl is no valid Duration: nanos are below a thousand million, and of the same sign as seconds",
+            field="ttl",
+        )
+    return duration.seconds * 1_000_000 + -(-duration.nanos // 1000)
+
+
+def to_timestamp(microseconds: int) -> timestamp_pb2.Timestamp:
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * 1000)

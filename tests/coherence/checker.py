@@ -1,0 +1,198 @@
+"""Says which rules of the promise a history breaks. docs/consistency.md states them for people.
+
+It goes by revisions, which the service gives and a read's value leads to; `wing_gong` does without.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .history import Final, History, Op, Stop
+
+# After so long without an answered ping a client no longer trusts its copy: 3 * PING_SECONDS of the client.
+H_SECONDS = 3.0
+# For how long a ready thread may wait for a processor, and an answer be on its way to a recorder.
+SCHEDULING_SECONDS = 1.0
+BOUND_SECONDS = H_SECONDS + SCHEDULING_SECONDS
+# After a suspended process goes on, its threads get their turn within this.
+RESUME_SECONDS = 1.0
+
+
+class Violation(NamedTuple):
+    """A rule that is broken, and by what."""
+
+    rule: str
+    what: str
+
+
+class Floor:
+    """The greatest revision that had been reached before a time."""
+
+    def __init__(self, points: Iterable[tuple[float, int]]) -> None:
+        points = sorted(points)
+        self._times = [time for time, _ in points]
+        self._greatest = list(accumulate((revision for _, revision in points), max))
+
+    def before(self, time: float) -> int:
+        index = bisect_left(self._times, time)
+        return self._greatest[index - 1] if index else 0
+
+
+class Checker:
+    """Holds what is known of the writes. Its rules are generators of violations."""
+
+    def __init__(
+        self, history: History, *, bound: float = BOUND_SECONDS, resume: float = RESUME_SECONDS
+    ) -> None:
+        self._history = history
+        self._bound = bound
+        self._resume = resume
+        ops = history.ops
+        self._sets = {op.value: op for op in ops if op.kind == "set"}
+        self._reads = sorted((op for op in ops if op.kind in ("ask", "read")), key=lambda op: op.begin)
+        self._written = [op for op in ops if op.kind in ("set", "delete", "wipe") and op.outcome == "ok"]
+        self._removals: dict[str, list[Op]] = defaultdict(list)
+        wipes = [op for op in ops if op.kind == "wipe"]
+        for op in ops:
+            self._removals.setdefault(op.key, list(wipes))
+            if op.kind == "delete" and op.outcome != "refused":
+                self._removals[op.key].append(op)
+        # Of a write whose answer was lost, the revision is known when it is read together with the value.
+        self._revisions = {op.value: op.revision for op in ops if op.value is not None and op.revision}
+        for op in self._sets.values():
+            # A wipe takes the memory of request ids too: a retry across it may have been applied twice.
+            if any(op.begin < wipe.end and wipe.begin < op.end for wipe in wipes):
+                self._revisions.pop(op.value or "", None)
+        acknowledged: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        for op in self._written:
+            for key in [op.key] if op.kind != "wipe" else self._removals:
+                acknowledged[key].append((op.end, op.revision))
+        self._acknowledged = {key: Floor(points) for key, points in acknowledged.items()}
+
+    def violations(self) -> Iterator[Violation]:
+        """Yields every violation of every rule."""
+        yield from self.unique_revisions()
+        yield from self.real_time_order()
+        yield from self.reads_of_writes()
+        yield from self.staleness()
+        yield from self.monotonic_reads()
+        yield from self.nothing_lost()
+        yield from self.convergence()
+
+    def unique_revisions(self) -> Iterator[Violation]:
+        """A revision is of one write, and a write has one revision, however often it was sent."""
+        owners: dict[int, tuple[str, str | None]] = {}
+        for op in (*self._written, *self._reads):
+            if op.revision and (op.kind != "read") and (op.kind != "ask" or op.value is not None):
+                if owners.setdefault(op.revision, (op.key, op.value)) != (op.key, op.value):
+                    yield Violation("unique revisions", f"{op} and {owners[op.revision]}")
+                elif self._revisions.get(op.value or "", op.revision) != op.revision:
+                    yield Violation("unique revisions", f"{op} is also {self._revisions[op.value or '']}")
+
+    def real_time_order(self) -> Iterator[Violation]:
+        """A write that begins after another was acknowledged has a greater revision."""
+        floor = Floor((op.end, op.revision) for op in self._written)
+        for op in self._written:
+            if op.revision <= floor.before(op.begin):
+                yield Violation("real-time order", f"{op} after {floor.before(op.begin)}")
+
+    def reads_of_writes(self) -> Iterator[Violation]:
+        """What is read was written: by a write that had begun, and that was not refused."""
+        for op in self._reads:
+            if op.value is not None:
+                write = self._sets.get(op.value)
+                if write is None or write.key != op.key or write.outcome == "refused":
+                    yield Violation("reads of writes", f"{op} of {write}")
+                elif write.begin > op.end:
+                    yield Violation("reads of writes", f"{op} before {write}")
+
+    def staleness(self) -> Iterator[Violation]:
+        """The service answers with no less than was acknowledged before; a dict, than `bound` before."""
+        stops: dict[str, list[Stop]] = defaultdict(list)
+        for stop in self._history.stops:
+            stops[stop.client].append(stop)
+        nothing = Floor([])
+        for op in self._reads:
+            time = op.begin
+            if op.kind == "read":
+                for stop in reversed(stops[op.client]):
+                    # While it was suspended its own clock stood still, as far as it could know.
+                    if stop.begin <= time <= stop.end + self._resume:
+                        time = stop.begin
+                time -= self._bound
+            floor = self._acknowledged.get(op.key, nothing).before(time)
+            if not self._may_see(op, floor):
+                rule = "staleness" if op.kind == "read" else "service reads"
+                yield Violation(rule, f"{op} is {self._revisions.get(op.value or '')}, below {floor}")
+
+    def monotonic_reads(self) -> Iterator[Violation]:
+        """A view of a key never goes back, nor behind what its own client was told was written."""
+        views = {(op.client, op.view, op.key) for op in self._reads if op.kind == "read"}
+        own: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+        for op in self._written:
+            own[op.client, op.key].append((op.end, op.revision))
+        pending = {view: sorted(own[view[0], view[2]]) for view in views}  # sorted lists are heaps
+        floors: dict[tuple[str, str, str], int] = defaultdict(int)
+        for op in self._reads:
+            view = (op.client, op.view, op.key)
+            if op.kind != "read":
+                continue
+            while pending[view] and pending[view][0][0] < op.begin:
+                floors[view] = max(floors[view], heapq.heappop(pending[view])[1])
+            if not self._may_see(op, floors[view]):
+                yield Violation("monotonic reads", f"{op} after {floors[view]}")
+            elif revision := self._least(op, floors[view]):
+                heapq.heappush(pending[view], (op.end, revision))
+
+    def nothing_lost(self) -> Iterator[Violation]:
+        """What was acknowledged is in the store in the end, unless something newer is."""
+        store = [final for final in self._history.finals if not final.client]
+        for final in store[-1:]:
+            for key, floor in self._acknowledged.items():
+                if not self._may_hold(key, final.entries.get(key), floor.before(math.inf)):
+                    yield Violation("nothing lost", f"{key!r} holds {final.entries.get(key)!r} in the end")
+
+    def convergence(self) -> Iterator[Violation]:
+        """When all has come to rest, every view equals the store."""
+        finals: dict[tuple[str, str], Final] = {(f.client, f.view): f for f in self._history.finals}
+        store = finals.pop(("", ""), None)
+        for (client, view), final in finals.items():
+            if store is None:
+                continue
+            expected = store.entries
+            if not final.whole:
+                expected = {key: value for key, value in expected.items() if key in final.entries}
+            if final.entries != expected:
+                different = sorted(dict(final.entries.items() ^ expected.items()))
+                yield Violation("convergence", f"{client} {view}: {different[:3]}")
+
+    def _may_see(self, op: Op, floor: int) -> bool:
+        return self._may_hold(op.key, op.value, floor, op.end)
+
+    def _may_hold(self, key: str, value: str | None, floor: int, end: float = math.inf) -> bool:
+        """Returns whether the value, or the absence, may be of a revision of at least `floor`."""
+        if value is None:
+            return not floor or any(self._candidates(key, floor, end))
+        return self._revisions.get(value, floor) >= floor
+
+    def _least(self, op: Op, floor: int) -> int:
+        """Returns the least revision that the read may have seen; 0 if it is not known."""
+        if op.value is not None:
+            return self._revisions.get(op.value, 0)
+        if not floor:
+            return 0  # perhaps it had not been written yet
+        candidates = list(self._candidates(op.key, floor, op.end))
+        return min((removal.revision for removal in candidates), default=0)
+
+    def _candidates(self, key: str, floor: int, end: float) -> Iterator[Op]:
+        for removal in self._removals[key]:
+            if removal.begin < end and (removal.outcome == "unknown" or removal.revision >= floor):
+                yield removal

@@ -1,0 +1,229 @@
+"""What goes wrong in a run: one fault after another, drawn from a seed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import neardict
+from coherence.history import Fault, Op, now
+from coherence.running import DOMAIN, System
+from coherence.watchers import watchers
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+    from coherence.proxy import Direction
+
+# Between two faults there is time to recover, and to measure it.
+CALM_SECONDS = (1.5, 4.0)
+# Longer than the clients' trust, or shorter.
+OUTAGE_SECONDS = (0.3, 6.0)
+CROWD = 200
+# More than a short log holds.
+FLOOD = 1500
+
+
+class Hands:
+    """What the faults are made with."""
+
+    def __init__(self, system: System, randomness: random.Random) -> None:
+        self.system = system
+        self.randomness = randomness
+
+    def wait(self, bounds: tuple[float, float] = OUTAGE_SECONDS) -> None:
+        time.sleep(self.randomness.uniform(*bounds))
+
+
+def kill_server(hands: Hands) -> str:
+    """A server is killed, with SIGKILL, and started again."""
+    server = hands.randomness.choice(hands.system.servers)
+    hands.system.kill_server(server, hands.randomness.uniform(0, 3))
+    return "server"
+
+
+def suspend_server(hands: Hands) -> str:
+    """SIGSTOP of a server, and SIGCONT."""
+    with hands.system.suspended(hands.randomness.choice(hands.system.servers).process):
+        hands.wait()
+    return "server"
+
+
+def kill_client(hands: Hands) -> str:
+    """A client is killed, with SIGKILL; another takes its place."""
+    client = hands.randomness.choice(hands.system.clients)
+    hands.system.replace(client)
+    return client.name
+
+
+def suspend_client(hands: Hands) -> str:
+    """SIGSTOP of a client, and SIGCONT."""
+    client = hands.randomness.choice(hands.system.clients)
+    with hands.system.suspended(client.process, client.name):
+        hands.wait()
+    return client.name
+
+
+def delay(hands: Hands) -> str:
+    """All data of a client is late."""
+    client = hands.randomness.choice(hands.system.clients)
+    client.proxy.delay = hands.randomness.uniform(0.02, 0.8)
+    hands.wait()
+    client.proxy.heal()
+    return client.name
+
+
+def half_open(hands: Hands) -> str:
+    """One connection of a client, or all, is silent in one direction, or both."""
+    client = hands.randomness.choice(hands.system.clients)
+    ways: list[list[Direction]] = [["up"], ["down"], ["up", "down"]]
+    directions = hands.randomness.choice(ways)
+    only = hands.randomness.choice([0, 1, None])
+    client.proxy.silence(*directions, only=only)
+    hands.wait((1.0, 8.0))
+    client.proxy.heal()
+    return client.name
+
+
+def reset(hands: Hands) -> str:
+    """All connections of a client are reset."""
+    client = hands.randomness.choice(hands.system.clients)
+    client.proxy.cut()
+    return client.name
+
+
+def partition(hands: Hands) -> str:
+    """Some clients cannot reach the service at all."""
+    clients = hands.randomness.sample(
+        hands.system.clients, hands.randomness.randint(1, len(hands.system.clients))
+    )
+    for client in clients:
+        client.proxy.refusing = True
+        client.proxy.cut()
+    hands.wait()
+    for client in clients:
+        client.proxy.heal()
+    return ",".join(client.name for client in clients)
+
+
+def trimmed_log(hands: Hands) -> str:
+    """While a client is away, more is written than the service remembers."""
+    client = hands.randomness.choice(hands.system.clients)
+    client.proxy.refusing = True
+    client.proxy.cut()
+    with neardict.connect(hands.system.servers[0].address, timeout=30) as store:
+        for _ in range(FLOOD // 100):
+            store.set_many(DOMAIN, {f"flood-{number}": "" for number in range(100)})
+        store.delete_many(DOMAIN, [f"flood-{number}" for number in range(100)])
+    if hands.system.backend == "redis":
+        # There the log is as long as it is.
+        with closing(hands.system.redis_client()) as redis:
+            for log in redis.scan_iter(_type="stream"):
+                redis.xtrim(log, maxlen=10, approximate=False)
+    # Of the keys that are read something must be missed too.
+    hands.wait((0.5, 1.5))
+    client.proxy.heal()
+    return client.name
+
+
+def slow_consumer(hands: Hands) -> str:
+    """Somebody watches the domain, and does not read what he is sent, while much is written."""
+    address = hands.system.servers[0].address
+    with watchers(address, 1), neardict.connect(address, timeout=30) as store:
+        for begin in range(0, 900, 100):
+            store.set_many(DOMAIN, {f"large-{begin + n}": "x" * 4000 for n in range(100)})
+        store.delete_many(DOMAIN, [f"large-{n}" for n in range(900)])
+    return "watcher"
+
+
+def crowd(hands: Hands) -> str:
+    """Hundreds subscribe at once, lose their connection and come again; one client does with them."""
+    for _ in range(2):
+        with watchers(hands.system.servers[0].address, CROWD):
+            hands.wait((0.3, 0.6))
+        hands.system.clients[0].proxy.cut()
+    return "watchers"
+
+
+def kill_redis(hands: Hands) -> str:
+    """Redis is killed, with SIGKILL, and started again."""
+    hands.system.redis.kill()
+    hands.wait((0.0, 3.0))
+    hands.system.redis.start()
+    return "redis"
+
+
+def flush_redis(hands: Hands) -> str:
+    """FLUSHALL: everything is gone, the log and the revisions too."""
+    begin = now()
+    with closing(hands.system.redis_client()) as redis, redis.pipeline(transaction=True) as together:
+        together.time()
+        together.flushall()
+        (seconds, microseconds), _ = together.execute()
+    revision = seconds * 1_000_000 + microseconds
+    hands.system.recorder.op(Op("wipe", "", "", None, begin, now(), revision=revision))
+    return "redis"
+
+
+def suspend_redis(hands: Hands) -> str:
+    """SIGSTOP of Redis, and SIGCONT."""
+    with hands.system.suspended(hands.system.redis.pid):
+        hands.wait()
+    return "redis"
+
+
+def cut_from_redis(hands: Hands) -> str:
+    """A server, though not its clients, is cut off from Redis, in silence or with resets."""
+    proxy = hands.randomness.choice(hands.system.redis_proxies)
+    if hands.randomness.random() < 0.5:
+        proxy.silence()
+    else:
+        proxy.refusing = True
+        proxy.cut()
+    hands.wait((1.0, 8.0))
+    proxy.heal()
+    return "server to redis"
+
+
+ANY: list[Callable[[Hands], str]] = [
+    kill_server,
+    suspend_server,
+    kill_client,
+    suspend_client,
+    delay,
+    half_open,
+    reset,
+    partition,
+    trimmed_log,
+    slow_consumer,
+    crowd,
+]
+REDIS: list[Callable[[Hands], str]] = [kill_redis, suspend_redis, cut_from_redis, flush_redis]
+KINDS = {kind.__name__: kind for kind in ANY + REDIS}
+
+
+class Schedule:
+    """Draws faults of some kinds, by default all that the backend has; each kind before any comes again."""
+
+    def __init__(self, system: System, randomness: random.Random, kinds: Sequence[str] | None) -> None:
+        self._hands = Hands(system, randomness)
+        if kinds is None:
+            chosen = ANY + REDIS if system.backend == "redis" else ANY
+            kinds = [kind.__name__ for kind in chosen]
+        self._kinds = list(kinds)
+        self._left: list[str] = []
+
+    def next(self, deadline: float) -> None:
+        """Lets it be calm for a while, then makes the next fault, unless it is late by then."""
+        calm = self._hands.randomness.uniform(*CALM_SECONDS)
+        time.sleep(max(0.0, min(calm, deadline - time.monotonic())))
+        if not self._kinds or time.monotonic() > deadline:
+            return
+        if not self._left:
+            self._left = self._hands.randomness.sample(self._kinds, len(self._kinds))
+        kind = self._left.pop()
+        begin = now()
+        target = KINDS[kind](self._hands)
+        self._hands.system.recorder.other(Fault(kind, target, begin, now()))

@@ -1,0 +1,103 @@
+"""The figures of a run, as a table for docs/consistency.md."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coherence.checker import Violation
+    from coherence.history import Fault, History, Op
+
+
+def table(history: History, violations: Sequence[Violation]) -> str:
+    """Returns Markdown."""
+    ops = history.ops
+    writes = [op for op in ops if op.kind in ("set", "delete")]
+    acknowledged = sum(op.outcome == "ok" for op in writes)
+    reads = [op for op in ops if op.kind == "read"]
+    broken = Counter(violation.rule for violation in violations)
+    spans = _spans(history)
+    lags = sorted(max(0.0, arrived - write.end) for write, arrived in spans)
+    ways = sorted(arrived - write.begin for write, arrived in spans)
+    trip = statistics.median(op.end - op.begin for op in ops if op.kind == "ask")
+    rows = [
+        ("writes: acknowledged / without answer / refused", _outcomes(acknowledged, writes)),
+        ("reads of dicts, of them hits", f"{len(reads)}, {sum(op.hit for op in reads)}"),
+        ("reads of the service", str(sum(op.kind == "ask" for op in ops))),
+        ("lost writes", str(broken["nothing lost"])),
+        ("stale reads after the bound", str(broken["staleness"])),
+        ("violations of all rules", str(len(violations))),
+        ("unary round trip, p50", f"{trip * 1000:.1f} ms"),
+        *((f"lag after the acknowledgement, p{p}", _times(_percentile(lags, p), trip)) for p in (50, 99)),
+        *((f"way from writer to another's dict, p{p}", _times(_percentile(ways, p), trip)) for p in (50, 99)),
+    ]
+    lines = ["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    lines += ["", "| fault | times | all fresh again after it: median, longest |", "|---|---|---|"]
+    lines += [
+        f"| {kind} | {len(times)} | {_recovery(times)} |" for kind, times in _recoveries(history).items()
+    ]
+    return "\n".join(lines)
+
+
+def _outcomes(acknowledged: int, writes: Sequence[object]) -> str:
+    unknown = sum(getattr(op, "outcome", "") == "unknown" for op in writes)
+    return f"{acknowledged} / {unknown} / {len(writes) - acknowledged - unknown}"
+
+
+def _times(seconds: float, trip: float) -> str:
+    return f"{seconds * 1000:.1f} ms, {seconds / trip:.1f} round trips"
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else math.nan
+
+
+def _spans(history: History) -> list[tuple[Op, float]]:
+    """Returns each write with when it was in the dicts of each other client, if all of that was in calm.
+
+    It may be there before its writer is told that it is done.
+    """
+    calm = _calms(history)
+    writes = {op.value: op for op in history.ops if op.kind == "set" and op.outcome == "ok"}
+    return [
+        (writes[value], time)
+        for _, value, time in history.seen
+        if value in writes and any(begin < writes[value].begin and time < end for begin, end in calm)
+    ]
+
+
+def _calms(history: History) -> list[tuple[float, float]]:
+    """Returns the spans between faults, each from when all clients were fresh again."""
+    faults = sorted(history.faults, key=lambda fault: fault.begin)
+    recovered = _recovered(history, faults)
+    begins = [-math.inf, *(recovered[fault] for fault in faults)]
+    return list(zip(begins, [*(fault.begin for fault in faults), math.inf], strict=True))
+
+
+def _recoveries(history: History) -> dict[str, list[float]]:
+    """Returns by kind how long after each fault was over the last client was fresh again."""
+    faults = sorted(history.faults, key=lambda fault: fault.begin)
+    times: dict[str, list[float]] = defaultdict(list)
+    for fault, time in _recovered(history, faults).items():
+        times[fault.kind].append(max(0.0, time - fault.end))
+    return dict(sorted(times.items()))
+
+
+def _recovered(history: History, faults: list[Fault]) -> dict[Fault, float]:
+    """Returns when after each fault the last read was made of a dict that was not fresh, before the next."""
+    stale = sorted(op.end for op in history.ops if op.kind == "read" and not op.fresh)
+    result = {}
+    for fault, next_fault in zip_longest(faults, faults[1:]):
+        following = next_fault.begin if next_fault else math.inf
+        result[fault] = max((t for t in stale if fault.end < t < following), default=fault.end)
+    return result
+
+
+def _recovery(times: Sequence[float]) -> str:
+    return f"{statistics.median(times):.2f} s, {max(times):.2f} s"

@@ -1,0 +1,23 @@
+"""The short form of `make soak`. NEARDICT_SEED repeats a run: that of a failure is in its message."""
+
+import os
+import random
+
+import pytest
+
+from coherence import figures, soak
+
+SEED = int(os.environ.get("NEARDICT_SEED") or random.SystemRandom().randrange(2**32))
+SECONDS = 15.0
+# Those that are over in a moment; `make soak` has all.
+FAULTS = ["kill_server", "reset", "suspend_client", "half_open", "partition", "kill_client"]
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+def test_nothing_that_is_promised_is_broken_whatever_goes_wrong(backend: str) -> None:
+    print(f"NEARDICT_SEED={SEED}")
+    result = soak.run(backend, SECONDS, SEED, kinds=FAULTS)
+    print(figures.table(result.history, result.violations))
+    assert result.violations == []
+    assert any(op.kind == "read" and op.hit for op in result.history.ops)
+    assert result.history.faults

@@ -1,0 +1,52 @@
+"""What a client of a run does next, from its seed: hot keys often, cold ones seldom."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from neardict.errors import ConflictError, InvalidArgumentError, LimitExceededError
+
+if TYPE_CHECKING:
+    import random
+
+# Hot keys race; cold ones keep for a while what was last written, so that a lost change shows.
+HOT_KEYS = [f"hot-{number}" for number in range(8)]
+COLD_KEYS = [f"cold-{number}" for number in range(120)]
+HOT_SHARE = 0.6
+
+# After these a write has certainly not been applied.
+REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError)
+# Shorter than the default: one who waits long reads little.
+TIMEOUT_SECONDS = 3.0
+
+# `conflict` is a write under a condition that never holds.
+Action = Literal["store", "mirror", "cache", "delete", "conflict"]
+ACTIONS: dict[Action, float] = {"store": 0.3, "mirror": 0.3, "cache": 0.25, "delete": 0.1, "conflict": 0.05}
+
+
+@dataclass
+class Plan:
+    """The work of one client. `rate` is its writes per second; each view is read twice as often."""
+
+    name: str
+    domain: str
+    rate: float
+    randomness: random.Random
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def key(self) -> str:
+        keys = HOT_KEYS if self.randomness.random() < HOT_SHARE else COLD_KEYS
+        return self.randomness.choice(keys)
+
+    def value(self) -> str:
+        """Returns a value that nobody else ever writes."""
+        return f"{self.name}:{next(self._numbers)}"
+
+    def action(self) -> Action:
+        return self.randomness.choices(list(ACTIONS), list(ACTIONS.values()))[0]
+
+    def pause(self, times: float = 1.0) -> float:
+        """Returns how long to wait before the next write; `times` as many for something more frequent."""
+        return self.randomness.expovariate(self.rate * times)
