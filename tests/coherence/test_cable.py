@@ -3,12 +3,14 @@
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from coherence.cable import IN_OWN_NETWORK, Cable, Loss, why_not
 
+DEADLINE_SECONDS = 20.0
 # Says for each line of its input whether it could connect to where that says.
 CONNECT = """
 import socket, sys
@@ -38,6 +40,11 @@ class Caller:
         self._process.stdin.flush()
         return self._process.stdout.readline().decode().strip()
 
+    def until_connected(self) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while (outcome := self.connects()) != "connected":
+            assert time.monotonic() < deadline, outcome
+
 
 @pytest.fixture
 def caller() -> Iterator[Caller]:
@@ -56,8 +63,8 @@ def caller() -> Iterator[Caller]:
 
 @pytest.mark.parametrize("loss", ["in", "out", "both"])
 def test_what_is_lost_is_lost_in_silence_and_no_more_when_it_is_healed(caller: Caller, loss: Loss) -> None:
-    assert caller.connects() == "connected"
+    caller.until_connected()
     caller.cable.lose(loss)
     assert caller.connects() == "TimeoutError"
     caller.cable.heal()
-    assert caller.connects() == "connected"
+    caller.until_connected()
