@@ -5,9 +5,12 @@ A driver (a thread, or a task) opens streams, sends what `requests` are due and 
 
 from __future__ import annotations
 
+import random
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import grpc
 
 from . import _requests
 from ._changes import NOT_SENT, Change
@@ -21,13 +24,30 @@ if TYPE_CHECKING:
 # How often the driver sends a ping, and how long after sending one its answer vouches for the copy.
 PING_SECONDS = 1.0
 TRUST_SECONDS = 3 * PING_SECONDS
+# Before a subscription that was rejected is tried again: longer each time, and never two clients in step.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 5.0
+# It is not, after these: only another service, or another configuration of it, would answer otherwise, and
+# that makes itself known by a new stream.
+_LASTING = {
+    code.value[0]
+    for code in (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNIMPLEMENTED,
+    )
+}
 
 
 @dataclass
 class _Domain:
     """`revision` is up to where every change has been seen, 0 if nothing is held; `live` since subscribed.
 
-    `settled` is whether the service has answered the first subscription, in whatever way.
+    `settled` is whether the service has answered the first subscription, in whatever way; `pause` how long
+    the last attempt after a rejection waited.
     """
 
     revision: int = 0
@@ -35,6 +55,7 @@ class _Domain:
     certain: bool = True
     fresh: bool = False
     settled: bool = False
+    pause: float = 0.0
 
 
 class Session:
@@ -46,10 +67,13 @@ class Session:
     has been answered, and (c) the service said with that answer that it is certain of the domain.
     """
 
-    def __init__(self, changes: Changes, clock: Callable[[], float]) -> None:
-        """`clock` returns seconds, and never goes back."""
+    def __init__(
+        self, changes: Changes, clock: Callable[[], float], *, jitter: Callable[[], float] = random.random
+    ) -> None:
+        """`clock` returns seconds, and never goes back; `jitter` a number from 0 to 1."""
         self._changes = changes
         self._clock = clock
+        self._jitter = jitter
         # Guards all below, and makes events of the stream and of the clock come one after the other.
         self._lock = threading.RLock()
         self.closed = False
@@ -57,6 +81,8 @@ class Session:
         # How many streams have ended.
         self.failures = 0
         self._domains: dict[str, _Domain] = {}
+        # Those whose subscription is to be tried again, and when.
+        self._retries: dict[str, float] = {}
         self._send: Callable[[pb.WatchRequest], None] | None = None
         self._pings: dict[int, float] = {}
         self._ping = 0
@@ -96,6 +122,7 @@ class Session:
         with self._lock:
             self._send = send
             self._opened = self._clock()
+            self._retries.clear()
             for domain in self._domains:
                 self._subscribe(domain)
             self.ping()
@@ -113,6 +140,7 @@ class Session:
                 return
             self._send = None
             self._pings.clear()
+            self._retries.clear()
             self._trusted_until = float("-inf")
             self.failures += 1
             self._news.notify_all()
@@ -145,6 +173,9 @@ class Session:
             if now >= self._pinged + PING_SECONDS:
                 self.ping()
                 self._leave()
+            for name in [name for name, due in self._retries.items() if due <= now]:
+                del self._retries[name]
+                self._subscribe(name)
             end = max(self._trusted_until, self._opened + TRUST_SECONDS)
             # A little later than the end, so that it is over then.
             return max(0.0, min(self._pinged + PING_SECONDS - now, end - now + 0.001))
@@ -165,7 +196,7 @@ class Session:
                 self._reset(message.reset.domain)
                 self._subscribe(message.reset.domain)
             elif which == "rejected":
-                self._reset(message.rejected.domain)
+                self._rejected(message.rejected)
 
     def _changed(self, message: pb.Changes) -> None:
         domain = self._domains.get(message.domain)
@@ -183,6 +214,7 @@ class Session:
             self._changes.reset(message.domain)
         domain.revision = max(message.revision, 1)
         domain.live = domain.settled = True
+        domain.pause = 0.0
         self._judge(message.domain, domain)
         self._news.notify_all()
 
@@ -195,6 +227,21 @@ class Session:
             self._judge(name, domain)
             self._changes.reset(name)
             self._news.notify_all()
+
+    def _rejected(self, message: pb.Rejected) -> None:
+        domain = self._domains.get(message.domain)
+        if domain is None:
+            return
+        if message.code in _LASTING:
+            self._reset(message.domain)
+            return
+        # What is held waits, as for a new stream, until the service can go on from there.
+        domain.live = False
+        domain.settled = True
+        domain.pause = min(max(FIRST_PAUSE, 2 * domain.pause), LONGEST_PAUSE)
+        self._retries[message.domain] = self._clock() + domain.pause * (1 + self._jitter()) / 2
+        self._judge(message.domain, domain)
+        self._news.notify_all()
 
     def _vouched(self, message: pb.Heartbeat) -> None:
         sent = self._pings.get(message.ping)
@@ -219,6 +266,7 @@ class Session:
         """Ends the subscriptions to domains that nobody listens to any more."""
         for name in [name for name in self._domains if not self._changes.heard(name)]:
             del self._domains[name]
+            self._retries.pop(name, None)
             if self._send is not None:
                 self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
 

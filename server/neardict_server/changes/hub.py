@@ -50,7 +50,8 @@ class Hub:
         try:
             revision, missed = await self._feed.position(domain, from_revision)
         except BaseException:
-            self.unsubscribe(watcher, domain)
+            if self._beginning.get((domain, watcher)) is early:
+                self.unsubscribe(watcher, domain)
             raise
         if self._beginning.get((domain, watcher)) is not early:
             return  # unsubscribed, or subscribed again, meanwhile
@@ -88,17 +89,20 @@ class Hub:
 
     def lost(self, domain: str) -> None:
         """Tells the domain's watchers that its engine can no longer tell all changes."""
-        for watcher in tuple(self._watchers.get(domain, ())):
+        watchers = tuple(self._watchers.get(domain, ()))
+        if watchers:
+            logger.info("changes of %r were lost: %d watchers begin anew", domain, len(watchers))
+        for watcher in watchers:
             self.reset(watcher, domain, pb.Reset.REASON_LOG_LOST)
 
     def reset(self, watcher: Watcher, domain: str, reason: "pb.Reset.Reason") -> None:
         """Ends the subscription, and tells the watcher why."""
         self.unsubscribe(watcher, domain)
         watcher.put(pb.WatchResponse(reset=pb.Reset(domain=domain, reason=reason)))
-        logger.info("a watcher of %r is reset: %s", domain, pb.Reset.Reason.Name(reason))
 
     @staticmethod
     def _send(watcher: Watcher, domain: str, change: base.Change) -> None:
         if not watcher.add(domain, change):
             heaviest = watcher.heaviest()
+            logger.info("a watcher of %r does not take its changes in time, and begins anew", heaviest)
             watcher.hubs[heaviest].reset(watcher, heaviest, pb.Reset.REASON_SLOW_CONSUMER)
