@@ -11,7 +11,18 @@ from coherence.running import environment
 
 
 def soak(*options: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "coherence", "--backend", "memory", "--seed", "7", *map(str, options)]
+    command = [
+        sys.executable,
+        "-m",
+        "coherence",
+        "--backend",
+        "memory",
+        "--clients",
+        "2",
+        "--seed",
+        "7",
+        *map(str, options),
+    ]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
 
 
