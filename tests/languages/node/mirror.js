@@ -1,4 +1,4 @@
-// A map that equals a domain and follows what anybody writes to it: neardict's dict, in 80 lines of Node.
+// A map that equals a domain and follows what anybody writes to it: neardict's dict, in Node.
 //
 // Usage: node mirror.js PROTOS TARGET DOMAIN. Takes lines `show`, `set KEY JSON` and `delete KEY`, and answers
 // each with a line of JSON; `show` asks nobody.
