@@ -8,14 +8,16 @@ from neardict.v1 import storage_pb2 as pb
 from ..edge import describe
 from ..errors import BackendUnavailableError, InvalidRequestError, StorageError
 from .hub import Hub
+from .leases import Term
 from .watcher import Watcher
 
 
 class Streams:
     """All Watch streams of a service. `close` ends them, which gRPC's own shutdown would not."""
 
-    def __init__(self, hub_of: Callable[[str], Hub], heartbeat_seconds: float) -> None:
+    def __init__(self, hub_of: Callable[[str], Hub], heartbeat_seconds: float, term: Term) -> None:
         """`hub_of` returns the hub of a domain, or raises a StorageError."""
+        self._term = term
         self._hub_of = hub_of
         self._heartbeat_seconds = heartbeat_seconds
         self._closing = asyncio.Event()
@@ -44,7 +46,7 @@ class Streams:
             self._open.discard(watcher)
             reader.cancel()
             for domain, hub in list(watcher.hubs.items()):
-                hub.unsubscribe(watcher, domain)
+                hub.unsubscribe(watcher, domain, served=True)
 
     def close(self) -> None:
         """Ends all streams."""
@@ -62,13 +64,19 @@ class Streams:
                     hub.unsubscribe(watcher, request.unsubscribe.domain)
             elif which == "ping":
                 watcher.ping = request.ping.number
+                watcher.lease_until = self._term.end()
                 watcher.put(heartbeat(watcher))
+            elif which == "revoked":
+                if write := watcher.revokes.get(request.revoked.number):
+                    write.confirmed(watcher)
             else:
-                raise InvalidRequestError("a WatchRequest needs subscribe, unsubscribe or ping")
+                raise InvalidRequestError("a WatchRequest needs subscribe, unsubscribe, ping or revoked")
 
     async def _subscribe(self, request: pb.Subscribe, watcher: Watcher) -> None:
         try:
-            await self._hub_of(request.domain).subscribe(watcher, request.domain, request.from_revision)
+            await self._hub_of(request.domain).subscribe(
+                watcher, request.domain, request.from_revision, lease=request.lease
+            )
         except StorageError as error:
             code, message, reason, _ = describe("Watch", error)
             watcher.put(
