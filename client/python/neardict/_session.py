@@ -5,9 +5,12 @@ A driver (a thread, or a task) opens streams, sends what `requests` are due and 
 
 from __future__ import annotations
 
+import random
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import grpc
 
 from . import _requests
 from ._changes import NOT_SENT, Change
@@ -33,12 +36,31 @@ class Lease:
         self.until = NEVER
 
 
+# Before a subscription that was rejected is tried again: longer each time, and never two clients in step.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 5.0
+# It is not, after these: only another service, or another configuration of it, would answer otherwise, and
+# that makes itself known by a new stream.
+_LASTING = {
+    code.value[0]
+    for code in (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNIMPLEMENTED,
+    )
+}
+
+
 @dataclass
 class _Domain:
     """`revision` is up to where every change has been seen, 0 if nothing is held; `live` since subscribed.
 
-    `settled` is whether the service has answered the first subscription, in whatever way. `lease` is there if
-    one is wanted, and `lease_seconds` is how long it lasts, 0 if the service has given none.
+    `settled` is whether the service has answered the first subscription, in whatever way; `pause` how long
+    the last attempt after a rejection waited. `lease` is there if one is wanted, and `lease_seconds` is how
+    long it lasts, 0 if the service has given none; `refused` is why not.
     """
 
     revision: int = 0
@@ -49,6 +71,7 @@ class _Domain:
     lease: Lease | None = None
     lease_seconds: float = 0
     refused: str = ""
+    pause: float = 0.0
 
 
 class Session:
@@ -60,10 +83,13 @@ class Session:
     has been answered, and (c) the service said with that answer that it is certain of the domain.
     """
 
-    def __init__(self, changes: Changes, clock: Callable[[], float]) -> None:
-        """`clock` returns seconds, and never goes back."""
+    def __init__(
+        self, changes: Changes, clock: Callable[[], float], *, jitter: Callable[[], float] = random.random
+    ) -> None:
+        """`clock` returns seconds, and never goes back; `jitter` a number from 0 to 1."""
         self._changes = changes
         self._clock = clock
+        self._jitter = jitter
         # Guards all below, and makes events of the stream and of the clock come one after the other.
         self._lock = threading.RLock()
         self.closed = False
@@ -71,6 +97,8 @@ class Session:
         # How many streams have ended.
         self.failures = 0
         self._domains: dict[str, _Domain] = {}
+        # Those whose subscription is to be tried again, and when.
+        self._retries: dict[str, float] = {}
         self._send: Callable[[pb.WatchRequest], None] | None = None
         self._pings: dict[int, float] = {}
         # The keys that are being written in domains with a lease, by the number of the revoke.
@@ -129,6 +157,7 @@ class Session:
         with self._lock:
             self._send = send
             self._opened = self._clock()
+            self._retries.clear()
             for domain in self._domains:
                 self._subscribe(domain)
             self.ping()
@@ -161,6 +190,7 @@ class Session:
             self._send = None
             self._pings.clear()
             self._answered = NEVER
+            self._retries.clear()
             self.failures += 1
             self._news.notify_all()
             for name, domain in self._domains.items():
@@ -195,6 +225,9 @@ class Session:
             if now >= self._pinged + PING_SECONDS:
                 self.ping()
                 self._leave()
+            for name in [name for name, due in self._retries.items() if due <= now]:
+                del self._retries[name]
+                self._subscribe(name)
             # A little later than the end, so that it is over then.
             return max(0.0, min(self._pinged + PING_SECONDS - now, end - now + 0.001))
 
@@ -242,6 +275,7 @@ class Session:
             domain.lease.until = self._answered + domain.lease_seconds
         elif domain.lease is not None:
             domain.refused = "the service is too old to give leases"
+        domain.pause = 0.0
         self._judge(message.domain, domain)
         self._news.notify_all()
 
@@ -264,12 +298,22 @@ class Session:
 
     def _rejected(self, message: pb.Rejected) -> None:
         domain = self._domains.get(message.domain)
-        if domain is not None and domain.lease is not None and message.reason == "CAPABILITY_MISSING":
+        if domain is None:
+            return
+        if domain.lease is not None and message.reason == "CAPABILITY_MISSING":
             # Those who need none are served all the same.
             domain.lease, domain.refused = None, message.message
             self._subscribe(message.domain)
-        else:
+            return
+        if message.code in _LASTING:
             self._reset(message.domain)
+            return
+        # What is held waits, as for a new stream, until the service can go on from there.
+        domain.settled = True
+        domain.pause = min(max(FIRST_PAUSE, 2 * domain.pause), LONGEST_PAUSE)
+        self._retries[message.domain] = self._clock() + domain.pause * (1 + self._jitter()) / 2
+        self._end(message.domain, domain)
+        self._news.notify_all()
 
     def _revoke(self, message: pb.Revoke) -> None:
         self._revoked[message.number] = message.domain, message.key
@@ -313,6 +357,7 @@ class Session:
         """Ends the subscriptions to domains that nobody listens to any more."""
         for name in [name for name in self._domains if not self._changes.heard(name)]:
             del self._domains[name]
+            self._retries.pop(name, None)
             if self._send is not None:
                 self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
 

@@ -60,7 +60,8 @@ class Hub:
         try:
             revision, missed = await self._feed.position(domain, from_revision)
         except BaseException:
-            self.unsubscribe(watcher, domain)
+            if self._beginning.get((domain, watcher)) is early:
+                self.unsubscribe(watcher, domain)
             raise
         if self._beginning.get((domain, watcher)) is not early:
             return  # unsubscribed, or subscribed again, meanwhile
@@ -104,18 +105,21 @@ class Hub:
 
     def lost(self, domain: str) -> None:
         """Tells the domain's watchers that its engine can no longer tell all changes."""
-        for watcher in tuple(self._watchers.get(domain, ())):
+        watchers = tuple(self._watchers.get(domain, ()))
+        if watchers:
+            logger.info("changes of %r were lost: %d watchers begin anew", domain, len(watchers))
+        for watcher in watchers:
             self.reset(watcher, domain, pb.Reset.REASON_LOG_LOST)
 
     def slow(self, watcher: Watcher, domain: str) -> None:
-        """Tells the watcher that he has not taken the changes of the domain in time."""
+        """Tells the watcher that he has not taken what he was sent of the domain in time."""
+        logger.info("a watcher of %r does not take its changes in time, and begins anew", domain)
         self.reset(watcher, domain, pb.Reset.REASON_SLOW_CONSUMER)
 
     def reset(self, watcher: Watcher, domain: str, reason: "pb.Reset.Reason") -> None:
         """Ends the subscription, and tells the watcher why."""
         self.unsubscribe(watcher, domain, served=True)
         watcher.put(pb.WatchResponse(reset=pb.Reset(domain=domain, reason=reason)))
-        logger.info("a watcher of %r is reset: %s", domain, pb.Reset.Reason.Name(reason))
 
     async def _prepared(self) -> Leases:
         if self.leases is None:

@@ -14,15 +14,17 @@ import contextlib
 import itertools
 import os
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
 from neardict.v1 import storage_pb2 as pb
+
+from ..backends import base
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from ..backends import base
     from .watcher import Watcher
 
 # What is one second by a client's clock is at most so many by ours.
@@ -132,6 +134,10 @@ class Leases:
             del self._lapsing[domain]
         return max(end, self._quarantined_until)
 
+    async def begun(self) -> None:
+        """Returns when the leases of earlier processes are over."""
+        await asyncio.sleep(self._quarantined_until - self.term.clock())
+
     def _keep(self) -> None:
         self._kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._kept.with_suffix(".new")
@@ -214,8 +220,12 @@ class LeasedBackend:
         self._inner = inner
         self._leases = leases
         self.capabilities = inner.capabilities
+        # That everything is gone, with the process before this one, is a write too.
+        self._forgets = base.Capability.DURABLE not in inner.capabilities
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
+        if self._forgets:
+            await self._begun()
         return await self._inner.get_value(domain, key)
 
     async def set_value(
@@ -241,8 +251,19 @@ class LeasedBackend:
             await write.cleared()
             return await self._inner.delete_key(domain, key, condition=condition, request_id=request_id)
 
-    def all_keys(self, domain: str, *, prefix: str = "", entries: bool = False) -> AsyncIterator[base.Page]:
-        return self._inner.all_keys(domain, prefix=prefix, entries=entries)
+    async def all_keys(
+        self, domain: str, *, prefix: str = "", entries: bool = False
+    ) -> AsyncIterator[base.Page]:
+        if self._forgets:
+            await self._begun()
+        async with aclosing(self._inner.all_keys(domain, prefix=prefix, entries=entries)) as listing:
+            async for page in listing:
+                yield page
 
     async def close(self) -> None:
         await self._inner.close()
+
+    async def _begun(self) -> None:
+        """Returns when no client can serve what an earlier process kept."""
+        await self._leases.begun()
+        self._forgets = False

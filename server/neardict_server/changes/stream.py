@@ -1,12 +1,14 @@
 """One Watch stream: takes its client's requests, and sends what his outbox holds."""
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from neardict.v1 import storage_pb2 as pb
 
 from ..edge import describe
 from ..errors import BackendUnavailableError, InvalidRequestError, StorageError
+from .beginnings import Beginnings
 from .hub import Hub
 from .leases import Term
 from .watcher import Watcher
@@ -27,7 +29,8 @@ class Streams:
         """Yields the messages to one client until he ends his side. Raises when the service drains."""
         watcher = Watcher()
         self._open.add(watcher)
-        reader = asyncio.create_task(self._read(requests, watcher))
+        beginnings = Beginnings()
+        reader = asyncio.create_task(self._read(requests, watcher, beginnings))
         reader.add_done_callback(lambda _: watcher.wake())
         loop = asyncio.get_running_loop()
         due = loop.time() + self._heartbeat_seconds
@@ -45,6 +48,7 @@ class Streams:
         finally:
             self._open.discard(watcher)
             reader.cancel()
+            beginnings.close()
             for domain, hub in list(watcher.hubs.items()):
                 hub.unsubscribe(watcher, domain, served=True)
 
@@ -54,12 +58,15 @@ class Streams:
         for watcher in self._open:
             watcher.wake()
 
-    async def _read(self, requests: AsyncIterator[pb.WatchRequest], watcher: Watcher) -> None:
+    async def _read(
+        self, requests: AsyncIterator[pb.WatchRequest], watcher: Watcher, beginnings: Beginnings
+    ) -> None:
         async for request in requests:
             which = request.WhichOneof("request")
             if which == "subscribe":
-                await self._subscribe(request.subscribe, watcher)
+                self._subscribe(request.subscribe, watcher, beginnings)
             elif which == "unsubscribe":
+                beginnings.cancel(request.unsubscribe.domain)
                 if hub := watcher.hubs.get(request.unsubscribe.domain):
                     hub.unsubscribe(watcher, request.unsubscribe.domain)
             elif which == "ping":
@@ -72,20 +79,28 @@ class Streams:
             else:
                 raise InvalidRequestError("a WatchRequest needs subscribe, unsubscribe, ping or revoked")
 
-    async def _subscribe(self, request: pb.Subscribe, watcher: Watcher) -> None:
+    def _subscribe(self, request: pb.Subscribe, watcher: Watcher, beginnings: Beginnings) -> None:
         try:
-            await self._hub_of(request.domain).subscribe(
-                watcher, request.domain, request.from_revision, lease=request.lease
-            )
+            hub = self._hub_of(request.domain)
         except StorageError as error:
-            code, message, reason, _ = describe("Watch", error)
-            watcher.put(
-                pb.WatchResponse(
-                    rejected=pb.Rejected(
-                        domain=request.domain, code=code.value[0], reason=reason, message=message
-                    )
-                )
-            )
+            watcher.put(_rejected(request.domain, error))
+            return
+        beginnings.begin(request.domain, hub, functools.partial(_begin, hub, watcher, request))
+
+
+async def _begin(hub: Hub, watcher: Watcher, request: pb.Subscribe) -> None:
+    try:
+        await hub.subscribe(watcher, request.domain, request.from_revision, lease=request.lease)
+    except Exception as error:
+        # Also what is unforeseen: that this domain cannot be watched is no reason to end the others.
+        watcher.put(_rejected(request.domain, error))
+
+
+def _rejected(domain: str, error: Exception) -> pb.WatchResponse:
+    code, message, reason, _ = describe("Watch", error)
+    return pb.WatchResponse(
+        rejected=pb.Rejected(domain=domain, code=code.value[0], reason=reason, message=message)
+    )
 
 
 def heartbeat(watcher: Watcher) -> pb.WatchResponse:

@@ -1,0 +1,141 @@
+"""What a client makes of the messages of its stream, with a clock that the test turns."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from coherence.listening import Listener
+from neardict._changes import Changes
+from neardict._session import FIRST_PAUSE, LONGEST_PAUSE, PING_SECONDS, Session
+from neardict.v1 import storage_pb2 as pb
+
+DOMAIN = "d"
+
+
+class Heard(Listener):
+    """A listener that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.fresh = False
+        self.resets = 0
+
+    def freshen(self) -> None:
+        """See neardict._changes.Listener."""
+        self.fresh = True
+
+    def stale(self) -> None:
+        """See neardict._changes.Listener."""
+        self.fresh = False
+
+    def reset(self) -> None:
+        """See neardict._changes.Listener."""
+        self.resets += 1
+
+
+class Stream:
+    """A session with one domain on an open stream, whose service is the test."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.sent: list[pb.WatchRequest] = []
+        changes = Changes()
+        self.session = changes.session = Session(changes, lambda: self.now, jitter=lambda: 1.0)
+        self.heard = Heard()
+        changes.subscribe(DOMAIN, self.heard)
+        self.session.opened(self.sent.append)
+
+    def subscriptions(self) -> list[int]:
+        """Returns, and forgets, from which revisions the client has asked for the domain."""
+        asked = [r.subscribe.from_revision for r in self.sent if r.HasField("subscribe")]
+        pings = [r for r in self.sent if r.HasField("ping")]
+        self.sent.clear()
+        for request in pings:
+            self.session.received(pb.WatchResponse(heartbeat=pb.Heartbeat(ping=request.ping.number)))
+        return asked
+
+    def subscribed(self, revision: int, *, complete: bool = False) -> None:
+        subscribed = pb.Subscribed(domain=DOMAIN, revision=revision, complete=complete)
+        self.session.received(pb.WatchResponse(subscribed=subscribed))
+
+    def rejected(self, code: grpc.StatusCode) -> None:
+        rejected = pb.Rejected(domain=DOMAIN, code=code.value[0])
+        self.session.received(pb.WatchResponse(rejected=rejected))
+
+    def wait(self) -> float:
+        """Lets time pass, a ping at a time, until the client asks for the domain again; returns how long."""
+        began = self.now
+        while not self.subscriptions():
+            assert self.now < began + 10 * LONGEST_PAUSE
+            self.now += PING_SECONDS / 4
+            assert self.session.tick() is not None
+        return self.now - began
+
+
+@pytest.fixture
+def stream() -> Stream:
+    return Stream()
+
+
+def test_a_rejected_subscription_is_tried_again_ever_more_rarely(stream: Stream) -> None:
+    assert stream.subscriptions() == [0]
+    waits = []
+    for _ in range(7):
+        stream.rejected(grpc.StatusCode.UNAVAILABLE)
+        assert not stream.heard.fresh
+        waits.append(stream.wait())
+    assert waits == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
+    stream.subscribed(7)
+    assert stream.heard.fresh
+    # What is rejected after that is another matter.
+    stream.rejected(grpc.StatusCode.UNAVAILABLE)
+    assert stream.wait() == FIRST_PAUSE
+
+
+def test_what_is_held_waits_for_a_subscription_that_was_rejected(stream: Stream) -> None:
+    stream.subscriptions()
+    stream.subscribed(7)
+    stream.session.lost()
+    stream.session.opened(stream.sent.append)
+    assert stream.subscriptions() == [7]
+    resets = stream.heard.resets
+    stream.rejected(grpc.StatusCode.UNAVAILABLE)
+    stream.now += FIRST_PAUSE
+    stream.session.tick()
+    assert stream.subscriptions() == [7]
+    assert (stream.heard.fresh, stream.heard.resets) == (False, resets)
+    stream.subscribed(9, complete=True)
+    assert (stream.heard.fresh, stream.heard.resets) == (True, resets)
+
+
+def test_a_rejection_that_will_last_is_not_tried_again(stream: Stream) -> None:
+    stream.subscriptions()
+    stream.rejected(grpc.StatusCode.UNIMPLEMENTED)
+    for _ in range(100):
+        stream.now += PING_SECONDS
+        stream.session.tick()
+        assert stream.subscriptions() == []
+    # But at another service, which may have another configuration.
+    stream.session.lost()
+    stream.session.opened(stream.sent.append)
+    assert stream.subscriptions() == [0]
+
+
+def test_a_new_stream_tries_at_once_and_only_once(stream: Stream) -> None:
+    stream.subscriptions()
+    stream.rejected(grpc.StatusCode.UNAVAILABLE)
+    stream.session.lost()
+    stream.session.opened(stream.sent.append)
+    assert stream.subscriptions() == [0]
+    stream.now += FIRST_PAUSE
+    stream.session.tick()
+    assert stream.subscriptions() == []
+
+
+def test_what_nobody_uses_any_more_is_not_tried_again(stream: Stream) -> None:
+    stream.subscriptions()
+    stream.rejected(grpc.StatusCode.UNAVAILABLE)
+    del stream.heard
+    stream.now += PING_SECONDS
+    stream.session.tick()
+    assert [request.WhichOneof("request") for request in stream.sent] == ["ping", "unsubscribe"]
