@@ -256,8 +256,9 @@ class LeasedBackend:
     ) -> AsyncIterator[base.Page]:
         if self._forgets:
             await self._begun()
-        async with aclosing(self._inner.all_keys(domain, prefix=prefix, entries=entries)) as listing:
-            async for page in listing:
+        listing = self._inner.all_keys(domain, prefix=prefix, entries=entries)
+        async with aclosing(listing) as pages:  # type: ignore[type-var]  # backends yield from generators
+            async for page in pages:
                 yield page
 
     async def close(self) -> None:
