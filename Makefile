@@ -53,8 +53,8 @@ protos: $(PROTO_TOOLS)/.done ## generate the stubs from the contract
 bench: $(VENV)/.dev ## measure the operations against their peers
 	$(BIN)/python -m bench $(ARGS)
 
-soak: $(VENV)/.dev ## clients and faults against what is promised (ARGS="--seconds 1200 --backend sqlite")
-	PYTHONPATH=tests $(BIN)/python -m coherence.soak $(ARGS)
+soak: $(VENV)/.dev ## clients and faults against what is promised, 20 minutes (ARGS=--write puts the figures)
+	PYTHONPATH=tests $(BIN)/python -m coherence $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage

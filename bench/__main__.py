@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import report
+from . import report, watch
 from .backends import NAMES
 from .collect import Size, collect
 
@@ -19,31 +19,50 @@ QUICK = Size(rounds=1, many=(128, 64), one=(40, 5), repeats=10, look_ups=10_000)
 def main() -> int:
     """Returns 0 if everything asked for was measured, else 1."""
     options = _options()
-    load_before = os.getloadavg()[0]
+    complete = True
+    for part in options.part or PARTS:
+        load_before = os.getloadavg()[0]
+        tables, failures = PARTS[part](options)
+        text = "\n\n".join(
+            [report.surroundings(_command(options), (load_before, os.getloadavg()[0])), tables]
+        )
+        print(text)
+        for name, reason in failures.items():
+            print(f"\nbench: {name} was not measured: {reason}", file=sys.stderr)
+        if failures:
+            complete = False
+        elif options.write is not None:
+            report.write(options.write, part, text)
+            _progress(f"written to {options.write}")
+    return 0 if complete else 1
+
+
+# What is measured of each part: its tables, and the reasons by name for what was not.
+
+
+def _operations(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
     results = collect(options.only or NAMES, QUICK if options.quick else FULL, _progress)
-    text = "\n\n".join(
-        [
-            report.surroundings(_command(options), (load_before, os.getloadavg()[0])),
-            report.tables(results.figures, results.failures, results.hits),
-        ]
-    )
-    print(text)
-    for name, reason in results.failures.items():
-        print(f"\nbench: {name} was not measured: {reason}", file=sys.stderr)
-    if results.failures:
-        return 1
-    if options.write is not None:
-        report.write(options.write, text)
-        _progress(f"written to {options.write}")
-    return 0
+    return report.tables(results.figures, results.failures, results.hits), results.failures
+
+
+def _watch(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
+    size = watch.QUICK if options.quick else watch.Size()
+    return report.watch_tables(watch.collect(size, _progress)), {}
+
+
+PARTS = {"operations": _operations, "watch": _watch}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measure the four operations against a bare grpcio echo."
+        prog="python -m bench",
+        description="Measure the operations against a bare grpcio echo, and the stream of changes.",
     )
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
-    parser.add_argument("--only", action="append", choices=NAMES, help="this backend; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="a short form, to see that it works")
+    parser.add_argument("--part", action="append", choices=PARTS, help="this part; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=NAMES, help="the operations of this backend; may be repeated"
+    )
     parser.add_argument(
         "--write",
         nargs="?",
@@ -54,13 +73,16 @@ def _options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     # Now, and not when all is measured.
-    if options.write is not None and not report.has_marks(options.write):
-        parser.error(f"{options.write} has no lines {report.BEGIN!r} and {report.END!r} to write between")
+    for part in options.part or PARTS if options.write is not None else ():
+        if not report.has_marks(options.write, part):
+            parser.error(f"{options.write} has no lines {report.marks(part)} to write between")
     return options
 
 
 def _command(options: argparse.Namespace) -> str:
     chosen = ["--quick"] if options.quick else []
+    for part in options.part or []:
+        chosen += ["--part", part]
     for name in options.only or []:
         chosen += ["--only", name]
     return f'make bench ARGS="{shlex.join(chosen)}"' if chosen else "make bench"

@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 # How the tests start real servers is how they are started here.
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
+from coherence.proxy import Proxy as Proxy
 from redis_server import RedisServer
-from served import Served
+from served import Served as Served
 
 NAMES = ("sqlite", "json", "memory", "null", "redis")
 
@@ -27,13 +28,21 @@ def served(names: Iterable[str]) -> Iterator[tuple[dict[str, str], dict[str, str
         failures: dict[str, str] = {}
         for name in names:
             try:
-                addresses[name] = _start(name, folder / name, stack)
+                addresses[name] = _start(name, folder / name, stack).address
             except (OSError, RuntimeError, ImportError) as error:
                 failures[name] = str(error).strip()
         yield addresses, failures
 
 
-def _start(name: str, folder: Path, stack: ExitStack) -> str:
+@contextmanager
+def one(name: str) -> Iterator[Served]:
+    """Gives the server of this backend. Raises what starting it raises."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="neardict-bench-"))
+        yield _start(name, Path(folder, name), stack)
+
+
+def _start(name: str, folder: Path, stack: ExitStack) -> Served:
     folder.mkdir()
     lines = [f"[backends.{name}]", f'implementation = "{name}"']
     if name == "redis":
@@ -41,4 +50,4 @@ def _start(name: str, folder: Path, stack: ExitStack) -> str:
         lines.append(f'settings = {{ url = "{stack.enter_context(RedisServer()).url}" }}')
     config = folder / "neardict.toml"
     config.write_text("\n".join(lines), encoding="utf-8")
-    return stack.enter_context(Served("--config", config, "--data", folder / "data")).address
+    return stack.enter_context(Served("--config", config, "--data", folder / "data"))

@@ -2,7 +2,8 @@
 
 Each statement is compiled anew for each of the two, since the interpreter specialises code to the types
 that it meets. Their runs take turns. The keys that are looked up are equal to those that are held, not
-the same objects, except where a line says so.
+the same objects, except where a line says so. All the while the mirror is fresh: its stream of changes is
+open, and vouches for it.
 """
 
 import random
@@ -67,7 +68,12 @@ def measure(address: str, *, repeats: int, look_ups: int) -> list[Hit]:
         plain = mirror.snapshot()
         if len(plain) != KEYS:
             raise AssertionError(f"the mirror holds {len(plain)} entries, not {KEYS}")
-        return [_measure(statement, plain, mirror, repeats, look_ups) for statement in STATEMENTS]
+        hits = []
+        for statement in STATEMENTS:
+            hits.append(_measure(statement, plain, mirror, repeats, look_ups))
+            if not mirror.fresh:
+                raise AssertionError("the stream of changes does not vouch for the mirror any more")
+        return hits
 
 
 def _measure(

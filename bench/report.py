@@ -2,16 +2,16 @@
 
 import os
 import platform
+import statistics
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from .compare import ECHO, Figure, Row
 from .hit import Hit
+from .lag import percentile
 from .operations import KEYS, VALUE_BYTES
-
-BEGIN = "<!-- figures: begin; `make bench` writes them -->"
-END = "<!-- figures: end -->"
+from .watch import BESIDE, CALLERS, Results
 
 
 def surroundings(command: str, load: tuple[float, float]) -> str:
@@ -21,7 +21,7 @@ def surroundings(command: str, load: tuple[float, float]) -> str:
         f"`{command}`, on one machine: {_processor()}, {os.cpu_count()} cores, {platform.system()} "
         f"{platform.release()}; Python {platform.python_version()}, {versions}. Load average before "
         f"{load[0]:.1f}, after {load[1]:.1f}, of which about 2 are the benchmark's own. "
-        f"{VALUE_BYTES}-byte JSON values, {KEYS:,} keys."
+        f"{VALUE_BYTES}-byte JSON values."
     )
 
 
@@ -36,17 +36,29 @@ def tables(figures: Mapping[Row, Figure], failures: Mapping[str, str], hits: Ite
     return "\n\n".join(parts)
 
 
-def has_marks(path: Path) -> bool:
-    """Returns whether `write` can put figures into the page."""
-    return END in path.read_text(encoding="utf-8").partition(BEGIN)[2]
+def watch_tables(results: Results) -> str:
+    """Returns tables of the lags, of what the streams take, and of one who does not read."""
+    return "\n\n".join([_lags(results), _facts(results), _stuck(results)])
 
 
-def write(path: Path, text: str) -> None:
-    """Replaces what is between the marks of the page."""
+def marks(part: str) -> tuple[str, str]:
+    """Returns the lines between which the page has the figures of a part."""
+    return f"<!-- {part}: begin; `make bench` writes it -->", f"<!-- {part}: end -->"
+
+
+def has_marks(path: Path, part: str) -> bool:
+    """Returns whether `write` can put the figures of the part into the page."""
+    begin, end = marks(part)
+    return end in path.read_text(encoding="utf-8").partition(begin)[2]
+
+
+def write(path: Path, part: str, text: str) -> None:
+    """Replaces what is between the marks of the part in the page."""
+    begin, end = marks(part)
     page = path.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def _way(way: str, figures: Mapping[Row, Figure]) -> str:
@@ -86,6 +98,53 @@ def _hits(hits: Iterable[Hit]) -> str:
         f"| {hit.title} | {min(hit.plain):.1f} | {min(hit.near):.1f} | **{hit.ratio:.2f}** "
         f"| {hit.median_ratio:.2f} | {_spread(_middle(hit.ratios))} |"
         for hit in hits
+    ]
+    return "\n".join(lines)
+
+
+def _lags(results: Results) -> str:
+    lines = [
+        "### From a write to those who watch",
+        "",
+        "| listeners | backend | writes/s | p50 ms | p99 ms | p50 / unary | p99 / unary "
+        "| after the answer, p50 ms | p99 ms |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for run in results.runs:
+        begun, answered = (
+            [f"{percentile(times, percent) / 1e6:.2f}" for percent in (50, 99)]
+            for times in (run.lag.begun, run.lag.acknowledged)
+        )
+        lines.append(
+            f"| {run.title} | {run.backend} | {run.lag.rate:,.0f} | {begun[0]} | {begun[1]} "
+            f"| **{run.lag.multiple(50):.1f}** | **{run.lag.multiple(99):.1f}** "
+            f"| {answered[0]} | {answered[1]} |"
+        )
+    return "\n".join(lines)
+
+
+def _facts(results: Results) -> str:
+    lines = ["### What the streams take", "", "| what | figure |", "|---|---:|"]
+    lines += [f"| {title} | {figure} |" for title, figure in results.facts]
+    return "\n".join(lines)
+
+
+def _stuck(results: Results) -> str:
+    stuck = results.stuck
+    rates = [f"{statistics.median(rates):,.0f}" for rates in stuck.rates]
+    lags = [f"{statistics.median(lags) / 1e6:.2f}" for lags in stuck.lags]
+    lines = [
+        f"### One of {BESIDE + 1} watchers does not read",
+        "",
+        "| median of the rounds | he reads | he does not | ratio | spread |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {title} | {reads} | {does_not} | **{statistics.median(ratios):.2f}** | {_spread(ratios)} |"
+        for title, (reads, does_not), ratios in (
+            (f"writes/s of {CALLERS} concurrent callers", rates, stuck.rate_ratios()),
+            (f"p99 ms of the others' lag, {results.size.rates[0]:,} writes/s", lags, stuck.lag_ratios()),
+        )
     ]
     return "\n".join(lines)
 

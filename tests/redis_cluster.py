@@ -62,6 +62,13 @@ class RedisCluster:
         alive = [node for node in self.nodes if node is not self.primaries[index]]
         self.until(lambda: all(self._is_whole(node) for node in alive))
 
+    def swap(self, index: int) -> None:
+        """After a failover: the former primary is the replica of the other. Returns when it has all."""
+        self.primaries[index], self.replicas[index] = self.replicas[index], self.primaries[index]
+        self.replicas[index].start()
+        self.until(lambda: self.admin(self.replicas[index]).info("replication")["role"] == "slave")
+        self.until_replicated()
+
     def until_replicated(self) -> None:
         """Returns when each replica has all that its primary has."""
         for node in self.primaries:
@@ -74,8 +81,8 @@ class RedisCluster:
         giving_id, taking_id = (admin.execute_command("CLUSTER MYID").decode() for admin in (giving, taking))
         taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", giving_id)
         giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", taking_id)
-        names = giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000)
-        if names:
+        # Those that are not there any more are written to the other from now on.
+        while names := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
             port = self.primaries[target].port
             giving.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *names)
         for admin in (taking, giving):

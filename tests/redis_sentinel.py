@@ -86,6 +86,15 @@ class SentinelGroup:
             )
         )
 
+    def swap(self) -> None:
+        """After a failover: the dead primary is the other's replica. Returns when that has all."""
+        self.primary, self.replica = self.replica, self.primary
+        self.admin(self.primary).config_set("masterauth", PASSWORD)
+        self.replica.start()
+        self.admin(self.replica).replicaof(self.primary.host, self.primary.port)
+        self.until(self.replicates)
+        self.until(lambda: all(self._is_ready(address) for address in self.addresses))
+
     def until(self, condition: Any) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,10 +16,19 @@ STOP_SECONDS = 20.0
 
 
 class Served:
-    """`neardict serve ARGS` while the context lasts; `address` is what its first line says."""
+    """`neardict serve ARGS` while the context lasts; `address` is what its first line says.
 
-    def __init__(self, *args: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-        self._args = [sys.executable, "-m", "neardict_server", *map(str, args)]
+    `under` is a command that becomes the one that follows it.
+    """
+
+    def __init__(
+        self,
+        *args: str | Path,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
+        self._args = [*under, sys.executable, "-m", "neardict_server", *map(str, args)]
         if "--listen" not in args:
             self._args += ["--listen", "127.0.0.1:0"]
         # Nothing of the machine's own settings may reach the server under test.

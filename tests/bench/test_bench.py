@@ -16,18 +16,27 @@ WAYS = 3
 pytestmark = pytest.mark.xdist_group("bench")
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What `make bench` writes in its short form, between the marks of the real page."""
-    page = tmp_path_factory.mktemp("bench") / "performance.md"
+def written(part: str, folder: Path) -> str:
+    """Returns what `make bench` writes of the part in its short form, between the marks of the real page."""
+    page = folder / "performance.md"
     page.write_text((ROOT / "docs/performance.md").read_text(encoding="utf-8"), encoding="utf-8")
     subprocess.run(
-        [sys.executable, "-m", "bench", "--quick", "--write", page],
+        [sys.executable, "-m", "bench", "--quick", "--part", part, "--write", page],
         cwd=ROOT,
         check=True,
         timeout=100,
     )
-    return page.read_text(encoding="utf-8").partition("figures: begin")[2].partition("figures: end")[0]
+    return page.read_text(encoding="utf-8").partition(f"{part}: begin")[2].partition(f"{part}: end")[0]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written("operations", tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def watch(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written("watch", tmp_path_factory.mktemp("bench"))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -63,6 +72,33 @@ def test_a_cached_hit_stands_beside_a_plain_dict(page: str) -> None:
 
 def test_the_page_says_what_machine_and_versions_it_was(page: str) -> None:
     assert re.search(r"`make bench ARGS=.*`, on one machine: .*; Python \S+, grpcio \S+, ", page)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        r"20 watchers of a domain \| memory",
+        r"50 domains on a stream \| memory",
+        r"a mirror in another process \| memory",
+        r"a mirror in another process \| sqlite",
+    ],
+)
+def test_each_way_to_be_told_has_a_lag_and_its_multiple_of_a_unary_call(watch: str, row: str) -> None:
+    ms, multiple = r"-?\d+\.\d\d", r"\*\*\d+\.\d\*\*"
+    pattern = rf"^\| {row} \| \d+ \| {ms} \| {ms} \| {multiple} \| {multiple} \| {ms} \| {ms} \|$"
+    assert re.search(pattern, watch, re.MULTILINE)
+
+
+def test_memory_processor_and_time_of_streams_are_there(watch: str) -> None:
+    facts = watch.partition("### What the streams take")[2].partition("###")[0]
+    assert (
+        len(re.findall(r"^\| .* \| [\d.]+(?: KiB|% of a core| microseconds| s)\b", facts, re.MULTILINE)) == 9
+    )
+
+
+def test_one_who_does_not_read_stands_beside_one_who_does(watch: str) -> None:
+    rows = watch.partition("### One of 21 watchers does not read")[2]
+    assert len(re.findall(r"\*\*\d+\.\d\d\*\* \| \d+\.\d\d to \d+\.\d\d \|$", rows, re.MULTILINE)) == 2
 
 
 def test_a_page_without_the_marks_is_left_alone(tmp_path: Path) -> None:

@@ -267,6 +267,34 @@ def test_a_dict_s_own_write_that_is_acknowledged_late_does_not_bring_a_deleted_k
     assert dict(d) == {}
 
 
+@pytest.mark.parametrize("load", [True, False], ids=["mirror", "cache"])
+@pytest.mark.parametrize("mine", [True, False], ids=["its own", "another dict's"])
+def test_a_write_that_a_reset_has_overtaken_is_shown_once_it_is_acknowledged(
+    gate: Gate, gated: neardict.Store, domain: str, in_thread: InThread, load: bool, mine: bool
+) -> None:
+    gated.set_many(domain, {"key": "old", "deleted": "old"})
+    d = gated.dict(domain, load=load)
+    writer = d if mine else gated.dict(domain, load=False)
+    with (
+        gate.hold("SetValue", "key", at="request") as setting,
+        gate.hold("SetValue", "new", at="request") as adding,
+        gate.hold("DeleteKey", "deleted", at="request") as deleting,
+    ):
+        writing = [
+            in_thread(writer.__setitem__, "key", "new"),
+            in_thread(writer.__setitem__, "new", "new"),
+            in_thread(writer.__delitem__, "deleted"),
+        ]
+        for hold in (setting, adding, deleting):
+            hold.wait()
+        d.reset()
+        assert (d["key"], d.get("new"), d["deleted"]) == ("old", None, "old")
+    for one in writing:
+        one.result()
+    assert (d["key"], d.get("new"), d.get("deleted")) == ("new", "new", None)
+    assert d.copy() == {"key": "new", "new": "new"}
+
+
 @pytest.mark.parametrize("bulk", [False, True], ids=["one by one", "in bulk"])
 def test_a_deletion_that_is_acknowledged_late_does_not_hide_a_newer_write(
     gate: Gate,

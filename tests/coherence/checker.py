@@ -12,6 +12,8 @@ from collections import defaultdict
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from .history import LOSSES, WRITES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -31,6 +33,16 @@ class Violation(NamedTuple):
 
     rule: str
     what: str
+
+
+def losses_of(ops: Iterable[Op]) -> list[tuple[float, float]]:
+    """Returns when the service may have lost its memory of requests."""
+    return sorted({(op.begin, op.end) for op in ops if op.kind in LOSSES})
+
+
+def may_be_applied_twice(op: Op, losses: Iterable[tuple[float, float]]) -> bool:
+    """Returns whether a retry of the write may have come to a service that had forgotten it."""
+    return any(op.begin < end and begin < op.end for begin, end in losses)
 
 
 class Floor:
@@ -58,19 +70,25 @@ class Checker:
         ops = history.ops
         self._sets = {op.value: op for op in ops if op.kind == "set"}
         self._reads = sorted((op for op in ops if op.kind in ("ask", "read")), key=lambda op: op.begin)
-        self._written = [op for op in ops if op.kind in ("set", "delete", "wipe") and op.outcome == "ok"]
+        self._written = [op for op in ops if op.kind in (*WRITES, "wipe", "restore") and op.outcome == "ok"]
         self._removals: dict[str, list[Op]] = defaultdict(list)
+        self._restores: dict[str, list[Op]] = defaultdict(list)
         wipes = [op for op in ops if op.kind == "wipe"]
         for op in ops:
             self._removals.setdefault(op.key, list(wipes))
-            if op.kind == "delete" and op.outcome != "refused":
+            if op.kind in ("delete", "restore") and op.value is None and op.outcome != "refused":
                 self._removals[op.key].append(op)
+            elif op.kind == "restore":
+                self._restores[op.value or ""].append(op)
         # Of a write whose answer was lost, the revision is known when it is read together with the value.
-        self._revisions = {op.value: op.revision for op in ops if op.value is not None and op.revision}
-        for op in self._sets.values():
-            # A wipe takes the memory of request ids too: a retry across it may have been applied twice.
-            if any(op.begin < wipe.end and wipe.begin < op.end for wipe in wipes):
-                self._revisions.pop(op.value or "", None)
+        known = ((op.value, op.revision) for op in ops if op.value is not None and op.kind != "restore")
+        self._revisions = {value: revision for value, revision in sorted(known) if revision}
+        losses = losses_of(ops)
+        # Of these it is the greatest, if they were acknowledged, and otherwise not known.
+        self._repeated = {op.value for op in self._sets.values() if may_be_applied_twice(op, losses)}
+        for value in self._repeated:
+            if value is not None and self._sets[value].outcome != "ok":
+                self._revisions.pop(value, None)
         acknowledged: dict[str, list[tuple[float, int]]] = defaultdict(list)
         for op in self._written:
             for key in [op.key] if op.kind != "wipe" else self._removals:
@@ -91,9 +109,16 @@ class Checker:
         """A revision is of one write, and a write has one revision, however often it was sent."""
         owners: dict[int, tuple[str, str | None]] = {}
         for op in (*self._written, *self._reads):
-            if op.revision and (op.kind != "read") and (op.kind != "ask" or op.value is not None):
+            # All that is restored is as new as the moment.
+            if (
+                op.revision
+                and op.kind not in ("read", "restore")
+                and (op.kind != "ask" or op.value is not None)
+            ):
                 if owners.setdefault(op.revision, (op.key, op.value)) != (op.key, op.value):
                     yield Violation("unique revisions", f"{op} and {owners[op.revision]}")
+                elif op.value in self._repeated:
+                    continue
                 elif self._revisions.get(op.value or "", op.revision) != op.revision:
                     yield Violation("unique revisions", f"{op} is also {self._revisions[op.value or '']}")
 
@@ -181,12 +206,14 @@ class Checker:
         """Returns whether the value, or the absence, may be of a revision of at least `floor`."""
         if value is None:
             return not floor or any(self._candidates(key, floor, end))
-        return self._revisions.get(value, floor) >= floor
+        if self._revisions.get(value, floor) >= floor:
+            return True
+        return any(restore.begin < end and restore.revision >= floor for restore in self._restores[value])
 
     def _least(self, op: Op, floor: int) -> int:
         """Returns the least revision that the read may have seen; 0 if it is not known."""
         if op.value is not None:
-            return self._revisions.get(op.value, 0)
+            return self._revisions.get(op.value, 0) if op.value not in self._repeated else 0
         if not floor:
             return 0  # perhaps it had not been written yet
         candidates = list(self._candidates(op.key, floor, op.end))

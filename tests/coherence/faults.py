@@ -1,4 +1,4 @@
-"""What goes wrong in a run: one fault after another, drawn from a seed."""
+"""What goes wrong in a run, whatever the backend."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import neardict
-from coherence.history import Fault, Op, now
-from coherence.running import DOMAIN, System
+from coherence.engines import DOMAIN, PLACES
 from coherence.watchers import watchers
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from coherence.cable import Loss
     from coherence.proxy import Direction
+    from coherence.running import System
 
-# Between two faults there is time to recover, and to measure it.
-CALM_SECONDS = (1.5, 4.0)
 # Longer than the clients' trust, or shorter.
 OUTAGE_SECONDS = (0.3, 6.0)
 CROWD = 200
@@ -108,6 +107,17 @@ def partition(hands: Hands) -> str:
     return ",".join(client.name for client in clients)
 
 
+def lost_packets(hands: Hands) -> str:
+    """What is sent to a client, what it sends, or both, gets lost in its network; nobody is told."""
+    client = hands.randomness.choice(hands.system.clients)
+    losses: list[Loss] = ["in", "out", "both"]
+    assert client.cable is not None
+    client.cable.lose(hands.randomness.choice(losses))
+    hands.wait((1.0, 8.0))
+    client.cable.heal()
+    return client.name
+
+
 def trimmed_log(hands: Hands) -> str:
     """While a client is away, more is written than the service remembers."""
     client = hands.randomness.choice(hands.system.clients)
@@ -117,11 +127,10 @@ def trimmed_log(hands: Hands) -> str:
         for _ in range(FLOOD // 100):
             store.set_many(DOMAIN, {f"flood-{number}": "" for number in range(100)})
         store.delete_many(DOMAIN, [f"flood-{number}" for number in range(100)])
-    if hands.system.backend == "redis":
+    if hands.system.engine:
         # There the log is as long as it is.
-        with closing(hands.system.redis_client()) as redis:
-            for log in redis.scan_iter(_type="stream"):
-                redis.xtrim(log, maxlen=10, approximate=False)
+        with closing(hands.system.engine.client()) as redis:
+            redis.xtrim(PLACES.log, maxlen=10, approximate=False)
     # Of the keys that are read something must be missed too.
     hands.wait((0.5, 1.5))
     client.proxy.heal()
@@ -147,46 +156,6 @@ def crowd(hands: Hands) -> str:
     return "watchers"
 
 
-def kill_redis(hands: Hands) -> str:
-    """Redis is killed, with SIGKILL, and started again."""
-    hands.system.redis.kill()
-    hands.wait((0.0, 3.0))
-    hands.system.redis.start()
-    return "redis"
-
-
-def flush_redis(hands: Hands) -> str:
-    """FLUSHALL: everything is gone, the log and the revisions too."""
-    begin = now()
-    with closing(hands.system.redis_client()) as redis, redis.pipeline(transaction=True) as together:
-        together.time()
-        together.flushall()
-        (seconds, microseconds), _ = together.execute()
-    revision = seconds * 1_000_000 + microseconds
-    hands.system.recorder.op(Op("wipe", "", "", None, begin, now(), revision=revision))
-    return "redis"
-
-
-def suspend_redis(hands: Hands) -> str:
-    """SIGSTOP of Redis, and SIGCONT."""
-    with hands.system.suspended(hands.system.redis.pid):
-        hands.wait()
-    return "redis"
-
-
-def cut_from_redis(hands: Hands) -> str:
-    """A server, though not its clients, is cut off from Redis, in silence or with resets."""
-    proxy = hands.randomness.choice(hands.system.redis_proxies)
-    if hands.randomness.random() < 0.5:
-        proxy.silence()
-    else:
-        proxy.refusing = True
-        proxy.cut()
-    hands.wait((1.0, 8.0))
-    proxy.heal()
-    return "server to redis"
-
-
 ANY: list[Callable[[Hands], str]] = [
     kill_server,
     suspend_server,
@@ -196,34 +165,8 @@ ANY: list[Callable[[Hands], str]] = [
     half_open,
     reset,
     partition,
+    lost_packets,
     trimmed_log,
     slow_consumer,
     crowd,
 ]
-REDIS: list[Callable[[Hands], str]] = [kill_redis, suspend_redis, cut_from_redis, flush_redis]
-KINDS = {kind.__name__: kind for kind in ANY + REDIS}
-
-
-class Schedule:
-    """Draws faults of some kinds, by default all that the backend has; each kind before any comes again."""
-
-    def __init__(self, system: System, randomness: random.Random, kinds: Sequence[str] | None) -> None:
-        self._hands = Hands(system, randomness)
-        if kinds is None:
-            chosen = ANY + REDIS if system.backend == "redis" else ANY
-            kinds = [kind.__name__ for kind in chosen]
-        self._kinds = list(kinds)
-        self._left: list[str] = []
-
-    def next(self, deadline: float) -> None:
-        """Lets it be calm for a while, then makes the next fault, unless it is late by then."""
-        calm = self._hands.randomness.uniform(*CALM_SECONDS)
-        time.sleep(max(0.0, min(calm, deadline - time.monotonic())))
-        if not self._kinds or time.monotonic() > deadline:
-            return
-        if not self._left:
-            self._left = self._hands.randomness.sample(self._kinds, len(self._kinds))
-        kind = self._left.pop()
-        begin = now()
-        target = KINDS[kind](self._hands)
-        self._hands.system.recorder.other(Fault(kind, target, begin, now()))

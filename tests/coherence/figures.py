@@ -1,4 +1,4 @@
-"""The figures of a run, as a table for docs/consistency.md."""
+"""The figures of runs, as tables for docs/consistency.md."""
 
 from __future__ import annotations
 
@@ -8,50 +8,65 @@ from collections import Counter, defaultdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from coherence.history import WRITES
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from coherence.checker import Violation
     from coherence.history import Fault, History, Op
+    from coherence.soak import Result
 
 
-def table(history: History, violations: Sequence[Violation]) -> str:
-    """Returns Markdown."""
+def tables(results: Sequence[Result]) -> str:
+    """Returns Markdown: a table of what came of the runs and one of their faults, a column for each run."""
+    return f"{_table('figure', results, _figures)}\n\n{_table('fault', results, _faults)}"
+
+
+def _table(what: str, results: Sequence[Result], column: Callable[[Result], dict[str, str]]) -> str:
+    columns = [column(result) for result in results]
+    names = dict.fromkeys(name for one in columns for name in one)
+    rows = [[name, *(one.get(name, "-") for one in columns)] for name in names]
+    head = [[what, *(result.name for result in results)], ["---"] * (len(results) + 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in head + rows)
+
+
+def _figures(result: Result) -> dict[str, str]:
+    history = result.history
     ops = history.ops
-    writes = [op for op in ops if op.kind in ("set", "delete")]
-    acknowledged = sum(op.outcome == "ok" for op in writes)
+    writes = [op for op in ops if op.kind in WRITES]
     reads = [op for op in ops if op.kind == "read"]
-    broken = Counter(violation.rule for violation in violations)
+    broken = Counter(violation.rule for violation in result.violations)
     spans = _spans(history)
     lags = sorted(max(0.0, arrived - write.end) for write, arrived in spans)
     ways = sorted(arrived - write.begin for write, arrived in spans)
     trip = statistics.median(op.end - op.begin for op in ops if op.kind == "ask")
-    rows = [
-        ("writes: acknowledged / without answer / refused", _outcomes(acknowledged, writes)),
-        ("reads of dicts, of them hits", f"{len(reads)}, {sum(op.hit for op in reads)}"),
-        ("reads of the service", str(sum(op.kind == "ask" for op in ops))),
-        ("lost writes", str(broken["nothing lost"])),
-        ("stale reads after the bound", str(broken["staleness"])),
-        ("violations of all rules", str(len(violations))),
-        ("unary round trip, p50", f"{trip * 1000:.1f} ms"),
-        *((f"lag after the acknowledgement, p{p}", _times(_percentile(lags, p), trip)) for p in (50, 99)),
-        *((f"way from writer to another's dict, p{p}", _times(_percentile(ways, p), trip)) for p in (50, 99)),
-    ]
-    lines = ["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
-    lines += ["", "| fault | times | all fresh again after it: median, longest |", "|---|---|---|"]
-    lines += [
-        f"| {kind} | {len(times)} | {_recovery(times)} |" for kind, times in _recoveries(history).items()
-    ]
-    return "\n".join(lines)
+    return {
+        "seconds, clients": f"{result.seconds:g}, {result.clients}",
+        "writes: acknowledged / without answer / refused": _outcomes(writes),
+        "reads of dicts, of them hits": f"{len(reads):,}, {sum(op.hit for op in reads):,}",
+        "reads of the service": f"{sum(op.kind == 'ask' for op in ops):,}",
+        "lost writes": str(broken["nothing lost"]),
+        "stale reads after the bound": str(broken["staleness"]),
+        "violations of all rules": f"**{len(result.violations)}**",
+        "unary round trip, p50": f"{trip * 1000:.1f} ms",
+        **{f"lag after the acknowledgement, p{p}": _times(_percentile(lags, p), trip) for p in (50, 99)},
+        **{f"way from writer to another's dict, p{p}": _times(_percentile(ways, p), trip) for p in (50, 99)},
+    }
 
 
-def _outcomes(acknowledged: int, writes: Sequence[object]) -> str:
-    unknown = sum(getattr(op, "outcome", "") == "unknown" for op in writes)
-    return f"{acknowledged} / {unknown} / {len(writes) - acknowledged - unknown}"
+def _faults(result: Result) -> dict[str, str]:
+    """Returns how many there were of each kind, and the recoveries from it."""
+    made = {kind: f"{len(times)}: {_recovery(times)}" for kind, times in _recoveries(result.history).items()}
+    return dict(sorted((made | {kind: f"not here: {why}" for kind, why in result.left_out.items()}).items()))
+
+
+def _outcomes(writes: Sequence[Op]) -> str:
+    count = Counter(op.outcome for op in writes)
+    return f"{count['ok']:,} / {count['unknown']:,} / {count['refused']:,}"
 
 
 def _times(seconds: float, trip: float) -> str:
-    return f"{seconds * 1000:.1f} ms, {seconds / trip:.1f} round trips"
+    return f"{seconds * 1000:.1f} ms, {seconds / trip:.1f} trips"
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float:

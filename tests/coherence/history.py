@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-Kind = Literal["set", "delete", "wipe", "ask", "read"]
+Kind = Literal["set", "delete", "wipe", "restore", "forget", "ask", "read"]
+WRITES = ("set", "delete")
+# After these a write that was under way may be applied a second time: what remembers requests is gone.
+LOSSES = ("wipe", "restore", "forget")
 Outcome = Literal["ok", "unknown", "refused"]
 
 
@@ -27,8 +30,10 @@ class Op:
     """One operation. Values are unique texts, so that a read tells which write it saw; None is absent.
 
     A `wipe` is the loss of everything that a backend does not promise to keep; its revision is one that
-    is greater than all before it and less than all after it. An `ask` reads from the service, a `read` from a
-    dict. `client` is the store and `view` the dict; a write is made known to all views of its client.
+    is greater than all before it and less than all after it. A `restore`, one for each key, is the return of
+    the store to an older copy of itself, which held that value. At a `forget` no value is lost. An `ask`
+    reads from the service, a `read` from a dict. `client` is the store and `view` the dict; a write is made
+    known to all views of its client.
     """
 
     kind: Kind

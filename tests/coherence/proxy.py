@@ -69,8 +69,10 @@ class Proxy:
     that, unless `refusing`.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, host: str = HOST) -> None:
+        """`host` is where it listens."""
         self.upstream = upstream
+        self._host = host
         self.address = ""
         # Seconds by which each piece of data is late, in either direction.
         self.delay = 0.0
@@ -138,8 +140,8 @@ class Proxy:
         return len(self._connections)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, HOST, 0, backlog=1024)
-        self.address = f"{HOST}:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._accept, self._host, 0, backlog=1024)
+        self.address = f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(self, writer)

@@ -11,31 +11,38 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from redis import Redis
-
 import neardict
-from coherence.history import Final, Op, Recorder, Stop, now
-from coherence.proxy import Proxy
-from kinds import write_config
-from redis_server import RedisServer
+from coherence.cable import IN_OWN_NETWORK, Cable
+from coherence.engines import DOMAIN, ENGINES
+from coherence.history import Final, Kind, Op, Recorder, Stop, now
+from coherence.proxy import HOST, Proxy
 from served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TESTS = Path(__file__).parents[1]
-DOMAIN = "soak.service_1"
 READY_SECONDS = 60.0
-# What these keep is gone when their process is.
-FORGETTING = ("memory",)
+# What is gone with the process of a server.
+LOSES: dict[str, Kind] = {"memory": "wipe", "json": "forget"}
 
 
 def environment() -> dict[str, str]:
     """Returns what a process needs to import what this one does."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the clients of a run have in common: a seed, writes per second, and whether each has a cable."""
+
+    seed: int
+    rate: float = 15.0
+    cables: bool = False
 
 
 class Server(Served):
@@ -47,26 +54,46 @@ class Server(Served):
         module = self._args.index("neardict_server")
         self._args[module : module + 1] = ["coherence.mutants", mistake]
 
+    def complaints(self) -> list[str]:
+        """Returns the lines that it has said since it was asked last, but for its address."""
+        assert self.process.stdout is not None
+        while not self.process.stdout.closed and select.select([self.process.stdout], [], [], 0)[0]:
+            chunk = os.read(self.process.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            self.output += chunk.decode(errors="replace")
+        *lines, self.output = self.output.split("\n")
+        # When it starts it tells its address, and where the domains are.
+        return [f"server: {line}" for line in lines if not line.startswith(("listening on ", "  "))]
+
 
 class Client:
-    """A worker process behind a proxy of its own."""
+    """A worker process behind a proxy of its own, and with a network of its own if it has a cable."""
 
-    def __init__(self, name: str, style: str, upstream: str, folder: Path, *, seed: int, rate: float) -> None:
+    def __init__(self, name: str, style: str, upstream: str, folder: Path, work: Work) -> None:
         self.name = name
         self.style = style
         self._output = b""
-        self.proxy = Proxy(upstream)
-        self.proxy.__enter__()
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "coherence.worker", "--target", self.proxy.address),
-                *("--domain", DOMAIN, "--name", name, "--style", style, "--seed", str(seed)),
-                *("--rate", str(rate), "--history", str(folder / f"{name}.jsonl")),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment(),
-        )
+        self._opened = contextlib.ExitStack()
+        self.cable = self._opened.enter_context(Cable()) if work.cables else None
+        host = self.cable.host if self.cable else HOST
+        self.proxy = self._opened.enter_context(Proxy(upstream, host))
+        self._errors = folder / f"{name}.errors"
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [
+                    *(IN_OWN_NETWORK if self.cable else []),
+                    *(sys.executable, "-m", "coherence.worker", "--target", self.proxy.address),
+                    *("--domain", DOMAIN, "--name", name, "--style", style, "--seed", str(work.seed)),
+                    *("--rate", str(work.rate), "--history", str(folder / f"{name}.jsonl")),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment(),
+            )
+        if self.cable:
+            self.cable.plug(self.process)
 
     def tell(self, word: str) -> None:
         """Sends the worker a line."""
@@ -88,36 +115,42 @@ class Client:
         return line.decode()
 
     def end(self) -> None:
-        """Ends the process at once, and the proxy."""
+        """Ends the process at once, and what was made for it."""
         self.process.kill()
         self.process.wait(10)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-        self.proxy.__exit__()
+        self._opened.close()
+
+    def complaints(self) -> list[str]:
+        """Returns the lines of the worker's standard error, and one more if it has ended by itself."""
+        lines = self._errors.read_text(errors="replace").splitlines()
+        if self.process.poll() is not None:
+            lines.append(f"ended with code {self.process.returncode}")
+        return [f"{self.name}: {line}" for line in lines]
 
 
 class System:
     """One or more servers of one backend, and clients that are spread over them."""
 
-    def __init__(
-        self, backend: str, folder: Path, *, seed: int, mistake: str = "none", rate: float = 15.0
-    ) -> None:
+    def __init__(self, backend: str, folder: Path, work: Work, *, mistake: str = "none") -> None:
         self.backend = backend
         self.folder = folder
-        self._seed = seed
+        self._work = work
         self._mistake = mistake
-        self._rate = rate
         self._count = 0
         self._opened = contextlib.ExitStack()
-        self.redis = RedisServer(durable=True)
-        self.redis_proxies: list[Proxy] = []
+        self.engine = ENGINES[backend]() if backend in ENGINES else None
+        self._complaints: list[str] = []
         self.servers: list[Server] = []
         self.clients: list[Client] = []
 
     def __enter__(self) -> Self:
         self.recorder = Recorder(self.folder / "system.jsonl")
+        if self.engine:
+            self._opened.enter_context(self.engine)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -130,15 +163,12 @@ class System:
         for number in range(count):
             data = self.folder / f"server-{number}"
             data.mkdir()
-            if self.backend == "redis":
-                self._opened.enter_context(self.redis)
-                proxy = self._opened.enter_context(Proxy(f"{self.redis.host}:{self.redis.port}"))
-                self.redis_proxies.append(proxy)
-                config = data / "neardict.toml"
-                port = proxy.address.rpartition(":")[2]
-                config.write_text(f'[backends.redis]\nimplementation = "redis"\nsettings.port = {port}\n')
-            else:
-                config = write_config(data, self.backend, self.redis)
+            name = "redis" if self.engine else self.backend
+            lines = [f"[backends.{name}]", f'implementation = "{name}"']
+            for setting, value in (self.engine.settings() if self.engine else {}).items():
+                lines.append(f"settings.{setting} = {json.dumps(value)}")  # which is TOML too
+            config = data / "neardict.toml"
+            config.write_text("\n".join(lines))
             self.servers.append(self._opened.enter_context(Server(config, data, self._mistake)))
 
     def join(self, *styles: str) -> None:
@@ -148,7 +178,7 @@ class System:
             self._count += 1
             server = self.servers[self._count % len(self.servers)]
             name = f"{style}{self._count}"
-            new.append(Client(name, style, server.address, self.folder, seed=self._seed, rate=self._rate))
+            new.append(Client(name, style, server.address, self.folder, self._work))
         self.clients += new
         for client in new:
             assert client.line() == "ready"
@@ -157,18 +187,20 @@ class System:
         """Ends it with SIGKILL; after the seconds it is started again, where the proxies find it."""
         begin = now()
         server.kill()
+        self._complaints += server.complaints()
         revision = time.time_ns() // 1000
         time.sleep(seconds)
         old = server.address
         server.start()
-        if self.backend in FORGETTING:
-            self.recorder.op(Op("wipe", "", "", None, begin, now(), revision=revision))
+        if loss := LOSES.get(self.backend):
+            self.recorder.op(Op(loss, "", "", None, begin, now(), revision=revision))
         for client in self.clients:
             if client.proxy.upstream == old:
                 client.proxy.upstream = server.address
 
     def replace(self, client: Client) -> None:
         """Ends with SIGKILL a client, whose place another takes."""
+        self._complaints += client.complaints()
         client.end()
         self.clients.remove(client)
         self.join(client.style)
@@ -186,14 +218,15 @@ class System:
             if client:
                 self.recorder.other(Stop(client, begin, now()))
 
-    def redis_client(self) -> Redis:
-        """Returns a connection of our own to Redis itself; the caller closes it."""
-        return Redis(self.redis.host, self.redis.port)
+    def complaints(self) -> list[str]:
+        """Returns what all processes have said that they should not, one line each."""
+        for server in self.servers:
+            self._complaints += server.complaints()
+        return self._complaints + [line for client in self.clients for line in client.complaints()]
 
     def settle(self, seconds: float) -> None:
         """Ends the writing, and notes what the store and all views hold, as soon as it is the same."""
         for client in self.clients:
-            client.proxy.heal()
             client.tell("rest")
         for client in self.clients:
             assert client.line() == "resting"

@@ -1,24 +1,19 @@
-"""Runs clients and faults against a real service from a seed, and checks what came of it.
-
-PYTHONPATH=tests python -m coherence.soak --backend sqlite --seconds 60 --seed 7
-"""
+"""Runs clients and faults against a real service from a seed, and checks what came of it."""
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coherence import faults, figures
-from coherence.checker import Checker, Violation
-from coherence.history import History, load
-from coherence.running import System
+from coherence.checker import Checker, Violation, losses_of, may_be_applied_twice
+from coherence.history import WRITES, History, load
+from coherence.running import System, Work
+from coherence.schedule import LOST_PACKETS, Schedule, kinds_of, left_out
 from coherence.wing_gong import linearizable
 
 if TYPE_CHECKING:
@@ -30,10 +25,16 @@ SETTLE_SECONDS = 20.0
 
 @dataclass
 class Result:
-    """What a run came to."""
+    """What a run came to. What processes said is not a violation, but somebody should read it."""
 
+    name: str
+    seconds: float
+    clients: int
     history: History
     violations: list[Violation]
+    complaints: list[str]
+    # Kinds of faults that could not be made here, and why.
+    left_out: dict[str, str]
 
 
 def run(
@@ -53,74 +54,47 @@ def run(
 
     `early` ends the run as soon as a rule is broken. The history is kept in the folder `keep`.
     """
+    name = backend if replicas == 1 else f"{backend}, {replicas} servers"
     with tempfile.TemporaryDirectory(prefix="neardict-soak-") as folder:
-        with System(backend, Path(folder), seed=seed, mistake=mistake, rate=rate) as system:
+        kinds = kinds_of(backend) if kinds is None else kinds
+        missing = left_out(kinds)
+        kinds = [kind for kind in kinds if kind not in missing]
+        work = Work(seed, rate, cables=LOST_PACKETS in kinds)
+        with System(backend, Path(folder), work, mistake=mistake) as system:
             system.serve(replicas)
             system.join(*styles)
-            schedule = faults.Schedule(system, random.Random(f"{seed} faults"), kinds)
+            schedule = Schedule(system, random.Random(f"{seed} faults"), kinds)
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 schedule.next(deadline)
+                complaints = system.complaints()
                 if early and (found := violations(load(system.histories()))):
-                    return Result(load(system.histories()), found)
+                    return Result(
+                        name, seconds, len(styles), load(system.histories()), found, complaints, missing
+                    )
             system.settle(SETTLE_SECONDS)
             history = load(system.histories())
             if keep is not None:
                 for path in system.histories():
                     shutil.copy(path, keep / f"{backend}-{path.name}")
-        return Result(history, violations(history))
+            complaints = system.complaints()
+        return Result(name, seconds, len(styles), history, violations(history), complaints, missing)
 
 
 def violations(history: History) -> list[Violation]:
     """Returns what the history breaks, by the checker and by the search."""
     found = list(Checker(history).violations())
-    keys = {op.key for op in history.ops if op.kind != "wipe"}
     wipes = [op for op in history.ops if op.kind == "wipe"]
-    by_key = {key: [*wipes] for key in keys}
+    by_key = {op.key: [*wipes] for op in history.ops}
+    losses = losses_of(history.ops)
     for op in history.ops:
         if op.kind not in ("read", "wipe"):
             by_key[op.key].append(op)
+        if op.kind in WRITES and op.outcome == "ok" and may_be_applied_twice(op, losses):
+            by_key[op.key].append(replace(op, outcome="unknown"))
     found += [
         Violation("linearizability", f"of what the service answered for {key!r}")
         for key, ops in by_key.items()
         if not linearizable(ops)
     ]
     return found
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--backend", action="append", choices=["memory", "sqlite", "redis", "json"])
-    parser.add_argument("--seconds", type=float, default=60.0, help="per backend")
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--rate", type=float, default=15.0, help="writes per second of each client")
-    parser.add_argument("--replicas", type=int, default=1, help="servers; more than one for redis")
-    parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--faults", nargs="*", default=None, choices=list(faults.KINDS))
-    parser.add_argument("--keep", type=Path, help="a folder for the histories")
-    args = parser.parse_args()
-    seed = args.seed if args.seed is not None else random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}", flush=True)
-    broken = False
-    for backend in args.backend or ["memory", "sqlite"]:
-        styles = (STYLES * args.clients)[: args.clients]
-        result = run(
-            backend,
-            args.seconds,
-            seed,
-            kinds=args.faults,
-            styles=styles,
-            rate=args.rate,
-            replicas=args.replicas if backend == "redis" else 1,
-            keep=args.keep,
-        )
-        print(f"\n## {backend}, {args.seconds:g} seconds, {args.clients} clients, seed {seed}\n")
-        print(figures.table(result.history, result.violations), flush=True)
-        for violation in result.violations[:20]:
-            print(f"VIOLATION {violation.rule}: {violation.what}", file=sys.stderr)
-        broken |= bool(result.violations)
-    return int(broken)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -37,6 +37,10 @@ def wiped(revision: int, begin: float, end: float) -> Op:
     return Op("wipe", "", "", None, begin, end, revision=revision)
 
 
+def restored(value: str | None, revision: int, begin: float, end: float) -> Op:
+    return Op("restore", "", "k", value, begin, end, revision=revision)
+
+
 def broken(*ops: Op, stops: Iterable[Stop] = (), finals: Iterable[Final] = ()) -> set[str]:
     """Returns the rules that the history breaks."""
     history = History(list(ops), list(stops), list(finals))
@@ -63,6 +67,19 @@ def test_a_write_has_one_revision() -> None:
 def test_a_write_that_was_repeated_after_a_wipe_may_have_two_revisions() -> None:
     across = wrote("one", 30, 0, 9)
     assert broken(across, asked("one", 1, 10), wiped(20, 2, 3), asked(None, 4), asked("one", 10, 30)) == set()
+
+
+def test_a_write_that_was_repeated_and_acknowledged_has_the_last_of_its_revisions() -> None:
+    across = wrote("one", 30, 0, 9)
+    after = wrote("two", 40, 10, 11)
+    assert broken(across, asked("one", 1, 10), wiped(20, 2, 3), after, read("one", LATE + 9)) == {"staleness"}
+
+
+def test_a_write_may_be_repeated_when_its_service_has_forgotten_it() -> None:
+    forgot = Op("forget", "", "", None, 2, 3)
+    across = wrote("one", 30, 0, 9)
+    assert broken(across, asked("one", 1, 10), forgot, asked("one", 10, 30)) == set()
+    assert broken(across, asked("one", 1, 10), replace(forgot, begin=10, end=11)) == {"unique revisions"}
 
 
 def test_a_later_write_has_a_greater_revision() -> None:
@@ -108,6 +125,28 @@ def test_a_key_does_not_vanish() -> None:
 def test_a_wipe_takes_everything_away_for_all() -> None:
     assert broken(ONE, wiped(15, 2, 3), read(None, LATE), asked(None, 4)) == set()
     assert broken(ONE, wiped(15, 2, 3), read("one", LATE)) == {"staleness"}
+
+
+def test_an_older_copy_brings_back_what_it_held_and_nothing_else() -> None:
+    ops = [ONE, TWO, read("two", 3.5), restored("one", 30, 4, 5)]
+    assert broken(*ops, asked("one", 6, 10), read("one", LATE), read("one", LATE + 9)) == set()
+    assert broken(*ops, asked("two", 6, 20)) == {"service reads"}
+    assert broken(*ops, asked(None, 6)) == {"service reads"}
+    assert broken(*ops, read("two", LATE)) == {"staleness"}
+    assert broken(*ops, wrote("three", 40, 6, 7), read("one", LATE + 9)) == {"staleness"}
+    assert broken(ONE, TWO, restored("one", 30, 99, 100), read("one", LATE)) == {"staleness"}, "before it"
+    assert broken(*ops, finals=[Final("", "", {"k": "one"})]) == set()
+    assert broken(*ops, finals=[Final("", "", {"k": "two"})]) == {"nothing lost"}
+
+
+def test_what_an_older_copy_did_not_hold_is_gone() -> None:
+    ops = [ONE, restored(None, 30, 4, 5)]
+    assert broken(*ops, asked(None, 6), read(None, LATE), finals=[Final("", "", {})]) == set()
+    assert broken(*ops, asked("one", 6, 10), read("one", LATE)) == {"service reads", "staleness"}
+
+
+def test_a_write_after_an_older_copy_was_brought_back_has_a_greater_revision_than_all() -> None:
+    assert broken(ONE, restored(None, 30, 4, 5), wrote("two", 20, 6, 7)) == {"real-time order"}
 
 
 def test_a_write_without_an_answer_may_be_seen_or_not() -> None:

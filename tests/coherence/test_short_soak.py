@@ -17,7 +17,7 @@ FAULTS = ["kill_server", "reset", "suspend_client", "half_open", "partition", "k
 def test_nothing_that_is_promised_is_broken_whatever_goes_wrong(backend: str) -> None:
     print(f"NEARDICT_SEED={SEED}")
     result = soak.run(backend, SECONDS, SEED, kinds=FAULTS)
-    print(figures.table(result.history, result.violations))
+    print(figures.tables([result]))
     assert result.violations == []
     assert any(op.kind == "read" and op.hit for op in result.history.ops)
     assert result.history.faults

@@ -48,6 +48,19 @@ def test_a_refused_write_has_no_effect() -> None:
     assert not linearizable([refused, op("ask", "x", 2, 3)])
 
 
+def test_a_write_without_an_answer_that_has_an_end_takes_no_effect_after_it() -> None:
+    write = replace(op("set", "x", 0, 3), outcome="unknown")
+    assert linearizable([write, op("ask", None, 4, 5), op("ask", None, 6, 7)])
+    assert linearizable([write, op("ask", "x", 4, 5), op("ask", "x", 6, 7)])
+    assert not linearizable([write, op("ask", None, 4, 5), op("ask", "x", 6, 7)])
+
+
+def test_an_older_copy_is_written_by_nobody() -> None:
+    ops = [op("set", "x", 0, 1), op("set", "y", 2, 3), op("restore", "x", 4, 5)]
+    assert linearizable([*ops, op("ask", "x", 6, 7)])
+    assert not linearizable([*ops, op("ask", "y", 6, 7)])
+
+
 def test_nothing_is_read_that_nobody_wrote() -> None:
     assert not linearizable([op("ask", "x", 0, 1)])
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from coherence.running import DOMAIN, environment
+from coherence.engines import DOMAIN
+from coherence.running import environment
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 

@@ -21,10 +21,10 @@ class _State(NamedTuple):
 
 
 def linearizable(ops: Iterable[Op], *, initial: str | None = None) -> bool:
-    """Returns whether the sets, deletes, wipes and asks, all of one key, have an order that explains them.
+    """Returns whether all these operations on one key, but reads of dicts, have an order that explains them.
 
     Each must take effect at one moment between its begin and its end; what was refused, at none; what has no
-    answer, at any moment after its begin, or at none.
+    answer, at any moment after its begin and before its end, if it has one, or at none.
     """
     operations = list(_relevant(list(ops)))
     # Ends come before begins of the same moment: what only touches does overlap for no clock.
@@ -39,7 +39,9 @@ def linearizable(ops: Iterable[Op], *, initial: str | None = None) -> bool:
             under_way.add(number)
             continue
         reached = _closure(states, under_way, operations)
-        states = {_State(s.value, s.done - {number}) for s in reached if number in s.done}
+        # What has no answer and yet an end may have taken effect until then, or not.
+        optional = operations[number].outcome == "unknown"
+        states = {_State(s.value, s.done - {number}) for s in reached if optional or number in s.done}
         under_way.discard(number)
         if not states:
             return False
@@ -50,7 +52,7 @@ def _relevant(ops: list[Op]) -> Iterator[Op]:
     """Yields those that matter: a write without an answer that nobody saw is as one that never happened."""
     seen = {op.value for op in ops if op.kind == "ask"}
     for op in ops:
-        if op.kind == "read" or op.outcome == "refused":
+        if op.kind in ("read", "forget") or op.outcome == "refused":
             continue
         if op.outcome == "ok" or op.value in seen:
             yield op
@@ -66,7 +68,7 @@ def _closure(states: set[_State], under_way: set[int], operations: list[Op]) -> 
             op = operations[number]
             if op.kind == "ask" and op.value != state.value:
                 continue
-            after = op.value if op.kind == "set" else None if op.kind in ("delete", "wipe") else state.value
+            after = state.value if op.kind == "ask" else op.value
             following = _State(after, state.done | {number})
             if following not in reached:
                 reached.add(following)

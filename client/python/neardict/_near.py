@@ -205,6 +205,7 @@ class NearDict(dict[str, Any]):
                 self._drop(key, revision)
             if message is not None:
                 self._absent.discard(key)
+            self._ask_if_overtaken(key, revision, call)
             if streamed:
                 self._versions.passed(revision)
 
@@ -391,6 +392,17 @@ class NearDict(dict[str, Any]):
                 self._put(key, value)
             else:
                 self._hold(key, revision, value, None, call)
+                self._ask_if_overtaken(key, revision, call)
+
+    def _ask_if_overtaken(self, key: str, revision: int, call: int) -> None:
+        """Drops the key until a look-up tells, if a reset keeps out a write that is perhaps still stored.
+
+        The caller holds _lock.
+        """
+        if self._versions.is_overtaken(key, revision, call):
+            self._pop(key)
+            self._absent.discard(key)
+            self._versions.outdate(key, revision)
 
     def _knows_absent(self, key: object) -> bool:
         """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""

@@ -56,6 +56,13 @@ class Versions:
         """Returns whether the call may have missed a failed write of the key, or a reset."""
         return 0 < call <= max(self.doubtful.get(key, 0), self._since)
 
+    def is_overtaken(self, key: str, revision: int, call: int) -> bool:
+        """Returns whether a write began before a reset, ended after it, and is newer than what is held.
+
+        What was read in between is perhaps without it.
+        """
+        return 0 < call <= self._since and self.held.get(key, 0) < revision
+
     def turn_down(self, key: str, revision: int, call: int) -> None:
         """Notes what was not admitted: if it predates a doubt, what resolves that must not be older."""
         if self.predates_doubt(key, call):

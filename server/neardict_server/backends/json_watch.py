@@ -8,6 +8,7 @@ away, and needs a thread for each folder. inotify_simple hands over what the ker
 
 import contextlib
 import enum
+import errno
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,13 @@ _WENT = flags.DELETE | flags.MOVED_FROM
 _MOVED = flags.MOVED_TO | flags.MOVED_FROM
 # Those of the watched folder itself, rather than of something in it.
 _SELF = flags.DELETE_SELF | flags.MOVE_SELF | flags.IGNORED | flags.UNMOUNT
+_ADVICE: dict[int | None, str] = {
+    errno.EMFILE: (
+        "Raise the sysctl fs.inotify.max_user_instances, which all programs of this user share, or the "
+        "server's limit of open files."
+    ),
+    errno.ENOSPC: "Raise the sysctl fs.inotify.max_user_watches, which all programs of this user share.",
+}
 _ASKED = _CAME | _WENT | flags.DELETE_SELF | flags.MOVE_SELF | flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
 
 
@@ -84,6 +92,8 @@ class Watch:
         self._own: set[int] = set()
         # Domains of which nothing will be noticed, until they are among the lost.
         self._failed: frozenset[str] = frozenset()
+        # Whether the log says so, which it does once for all of them.
+        self._complained = False
 
     def fileno(self) -> int | None:
         """Returns the descriptor that is readable when there is something to look for, if there is one."""
@@ -205,6 +215,9 @@ class Watch:
             for folder in self._root.below()
             if folder.domain is not None and folder.state is _State.FAILED
         )
+        if self._complained and not self._failed:
+            self._complained = False
+            logger.info("all of root_dir that clients watch can be watched for edits again")
 
     def _attach_more(self, folders: Iterable[_Folder], noticed: Noticed) -> None:
         """Watches folders, given from the top down, that have come to be, or can be watched again."""
@@ -242,15 +255,16 @@ class Watch:
                 # By the descriptor, so that it is the very folder that was found without following links.
                 descriptor = self._inotify.add_watch(f"/proc/self/fd/{opened}", _ASKED | flags.ONLYDIR)
         except (OSError, AttributeError) as error:  # the latter where the system has no inotify
-            if folder.state is not _State.FAILED:
+            folder.state = _State.FAILED
+            if not self._complained:
+                self._complained = True
                 logger.warning(
-                    "%s cannot be watched for edits, and clients keep no copies of what is below (%s): check "
-                    "that it is there; if the limit is reached, raise fs.inotify.max_user_watches or "
-                    "fs.inotify.max_user_instances",
+                    "%s and perhaps more cannot be watched for edits (%s): clients ask for each read of "
+                    "what is below, until it can. %s",
                     "/".join(["root_dir", *folder.names]),
                     error,
+                    _ADVICE.get(getattr(error, "errno", None), "Check that it is there."),
                 )
-            folder.state = _State.FAILED
             return
         same = self._folders.get(descriptor)
         if same is not None:

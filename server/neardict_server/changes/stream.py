@@ -33,20 +33,22 @@ class Streams:
         reader = asyncio.create_task(self._read(requests, watcher, beginnings))
         reader.add_done_callback(lambda _: watcher.wake())
         loop = asyncio.get_running_loop()
-        due = loop.time() + self._heartbeat_seconds
+        # One timer for each heartbeat, since one for each wait for a message costs more than the message.
+        timer = loop.call_later(self._heartbeat_seconds, watcher.wake)
         try:
             while not reader.done() and not self._closing.is_set():
-                for message in await watcher.next(due - loop.time()):
+                for message in await watcher.next():
                     yield message
-                if loop.time() >= due:
+                if loop.time() >= timer.when():
                     # Behind all that waits, since it says that all of that has been sent.
                     watcher.put(heartbeat(watcher))
-                    due = loop.time() + self._heartbeat_seconds
+                    timer = loop.call_later(self._heartbeat_seconds, watcher.wake)
             if self._closing.is_set():
                 raise BackendUnavailableError("the service is shutting down: connect again in a moment")
             await reader
         finally:
             self._open.discard(watcher)
+            timer.cancel()
             reader.cancel()
             beginnings.close()
             for domain, hub in list(watcher.hubs.items()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ MAX_WAITING_BYTES = 8 * 1024 * 1024
 MAX_INLINE_VALUE = 4 * 1024
 # A message with changes closes when it holds this much.
 MAX_MESSAGE_BYTES = 128 * 1024
+# So few changes are worded once for all who are sent them.
+_FEW = 100
 
 
 class Waiting:
@@ -106,15 +109,11 @@ class Watcher:
         """Makes `next` return, with or without messages."""
         self._filled.set()
 
-    async def next(self, seconds: float) -> list[pb.WatchResponse]:
-        """Returns the next messages of the outbox as soon as there are some, none after `seconds`."""
+    async def next(self) -> Sequence[pb.WatchResponse]:
+        """Returns the next messages of the outbox as soon as there are some, none at a `wake`."""
         if not self._outbox:
             self._filled.clear()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._filled.wait()
-            except TimeoutError:
-                return []
+            await self._filled.wait()
         if not self._outbox:
             return []
         item = self._outbox.popleft()
@@ -123,10 +122,17 @@ class Watcher:
         waiting = self._waiting.pop(item)
         self._changes -= len(waiting.changes)
         self._bytes -= waiting.bytes
-        return changes_messages(item, list(waiting.changes.values()))
+        changes = tuple(waiting.changes.values())
+        return _shared_messages(item, changes) if len(changes) <= _FEW else changes_messages(item, changes)
 
 
-def changes_messages(domain: str, changes: Sequence[Change]) -> list[pb.WatchResponse]:
+@functools.lru_cache(maxsize=1)
+def _shared_messages(domain: str, changes: tuple[Change, ...]) -> Sequence[pb.WatchResponse]:
+    """As changes_messages. Those who watch one domain get the same messages, one right after the other."""
+    return changes_messages(domain, changes)
+
+
+def changes_messages(domain: str, changes: Sequence[Change]) -> Sequence[pb.WatchResponse]:
     """Returns messages, bounded in bytes, with the changes."""
     messages = []
     batch: list[pb.Change] = []

@@ -43,6 +43,25 @@ async def test_a_late_reply_neither_replaces_a_newer_write_nor_brings_a_deleted_
     assert held(d, "deleted") is MISSING
 
 
+async def test_a_write_that_a_reset_has_overtaken_is_not_hidden_by_what_was_read_before_it(
+    gate: Gate, agated: aio.Store, domain: str
+) -> None:
+    await agated.set_value(domain, "key", "old")
+    writer, other = await agated.dict(domain), await agated.dict(domain)
+    with gate.hold("SetValue", "key", at="request") as hold:
+        writing = asyncio.create_task(writer.set("key", "new"))
+        await reached(hold)
+        for d in (writer, other):
+            d.reset()
+            await d.refresh()
+            assert d["key"] == "old"
+    await writing
+    for d in (writer, other):
+        assert held(d, "key") != "old"
+        await asyncio.gather(*d._flights.values())  # nobody need ask
+        assert d["key"] == "new"
+
+
 async def test_concurrent_misses_share_one_request_and_survive_that_the_first_gives_up(
     gate: Gate, agated: aio.Store, domain: str
 ) -> None:

@@ -355,6 +355,11 @@ class CachedDict(ObservedDict):
             # A mirror cannot wait until somebody asks, since reading it is not awaited.
             self._start_look_up(change.key)
 
+    def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
+        super()._wrote(key, value, revision, call)
+        if key in self._versions.doubtful:
+            self._start_look_up(key)
+
     def reset(self) -> None:
         """Drops all that is held; for this package."""
         # Also a mirror that lost its place in the stream must not wait until somebody asks.

@@ -1,0 +1,70 @@
+"""On a cable packets get lost, in either direction or both, and nobody is told."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from coherence.cable import IN_OWN_NETWORK, Cable, Loss, why_not
+
+DEADLINE_SECONDS = 20.0
+# Says for each line of its input whether it could connect to where that says.
+CONNECT = """
+import socket, sys
+for line in sys.stdin:
+    host, port = line.split()
+    try:
+        socket.create_connection((host, int(port)), timeout=0.3).close()
+        print("connected", flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+"""
+
+
+class Caller:
+    """A process behind a cable, which connects to a socket of ours."""
+
+    def __init__(self, cable: Cable, process: subprocess.Popen[bytes], listener: socket.socket) -> None:
+        self.cable = cable
+        self._process = process
+        self._listener = listener
+
+    def connects(self) -> str:
+        host, port = self._listener.getsockname()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{host} {port}\n".encode())
+        self._process.stdin.flush()
+        return self._process.stdout.readline().decode().strip()
+
+    def until_connected(self) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while (outcome := self.connects()) != "connected":
+            assert time.monotonic() < deadline, outcome
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    if reason := why_not():
+        pytest.skip(reason)
+    command = [*IN_OWN_NETWORK, sys.executable, "-c", CONNECT]
+    with (
+        Cable() as cable,
+        socket.create_server((cable.host, 0)) as listener,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        cable.plug(process)
+        yield Caller(cable, process, listener)
+        process.kill()
+
+
+@pytest.mark.parametrize("loss", ["in", "out", "both"])
+def test_what_is_lost_is_lost_in_silence_and_no_more_when_it_is_healed(caller: Caller, loss: Loss) -> None:
+    caller.until_connected()
+    caller.cable.lose(loss)
+    assert caller.connects() == "TimeoutError"
+    caller.cable.heal()
+    caller.until_connected()
