@@ -4,16 +4,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
 
 import neardict
-from kinds import write_config
+from coherence.replicas import Replicas
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
-from served import Served
 
 DOMAIN = "service_1.channel_7"
 LOG = f"neardict:{{{DOMAIN}}}:changes"
@@ -23,42 +20,6 @@ STALE_SECONDS = 3.0 + 1.0
 MARGIN_SECONDS = 1.0
 
 
-class Replicas:
-    """Servers on one Redis, and a client of each."""
-
-    def __init__(self, folder: Path, engine: RedisServer, *lines: str) -> None:
-        """`lines` are added to the configuration."""
-        self.engine = engine
-        self._config = write_config(folder, "redis", engine)
-        with self._config.open("a") as config:
-            config.writelines(f"\n{line}" for line in lines)
-        self._folder = folder
-        self._opened = contextlib.ExitStack()
-        self.servers: list[Served] = []
-        self.stores: list[neardict.Store] = []
-        self.admin: Any = self._opened.enter_context(redis.Redis(port=engine.port))
-        for _ in range(2):
-            self.servers.append(self._serve())
-            self.stores.append(self._opened.enter_context(neardict.connect(self.servers[-1].address)))
-
-    def dicts(self, domain: str = DOMAIN) -> list[neardict.CachedDict]:
-        dicts = [store.dict(domain) for store in self.stores]
-        until(lambda: all(d.fresh for d in dicts))
-        return dicts
-
-    def restart(self, number: int) -> None:
-        """Starts a server that was killed again, where it was."""
-        self.servers[number] = self._serve("--listen", self.servers[number].address)
-
-    def close(self) -> None:
-        self._opened.close()
-
-    def _serve(self, *options: str) -> Served:
-        return self._opened.enter_context(
-            Served("--config", self._config, "--data", self._folder / f"data{len(self.servers)}", *options)
-        )
-
-
 def until(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> float:
     """Returns how long it took until the condition held."""
     began = time.monotonic()
@@ -66,6 +27,12 @@ def until(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> f
         assert time.monotonic() < began + seconds
         time.sleep(0.002)
     return time.monotonic() - began
+
+
+def fresh_dicts(replicas: Replicas, domain: str = DOMAIN) -> list[neardict.CachedDict]:
+    dicts = [store.dict(domain) for store in replicas.stores]
+    until(lambda: all(d.fresh for d in dicts))
+    return dicts
 
 
 def revision_of(store: neardict.Store, key: str) -> int:
@@ -86,7 +53,7 @@ def replicas(tmp_path: Path) -> Iterator[Replicas]:
 
 
 def test_a_write_through_one_server_is_in_the_dicts_of_the_other(replicas: Replicas) -> None:
-    one, two = dicts = replicas.dicts()
+    one, two = dicts = fresh_dicts(replicas)
     one["alice"] = {"hp": 5}
     until(lambda: show(dicts, "alice", {"hp": 5}))
     two["alice"] = {"hp": 4}
@@ -102,7 +69,7 @@ def test_a_write_through_one_server_is_in_the_dicts_of_the_other(replicas: Repli
 
 
 def test_a_killed_server_is_caught_up_by_its_clients(replicas: Replicas) -> None:
-    one, two = dicts = replicas.dicts()
+    one, two = dicts = fresh_dicts(replicas)
     one["kept"] = {"hp": 5}
     one["changed"] = 1
     until(lambda: show(dicts, "changed", 1))
@@ -127,7 +94,7 @@ def test_a_killed_server_is_caught_up_by_its_clients(replicas: Replicas) -> None
 
 
 def test_a_trimmed_log_makes_a_client_that_was_away_read_anew(replicas: Replicas) -> None:
-    one, two = dicts = replicas.dicts()
+    one, two = dicts = fresh_dicts(replicas)
     one["deleted"] = 1
     until(lambda: show(dicts, "deleted", 1))
     replicas.servers[1].kill()
@@ -141,7 +108,7 @@ def test_a_trimmed_log_makes_a_client_that_was_away_read_anew(replicas: Replicas
 
 
 def test_clients_of_a_server_that_cannot_see_redis_know_it(replicas: Replicas) -> None:
-    one, two = dicts = replicas.dicts()
+    one, two = dicts = fresh_dicts(replicas)
     one["key"] = 1
     until(lambda: show(dicts, "key", 1))
     replicas.engine.pause()
@@ -154,7 +121,7 @@ def test_clients_of_a_server_that_cannot_see_redis_know_it(replicas: Replicas) -
 
 
 def test_a_killed_redis_is_continued_when_it_is_back(replicas: Replicas) -> None:
-    one, _ = dicts = replicas.dicts()
+    one, _ = dicts = fresh_dicts(replicas)
     one["key"] = 1
     until(lambda: show(dicts, "key", 1))
     before = revision_of(replicas.stores[0], "key")
@@ -169,7 +136,7 @@ def test_a_killed_redis_is_continued_when_it_is_back(replicas: Replicas) -> None
 
 
 def test_a_flushed_redis_empties_all_dicts(replicas: Replicas) -> None:
-    one, two = dicts = replicas.dicts()
+    one, two = dicts = fresh_dicts(replicas)
     one["key"] = one["other"] = 1
     until(lambda: show(dicts, "other", 1))
     before = revision_of(replicas.stores[0], "other")
@@ -182,7 +149,7 @@ def test_a_flushed_redis_empties_all_dicts(replicas: Replicas) -> None:
 
 
 def test_an_older_copy_of_redis_is_in_all_dicts(replicas: Replicas) -> None:
-    one, two = dicts = replicas.dicts()
+    one, two = dicts = fresh_dicts(replicas)
     one["key"] = "older"
     copy = {name: replicas.admin.dump(name) for name in replicas.admin.keys("neardict:*")}
     one["key"] = "newer"
@@ -204,7 +171,7 @@ def test_a_killed_server_on_a_cluster_is_caught_up_by_its_clients(tmp_path: Path
         contextlib.closing(Replicas(tmp_path, cluster.primaries[0], "settings.cluster = true")) as replicas,
     ):
         names = [f"{DOMAIN}.{number}" for number in range(30)]
-        pairs = [replicas.dicts(name) for name in names]
+        pairs = [fresh_dicts(replicas, name) for name in names]
         for one, two in pairs:
             one["left"], two["right"] = 1, 2
         until(lambda: all(show(pair, "left", 1) and show(pair, "right", 2) for pair in pairs))

@@ -4,9 +4,6 @@ Each does the same steps and prints a line of JSON for each; see `go/` and `node
 """
 
 import json
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +13,10 @@ import pytest
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 from served import Served
 
-from .toolchains import BUF, PROTOS, SECONDS, needed, run
+from .toolchains import PROTOS, SECONDS, run
 
 # One worker runs them all: two compilers at a time would only wait for each other.
 pytestmark = [pytest.mark.xdist_group("languages"), pytest.mark.timeout(SECONDS + 60)]
-
-HERE = Path(__file__).parent
-OLDEST_NODE = 18
 
 STEPS = [
     "an absent key is not found",
@@ -53,26 +47,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-def test_a_go_program_uses_the_service(served: Served, tmp_path: Path) -> None:
-    needed("go")
-    program = shutil.copytree(HERE / "go", tmp_path / "go")
-    known = subprocess.run(["go", "list", "-m"], cwd=program, capture_output=True, text=True, check=False)
-    if known.returncode != 0:
-        pytest.skip(f"this go is older than tests/languages/go/go.mod asks: {known.stderr.strip()}")
-    run(BUF, "generate", PROTOS, cwd=program)
-    run("go", "build", "-o", "check", ".", cwd=program)
-    holds_every_step(run("./check", served.address, "languages.go", cwd=program))
+def test_a_go_program_uses_the_service(served: Served, go: Path) -> None:
+    holds_every_step(run("./check", served.address, "languages.go", cwd=go))
     assert greeting(served, "languages.go")["from"] == "go"
 
 
-def test_a_node_program_uses_the_service(served: Served, tmp_path: Path) -> None:
-    needed("node", "npm")
-    version = run("node", "--version", cwd=tmp_path)
-    if int(re.findall(r"\d+", version)[0]) < OLDEST_NODE:
-        pytest.skip(f"needs node {OLDEST_NODE} or later, and this one is {version.strip()}")
-    program = shutil.copytree(HERE / "node", tmp_path / "node", ignore=shutil.ignore_patterns("node_modules"))
-    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", cwd=program)
-    holds_every_step(run("node", "check.js", PROTOS, served.address, "languages.node", cwd=program))
+def test_a_node_program_uses_the_service(served: Served, node: Path) -> None:
+    holds_every_step(run("node", "check.js", PROTOS, served.address, "languages.node", cwd=node))
     assert greeting(served, "languages.node")["from"] == "node"
 
 

@@ -13,10 +13,10 @@ const OPTIONS = { longs: Number, enums: String, defaults: true, oneofs: true };
 
 // The operations on one domain. Errors are those of @grpc/grpc-js; `refusal` reads their details.
 export class Store {
-  constructor(protos, target, domain) {
+  constructor(protos, target, domain, options = {}) {
     const definition = protoLoader.loadSync("neardict/v1/storage.proto", { ...OPTIONS, includeDirs: [protos] });
     const { StorageService } = grpc.loadPackageDefinition(definition).neardict.v1;
-    this.client = new StorageService(target, grpc.credentials.createInsecure());
+    this.client = new StorageService(target, grpc.credentials.createInsecure(), options);
     this.domain = domain;
   }
 
@@ -49,7 +49,9 @@ export class Store {
   }
 
   #call(name, request) {
-    return promisify(this.client[name]).call(this.client, request, { deadline: soon() });
+    // A service that restarts is waited for, until the deadline.
+    const metadata = new grpc.Metadata({ waitForReady: true });
+    return promisify(this.client[name]).call(this.client, request, metadata, { deadline: soon() });
   }
 }
 
