@@ -10,6 +10,7 @@ from pathlib import Path
 
 from coherence import figures, page, soak
 from coherence.engines import ENGINES
+from coherence.mutants import MISTAKES
 from coherence.schedule import KINDS
 
 BACKENDS = ["sqlite", "json", "memory", *ENGINES]
@@ -32,6 +33,7 @@ def main() -> int:
             options.seconds or SECONDS / len(backends),
             seed,
             kinds=options.faults,
+            mistake=options.mistake,
             styles=(soak.STYLES * options.clients)[: options.clients],
             rate=options.rate,
             replicas=options.replicas if backend in ENGINES else 1,
@@ -45,7 +47,8 @@ def main() -> int:
             print(f"said by {line}", file=sys.stderr)
     if options.write is not None:
         # What was broken too: the page is not for good news only.
-        page.write(options.write, f"{page.surroundings(_command(), seed)}\n\n{figures.tables(results)}")
+        taken_on = page.surroundings(_command(options), seed)
+        page.write(options.write, f"{taken_on}\n\n{figures.tables(results)}")
     return int(any(result.violations for result in results))
 
 
@@ -58,6 +61,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=2, help="servers, where they can share an engine")
     parser.add_argument("--clients", type=int, default=len(soak.STYLES))
     parser.add_argument("--faults", nargs="*", choices=list(KINDS), help="these kinds only")
+    parser.add_argument(
+        "--mistake",
+        default="forgetful",
+        choices=list(MISTAKES),
+        help="have the servers make this one, to see it found; most need --backend memory",
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the histories there")
     parser.add_argument(
         "--write",
@@ -74,8 +83,8 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _command() -> str:
-    chosen = [argument for argument in sys.argv[1:] if argument != "--write"]
+def _command(options: argparse.Namespace) -> str:
+    chosen = [argument for argument in sys.argv[1:] if argument not in ("--write", str(options.write))]
     return f'make soak ARGS="{shlex.join(chosen)}"' if chosen else "make soak"
 
 

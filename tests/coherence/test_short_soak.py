@@ -10,7 +10,7 @@ from coherence import figures, soak
 SEED = int(os.environ.get("NEARDICT_SEED") or random.SystemRandom().randrange(2**32))
 SECONDS = 15.0
 # Those that are over in a moment; `make soak` has all.
-FAULTS = ["kill_server", "reset", "suspend_client", "half_open", "partition", "kill_client"]
+FAULTS = ["kill_server", "reset", "suspend_client", "half_open", "partition", "kill_client", "lost_packets"]
 
 
 @pytest.mark.parametrize("backend", ["memory", "sqlite"])
