@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._clock import now
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
 
 # What is promised of a read: see docs/consistency.md.
 Consistency = Literal["bounded", "linearizable"]
+
+
+# Stores whose leases are to be given back when the process ends, so that nobody waits for it.
+_stores: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def leave_at_exit(store: Any) -> None:
+    """Closes the store when the process ends, unless it is closed before."""
+    _stores.add(store)
+
+
+@atexit.register
+def _leave() -> None:
+    for store in list(_stores):
+        store.close()
 
 
 def check(consistency: str, on_disconnect: str) -> bool:

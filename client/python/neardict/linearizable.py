@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._clock import now
-from ._lease import LeasedDict
+from ._lease import LeasedDict, leave_at_exit
 from .cached_dict import CachedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from .store import Store
 
 
 class LinearizableDict(LeasedDict, CachedDict):
@@ -30,14 +32,19 @@ class LinearizableDict(LeasedDict, CachedDict):
 
     __slots__ = ("_lease", "_revoked")
 
+    def __init__(self, store: Store, domain: str, **options: Any) -> None:
+        leave_at_exit(store)
+        super().__init__(store, domain, **options)
+
     def __getitem__(self, key: str) -> Any:
         if now() >= self._lease.until:
             self._look_at_clock()
         return dict.__getitem__(self, key)
 
     def __contains__(self, key: object) -> bool:
-        self._look_at_clock()
-        return super().__contains__(key)
+        if now() >= self._lease.until:
+            self._look_at_clock()
+        return dict.__contains__(self, key) or super().__contains__(key)
 
     def __len__(self) -> int:
         self._look_at_clock()

@@ -189,6 +189,16 @@ def test_a_closed_store_serves_nothing_and_holds_nobody_up(
         d["k"]
 
 
+def test_a_process_that_ends_holds_nobody_up(store: neardict.Store, server: Served, domain: str) -> None:
+    store.set_value(domain, "k", 1)
+    command = [sys.executable, "-c", PROGRAM, server.address, domain]
+    done = subprocess.run(command, input="\n", capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "ready\n1\n"
+    begin = time.monotonic()
+    store.set_value(domain, "k", 2)
+    assert time.monotonic() - begin < LEASE_SECONDS / 2
+
+
 def test_while_the_service_is_away_nothing_is_served(own_server: Served, until: Until) -> None:
     with neardict.connect(own_server.address, timeout=1) as store:
         d = linearizable(store, "d")

@@ -28,8 +28,9 @@ class LinearizableDict(LeasedDict, CachedDict):
         return dict.__getitem__(self, key)
 
     def __contains__(self, key: object) -> bool:
-        self._look_at_clock()
-        return super().__contains__(key)
+        if now() >= self._lease.until:
+            self._look_at_clock()
+        return dict.__contains__(self, key) or super().__contains__(key)
 
     def _need_whole(self) -> None:
         self._look_at_clock()
