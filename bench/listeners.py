@@ -1,26 +1,27 @@
-"""Who listens to changes, in processes of their own: watchers through the stubs, and the client's dicts.
+"""Who listens to changes, in processes of their own: bare streams, and the client's dicts.
 
 The JSON value of each change is the time when its write began, in nanoseconds of the machine's monotonic
 clock, which all processes share. A listener returns the pairs of that time and of the time when it was told.
 """
 
 import asyncio
+import itertools
+import logging
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-import grpc.aio
-
 import neardict
 from neardict.v1 import storage_pb2 as pb
-from neardict.v1 import storage_pb2_grpc
 
 from . import process
+from .bare import WatchStream
+
+logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 120.0
 PING_SECONDS = 1.0
@@ -80,7 +81,7 @@ class _Listener:
 
 
 class Watchers(_Listener):
-    """Streams through the stubs, each of a connection of its own, with a ping each second as a client sends.
+    """Bare streams, each of a connection of its own, with a ping each second as a client sends.
 
     `subscribe` takes the domains of each stream and returns when all are subscribed.
     """
@@ -126,22 +127,13 @@ def _watchers(pipe: Connection, address: str) -> None:
 
 async def _watch_all(pipe: Connection, address: str) -> None:
     arrivals: list[Arrival] = []
-    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         while True:
             question, *args = await asyncio.to_thread(pipe.recv)
             if question == "subscribe":
-                subscribed = []
+                # One after the other, so that the service gets their pings at different times.
                 for domains in args[0]:
-                    channel = grpc.aio.insecure_channel(
-                        address, options=[("grpc.use_local_subchannel_pool", 1)]
-                    )
-                    stub: Any = storage_pb2_grpc.StorageServiceStub(await stack.enter_async_context(channel))
-                    future = asyncio.get_running_loop().create_future()
-                    group.create_task(_watch(stub, domains, future, arrivals))
-                    subscribed.append(future)
-                    # One after the other, so that the service takes their first pings, and so the later
-                    # ones, at different times.
-                    await future
+                    group.create_task(_ping(await _watch(address, domains, arrivals)))
                 pipe.send(None)
             else:
                 # An Event that each of them sets would be part of what is measured.
@@ -151,30 +143,40 @@ async def _watch_all(pipe: Connection, address: str) -> None:
                 arrivals.clear()
 
 
-async def _watch(
-    stub: Any, domains: Sequence[str], subscribed: "asyncio.Future[None]", arrivals: list[Arrival]
-) -> None:
-    async def requests() -> AsyncIterator[pb.WatchRequest]:
-        for domain in domains:
-            yield pb.WatchRequest(subscribe=pb.Subscribe(domain=domain))
-        number = 0
-        while True:
-            number += 1
-            yield pb.WatchRequest(ping=pb.Ping(number=number))
-            await asyncio.sleep(PING_SECONDS)
-
+async def _watch(address: str, domains: Sequence[str], arrivals: list[Arrival]) -> WatchStream:
+    """Returns a stream that is subscribed to the domains. If it fails then, nothing arrives any more."""
     waiting = set(domains)
-    async for message in stub.Watch(requests()):
+    subscribed = asyncio.get_running_loop().create_future()
+
+    def received(message: pb.WatchResponse) -> None:
         now = time.monotonic_ns()
         which = message.WhichOneof("response")
         if which == "changes":
-            arrivals += [(int(change.value.json), now) for change in message.changes.changes]
+            arrivals.extend((int(change.value.json), now) for change in message.changes.changes)
         elif which == "subscribed":
             waiting.discard(message.subscribed.domain)
             if not waiting and not subscribed.done():
                 subscribed.set_result(None)
         elif which != "heartbeat":
-            raise AssertionError(f"a watcher got {which}")
+            failed(AssertionError(f"a watcher got {which}"))
+
+    def failed(error: Exception) -> None:
+        if not subscribed.done():
+            subscribed.set_exception(error)
+        else:
+            logger.error("a watcher has failed: %s", error)
+
+    stream = await WatchStream.open(address, received, failed)
+    for domain in domains:
+        stream.send(pb.WatchRequest(subscribe=pb.Subscribe(domain=domain)))
+    await subscribed
+    return stream
+
+
+async def _ping(stream: WatchStream) -> None:
+    for number in itertools.count(1):
+        stream.send(pb.WatchRequest(ping=pb.Ping(number=number)))
+        await asyncio.sleep(PING_SECONDS)
 
 
 def _dicts(pipe: Connection, address: str) -> None:

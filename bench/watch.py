@@ -22,7 +22,7 @@ class Size:
     """How much is measured: `seconds` of writing in each run, at the rates a second."""
 
     watchers: int = 500
-    watcher_rates: tuple[int, ...] = (2, 10, 20)
+    watcher_rates: tuple[int, ...] = (10, 50, 100)
     domains: int = 5_000
     rates: tuple[int, ...] = (100, 1_000)
     seconds: float = 5.0

@@ -13,6 +13,7 @@ from neardict_server.backends.memory import MemoryBackend
 from neardict_server.backends.sqlite import SqliteBackend
 from neardict_server.changes.hub import Hub
 from neardict_server.changes.leases import DRIFT, LONGEST_SECONDS, MOST_WAITING, LeasedBackend, Leases, Term
+from neardict_server.changes.turns import Turns
 from neardict_server.changes.watcher import Watcher
 from neardict_server.errors import BackendUnavailableError, CapabilityMissingError
 
@@ -43,7 +44,7 @@ class Service:
         self.backend = LeasedBackend(self.memory, self.leases)
 
     async def join(self, *, lease: bool = True, from_revision: int = 0) -> Watcher:
-        watcher = Watcher()
+        watcher = Watcher(Turns())
         await self.hub.subscribe(watcher, DOMAIN, from_revision, lease=lease)
         return watcher
 
@@ -200,7 +201,7 @@ async def test_changes_that_came_while_a_subscription_began_come_before_it(
         return position
 
     monkeypatch.setattr(service.memory, "position", slow)
-    watcher = Watcher()
+    watcher = Watcher(Turns())
     joining = asyncio.create_task(service.hub.subscribe(watcher, DOMAIN, 0, lease=True))
     while not service.leases._holders:
         await asyncio.sleep(0)

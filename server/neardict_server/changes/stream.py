@@ -11,6 +11,7 @@ from ..errors import BackendUnavailableError, InvalidRequestError, StorageError
 from .beginnings import Beginnings
 from .hub import Hub
 from .leases import Term
+from .turns import Turns
 from .watcher import Watcher
 
 
@@ -24,10 +25,11 @@ class Streams:
         self._heartbeat_seconds = heartbeat_seconds
         self._closing = asyncio.Event()
         self._open: set[Watcher] = set()
+        self._turns = Turns()
 
     async def serve(self, requests: AsyncIterator[pb.WatchRequest]) -> AsyncGenerator[pb.WatchResponse, None]:
         """Yields the messages to one client until he ends his side. Raises when the service drains."""
-        watcher = Watcher()
+        watcher = Watcher(self._turns)
         self._open.add(watcher)
         beginnings = Beginnings()
         reader = asyncio.create_task(self._read(requests, watcher, beginnings))
@@ -53,6 +55,7 @@ class Streams:
             beginnings.close()
             for domain, hub in list(watcher.hubs.items()):
                 hub.unsubscribe(watcher, domain, served=True)
+            watcher.close()
 
     def close(self) -> None:
         """Ends all streams."""

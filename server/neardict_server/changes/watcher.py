@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..backends.base import Change
     from .hub import Hub
     from .leases import Write
+    from .turns import Turns
 
 # What may wait for one client, over all its domains, each key counted once. Over it the domain with the
 # most is reset: its client reads it anew, which is then cheaper than to go on.
@@ -54,7 +55,14 @@ class Watcher:
     changes of a key may have become the last of them.
     """
 
-    def __init__(self, *, max_changes: int = MAX_WAITING_CHANGES, max_bytes: int = MAX_WAITING_BYTES) -> None:
+    def __init__(
+        self,
+        turns: Turns,
+        *,
+        max_changes: int = MAX_WAITING_CHANGES,
+        max_bytes: int = MAX_WAITING_BYTES,
+    ) -> None:
+        self._turns = turns
         self._max_changes = max_changes
         self._max_bytes = max_bytes
         # Messages, and names of domains whose waiting changes are due at this place.
@@ -62,7 +70,9 @@ class Watcher:
         self._waiting: dict[str, Waiting] = {}
         self._changes = 0
         self._bytes = 0
-        self._filled = asyncio.Event()
+        # While `next` waits and the outbox holds something, this is set or has been asked for.
+        self._turn = asyncio.Event()
+        self._idle = False
         # The hub of each domain that is subscribed.
         self.hubs: dict[str, Hub] = {}
         # The number of the client's last ping.
@@ -78,16 +88,14 @@ class Watcher:
 
     def put(self, message: pb.WatchResponse) -> None:
         """Sends a message after everything that is there already."""
-        self._outbox.append(message)
-        self._filled.set()
+        self._append(message)
 
     def add(self, domain: str, change: Change) -> bool:
         """Sends a change, or returns False if there is no room: the domain must be reset then."""
         waiting = self._waiting.get(domain)
         if waiting is None:
             waiting = self._waiting[domain] = Waiting()
-            self._outbox.append(domain)
-            self._filled.set()
+            self._append(domain)
         before = waiting.bytes
         self._changes += waiting.add(change)
         self._bytes += waiting.bytes - before
@@ -107,13 +115,23 @@ class Watcher:
 
     def wake(self) -> None:
         """Makes `next` return, with or without messages."""
-        self._filled.set()
+        self._turn.set()
+
+    def close(self) -> None:
+        """Has nothing sent any more, whatever is put in."""
+        self._idle = False
+        self._turns.leave(self._turn)
 
     async def next(self) -> Sequence[pb.WatchResponse]:
-        """Returns the next messages of the outbox as soon as there are some, none at a `wake`."""
-        if not self._outbox:
-            self._filled.clear()
-            await self._filled.wait()
+        """Returns the next messages of the outbox when it is this stream's turn, none at a `wake`."""
+        # What was returned before has been sent, or it was nothing.
+        self._turns.done(self._turn)
+        if self._outbox:
+            self._turns.ask(self._turn)
+        self._idle = True
+        await self._turn.wait()
+        self._idle = False
+        self._turn.clear()
         if not self._outbox:
             return []
         item = self._outbox.popleft()
@@ -124,6 +142,11 @@ class Watcher:
         self._bytes -= waiting.bytes
         changes = tuple(waiting.changes.values())
         return _shared_messages(item, changes) if len(changes) <= _FEW else changes_messages(item, changes)
+
+    def _append(self, item: pb.WatchResponse | str) -> None:
+        self._outbox.append(item)
+        if self._idle:
+            self._turns.ask(self._turn)
 
 
 @functools.lru_cache(maxsize=1)
