@@ -57,9 +57,9 @@ class Watching:
 
     def pause(self) -> bool:
         """Ends the stream and the threads, until `start` is called; returns whether they ran."""
+        self._stop.set()
         with self._lock:
             call, threads, self._threads = self._call, self._threads, []
-        self._stop.set()
         if self._session.leave() and threads and threading.current_thread() is not threads[0]:
             # Nobody need wait for what was leased here, if the service hears that it is given back.
             self._requests.put(None)
