@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grpc.aio
 
@@ -15,6 +15,7 @@ from .listeners import Arrival
 from .operations import VALUE_BYTES
 
 ROUND_TRIPS = 200
+_Number = TypeVar("_Number", int, float)
 
 
 class Writes(NamedTuple):
@@ -42,7 +43,7 @@ class Lag:
         return percentile(self.begun, percent) / self.round_trip
 
 
-def percentile(numbers: Iterable[int], percent: int) -> int:
+def percentile(numbers: Iterable[_Number], percent: int) -> _Number:
     ranked = sorted(numbers)
     return ranked[min(len(ranked) - 1, len(ranked) * percent // 100)]
 
