@@ -19,10 +19,9 @@ from pathlib import Path
 from coherence.history import Recorder
 from coherence.work_aio import AsyncWork
 from coherence.work_sync import SyncWork
-from coherence.workload import Plan
+from coherence.workload import LINEARIZABLE, Plan
 
-LINEARIZABLE = "linearizable-"
-STYLES = ["sync", "aio", f"{LINEARIZABLE}sync", f"{LINEARIZABLE}aio"]
+STYLES = ["sync", "aio", f"{LINEARIZABLE}-sync", f"{LINEARIZABLE}-aio"]
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
         args.domain,
         args.rate,
         random.Random(f"{args.seed} {args.name}"),
-        "linearizable" if args.style.startswith(LINEARIZABLE) else "bounded",
+        LINEARIZABLE if args.style.startswith(LINEARIZABLE) else "bounded",
     )
     if args.style.endswith("sync"):
         _run_sync(SyncWork(args.target, plan, recorder))
