@@ -110,6 +110,7 @@ class Watcher:
 
     def close(self) -> None:
         """Has nothing sent any more."""
+        self._idle = False
         self._turns.leave(self._turn)
 
     async def next(self) -> Sequence[pb.WatchResponse]:
