@@ -135,3 +135,10 @@ def test_the_page_has_the_table_of_exit_codes() -> None:
     page = (ROOT / "docs/cli.md").read_text()
     rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))
     assert rows == {str(int(code)): meaning for code, meaning in MEANING.items()}
+
+
+def test_every_mistake_of_a_configuration_has_a_line_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "neardict.toml").write_text("one = 1\ntwo = 2\n[backends.disk]\nimplementation = 'sqlite'\n")
+    first, *mistakes = NOWHERE("serve", "--config", str(tmp_path / "neardict.toml")).err.splitlines()
+    assert first.startswith("neardict: ")
+    assert [line.partition(":")[0] for line in mistakes] == ["  one", "  two"]

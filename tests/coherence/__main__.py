@@ -33,7 +33,8 @@ def main() -> int:
             options.seconds or SECONDS / len(backends),
             seed,
             kinds=options.faults,
-            mistake=options.mistake,
+            mistake=options.mistake or "forgetful",
+            early=options.mistake is not None,
             styles=(soak.STYLES * options.clients)[: options.clients],
             rate=options.rate,
             replicas=options.replicas if backend in ENGINES else 1,
@@ -63,9 +64,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--faults", nargs="*", choices=list(KINDS), help="these kinds only")
     parser.add_argument(
         "--mistake",
-        default="forgetful",
         choices=list(MISTAKES),
-        help="have the servers make this one, to see it found; most need --backend memory",
+        help="have the servers make this one, until it is found; most need --backend memory",
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the histories there")
     parser.add_argument(

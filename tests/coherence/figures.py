@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from coherence.history import WRITES
+from coherence.schedule import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,11 @@ def tables(results: Sequence[Result]) -> str:
 
 def _table(what: str, results: Sequence[Result], column: Callable[[Result], dict[str, str]]) -> str:
     columns = [column(result) for result in results]
-    names = dict.fromkeys(name for one in columns for name in one)
+    order = list(KINDS)  # of the faults; figures stay as they are
+    names = sorted(
+        dict.fromkeys(name for one in columns for name in one),
+        key=lambda name: order.index(name) if name in order else 0,
+    )
     rows = [[name, *(one.get(name, "-") for one in columns)] for name in names]
     head = [[what, *(result.name for result in results)], ["---"] * (len(results) + 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in head + rows)
@@ -56,8 +61,9 @@ def _figures(result: Result) -> dict[str, str]:
 
 def _faults(result: Result) -> dict[str, str]:
     """Returns how many there were of each kind, and the recoveries from it."""
-    made = {kind: f"{len(times)}: {_recovery(times)}" for kind, times in _recoveries(result.history).items()}
-    return dict(sorted((made | {kind: f"not here: {why}" for kind, why in result.left_out.items()}).items()))
+    recoveries = _recoveries(result.history)
+    made = {kind: f"{len(times)}: {_recovery(times)}" for kind, times in recoveries.items()}
+    return made | {kind: f"not here: {why}" for kind, why in result.left_out.items()}
 
 
 def _outcomes(writes: Sequence[Op]) -> str:

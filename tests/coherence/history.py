@@ -133,11 +133,16 @@ def now() -> float:
     return time.monotonic()
 
 
-def load(paths: Iterable[Path]) -> History:
-    """Reads the files of all processes of a run, which may still be written to."""
+def load(paths: Iterable[Path], until: float = math.inf) -> History:
+    """Reads the files of all processes of a run, without reads that ended later.
+
+    Of files that are still written to, `until` must be no later than now: what later reads saw may be in a
+    file that was read before it was written there.
+    """
     history = History()
     for path in paths:
         _load(path, history)
+    history.ops = [op for op in history.ops if op.kind not in ("ask", "read") or op.end <= until]
     return history
 
 

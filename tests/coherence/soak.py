@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coherence.checker import Checker, Violation, losses_of, may_be_applied_twice
-from coherence.history import WRITES, History, load
+from coherence.history import WRITES, History, load, now
 from coherence.running import System, Work
 from coherence.schedule import LOST_PACKETS, Schedule, kinds_of, left_out
 from coherence.wing_gong import linearizable
@@ -68,12 +68,12 @@ def run(
             while time.monotonic() < deadline:
                 schedule.next(deadline)
                 complaints = system.complaints()
-                if early and (found := violations(load(system.histories()))):
-                    return Result(
-                        name, seconds, len(styles), load(system.histories()), found, complaints, missing
-                    )
+                if early:
+                    history = load(system.histories(), until=now())
+                    if found := violations(history):
+                        return Result(name, seconds, len(styles), history, found, complaints, missing)
             system.settle(SETTLE_SECONDS)
-            history = load(system.histories())
+            history = load(system.histories(), until=now())
             if keep is not None:
                 for path in system.histories():
                     shutil.copy(path, keep / f"{backend}-{path.name}")

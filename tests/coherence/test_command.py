@@ -47,7 +47,7 @@ def test_figures_are_put_between_the_marks(marked: Path) -> None:
 
 
 def test_what_was_broken_is_in_the_page_and_in_the_exit_code(marked: Path) -> None:
-    done = soak("--seconds", "2", "--faults", "--mistake", "lose_a_write", "--write", marked)
+    done = soak("--seconds", "60", "--faults", "--mistake", "lose_a_write", "--write", marked)
     assert done.returncode == 1
     assert "VIOLATION " in done.stderr
     assert "| violations of all rules | **0** |" not in marked.read_text()

@@ -442,6 +442,12 @@ class NearDict(dict[str, Any]):
     def _held_keys(self) -> list[str]:
         return list(dict.keys(self) if self._aside is None else self._aside)
 
+    def _held_values(self) -> list[Any]:
+        return list(dict.values(self) if self._aside is None else self._aside.values())
+
+    def _held_items(self) -> list[tuple[str, Any]]:
+        return list(dict.items(self) if self._aside is None else self._aside.items())
+
     def _copy_held(self) -> dict[str, Any]:
         """Returns a plain dict of what is held.
 

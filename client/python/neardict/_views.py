@@ -32,13 +32,13 @@ class ValuesView(abc.ValuesView[Any]):
     _mapping: CachedDict
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._mapping.snapshot().values())
+        return iter(self._mapping._values_now())
 
     def __contains__(self, value: object) -> bool:
-        return value in self._mapping.snapshot().values()
+        return value in self._mapping._values_now()
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._mapping.snapshot().values())
+        return iter(self._mapping._values_now()[::-1])
 
     def __repr__(self) -> str:
         return f"dict_values({list(self)!r})"
@@ -50,10 +50,10 @@ class ItemsView(abc.ItemsView[str, Any]):
     _mapping: CachedDict
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return iter(self._mapping.snapshot().items())
+        return iter(self._mapping._items_now())
 
     def __reversed__(self) -> Iterator[tuple[str, Any]]:
-        return reversed(self._mapping.snapshot().items())
+        return iter(self._mapping._items_now()[::-1])
 
     def __repr__(self) -> str:
         return f"dict_items({list(self)!r})"

@@ -138,6 +138,14 @@ class CachedDict(AskingDict):
 
     copy = snapshot
 
+    # For the views: a list of what is held takes half the time of a copy.
+
+    def _values_now(self) -> list[Any]:
+        return self._when_whole(self._held_values) if self._load else list(self._list().values())
+
+    def _items_now(self) -> list[tuple[str, Any]]:
+        return self._when_whole(self._held_items) if self._load else list(self._list().items())
+
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
         found = {}

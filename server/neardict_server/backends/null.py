@@ -55,8 +55,8 @@ class NullBackend:
         yield base.Page(self._revision)
 
     async def position(self, domain: str, from_revision: int) -> base.Position:
-        """Nothing is kept, so nothing ever changes."""
-        return base.Position(self._revision, [])
+        """Nothing is kept, so nothing ever changes; but what a client holds another backend may have kept."""
+        return base.Position(self._revision, None)
 
     def certain(self, domain: str) -> bool:
         return True

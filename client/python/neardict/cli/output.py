@@ -51,9 +51,14 @@ def reader_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def complain(message: str) -> None:
-    """Writes one line about something that went wrong."""
-    print(f"neardict: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+def complain(message: str, *mistakes: str) -> None:
+    """Writes a line about something that went wrong, and one for each mistake, if it lists some."""
+    lines = [f"neardict: {_one_line(message)}", *(f"  {_one_line(mistake)}" for mistake in mistakes)]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def json_line(members: dict[str, str]) -> str:

@@ -42,7 +42,8 @@ def _run(args: Sequence[str] | None) -> int:
         output.complain(error.format_message())
         return error.code
     except click.ClickException as error:
-        output.complain(error.format_message())
+        # A configuration may have several mistakes, each on a line of its own.
+        output.complain(*error.format_message().split("\n"))
         return error.exit_code
     except click.Abort:
         return ExitCode.INTERRUPTED

@@ -9,7 +9,7 @@ from typing import Self
 from ...exclusive import ExclusiveLock
 from .. import base
 from ..paging import pages
-from .database import open_file, prepare, translated
+from .database import begin, open_file, prepare, translated
 from .transaction import Transaction
 from .writer import Writer
 
@@ -42,10 +42,11 @@ class SqliteBackend:
                 prepare(connection, path)
                 self._reader = opened.enter_context(contextlib.closing(open_file(path)))
                 self._reader.execute("PRAGMA query_only = ON")
+                self._started = begin(connection, clock)
             except sqlite3.Error as error:
                 raise ValueError(f"{path} cannot be opened as a database: {error}") from error
             self._opened = opened.pop_all()
-        self._writer = Writer(path.name, connection, clock, publish)
+        self._writer = Writer(path.name, connection, clock, publish, started=self._started)
         self._closed = False
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
@@ -56,7 +57,7 @@ class SqliteBackend:
                 (key, domain),
             ).fetchone()
         if row is None:
-            return base.Lookup(None, 0)
+            return base.Lookup(None, self._started)
         domain_revision, value, revision, expires = row
         if revision is None or (expires is not None and expires <= self._clock()):
             return base.Lookup(None, domain_revision)
@@ -92,7 +93,7 @@ class SqliteBackend:
             row = self._reader.execute(
                 "SELECT id, revision FROM domains WHERE name = ?", (domain,)
             ).fetchone()
-        domain_id, revision = row or (None, 0)
+        domain_id, revision = row or (None, self._started)
         columns = "key, value, revision, expires" if entries else "key, '', revision, expires"
         bound, end = "AND key < ?", _after_prefix(prefix)
         if end is None:
@@ -124,7 +125,7 @@ class SqliteBackend:
             ).fetchone()
             if row is None:
                 # An entry may have come since, but then it will be published.
-                return base.Position(0, None if from_revision else [])
+                return base.Position(self._started, [] if from_revision == self._started else None)
             identity, revision = row
             if from_revision >= revision:
                 # Greater only if the file was restored from an older copy: then nobody knows what is missing.

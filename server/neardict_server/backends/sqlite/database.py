@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import BackendUnavailableError, CorruptEntryError, StorageError, StorageFullError
+from .. import base
 
 # The version of the schema, in PRAGMA user_version.
 SCHEMA_VERSION = 1
@@ -66,6 +67,20 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     if not ours:
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def begin(connection: sqlite3.Connection, clock: base.Clock) -> int:
+    """Returns the revision of domains that nobody has written to, in this run.
+
+    It is above all that went before, also where an empty file has replaced another: clients would take the
+    answer for an old one. The nameless domain keeps it, in case the clock goes back.
+    """
+    (latest,) = connection.execute("SELECT max(revision) FROM domains").fetchone()
+    started = base.next_revision(latest or 0, clock())
+    # A disk that is full can be read.
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("INSERT OR REPLACE INTO domains (name, revision) VALUES ('', ?)", (started,))
+    return started
 
 
 @contextlib.contextmanager

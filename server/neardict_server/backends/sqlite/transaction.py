@@ -38,11 +38,12 @@ class _Domain:
 class Transaction:
     """Used by the writer thread alone. `publications` is what the last transaction has changed, in order."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: base.Clock) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: base.Clock, started: int) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._connection = connection
         self._clock = clock
+        self._started = started
         self._now = 0
         self._domains: dict[str, _Domain] = {}
         self._unforgotten = KEPT_CHANGES  # as many as there may be, so that the first look is soon
@@ -127,7 +128,8 @@ class Transaction:
             row = self._execute("SELECT id, revision FROM domains WHERE name = ?", (name,)).fetchone()
             if row is None:
                 row = self._execute(
-                    "INSERT INTO domains (name, revision) VALUES (?, 0) RETURNING id, revision", (name,)
+                    "INSERT INTO domains (name, revision) VALUES (?, ?) RETURNING id, revision",
+                    (name, self._started),
                 ).fetchone()
             domain = self._domains[name] = _Domain(name, *row)
         return domain

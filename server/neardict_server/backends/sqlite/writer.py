@@ -39,10 +39,17 @@ class Writer:
     """Runs writes in transactions of many. Owns the thread, from construction to `close`."""
 
     def __init__(
-        self, name: str, connection: sqlite3.Connection, clock: base.Clock, publish: base.Publish
+        self,
+        name: str,
+        connection: sqlite3.Connection,
+        clock: base.Clock,
+        publish: base.Publish,
+        *,
+        started: int,
     ) -> None:
+        """`started` is the revision of domains that nobody has written to."""
         self._loop = asyncio.get_running_loop()
-        self._transaction = Transaction(connection, clock)
+        self._transaction = Transaction(connection, clock, started)
         self._publish = publish
         self._broken: str | None = None
         self._closed = False
