@@ -27,7 +27,7 @@ class Size:
     rates: tuple[int, ...] = (100, 1_000)
     seconds: float = 5.0
     idle_seconds: float = 5.0
-    rounds: int = 7
+    rounds: int = 5
     calls: int = 3_000
 
 
