@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import report, watch
+from . import leases, report, watch
 from .backends import NAMES
 from .collect import Size, collect
 
@@ -50,13 +50,18 @@ def _watch(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
     return report.watch_tables(watch.collect(size, _progress)), {}
 
 
-PARTS = {"operations": _operations, "watch": _watch}
+def _leases(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
+    size = leases.QUICK if options.quick else leases.Size()
+    return report.lease_tables(leases.collect(size, _progress)), {}
+
+
+PARTS = {"operations": _operations, "watch": _watch, "leases": _leases}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure the operations against a bare grpcio echo, and the stream of changes.",
+        description="Measure the operations against a bare grpcio echo, the stream of changes, and leases.",
     )
     parser.add_argument("--quick", action="store_true", help="a short form, to see that it works")
     parser.add_argument("--part", action="append", choices=PARTS, help="this part; may be repeated")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import neardict
+from neardict._lease import Consistency
 
 from .operations import DOMAIN, KEYS, key
 
@@ -61,10 +62,10 @@ class Hit:
         return statistics.median(self.ratios)
 
 
-def measure(address: str, *, repeats: int, look_ups: int) -> list[Hit]:
+def measure(address: str, *, repeats: int, look_ups: int, consistency: Consistency = "bounded") -> list[Hit]:
     """Returns the times; each repeat makes about so many look-ups. `address` serves the keys."""
     with neardict.connect(address) as store:
-        mirror = store.dict(DOMAIN)
+        mirror = store.dict(DOMAIN, consistency=consistency)
         plain = mirror.snapshot()
         if len(plain) != KEYS:
             raise AssertionError(f"the mirror holds {len(plain)} entries, not {KEYS}")

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grpc.aio
 
@@ -17,6 +17,7 @@ from .operations import VALUE_BYTES
 ROUND_TRIPS = 200
 # Below the thousand calls over which gRPC's server cancels some (grpc.server_max_pending_requests).
 UNANSWERED = 500
+_Number = TypeVar("_Number", int, float)
 
 
 class Writes(NamedTuple):
@@ -44,7 +45,7 @@ class Lag:
         return percentile(self.begun, percent) / self.round_trip
 
 
-def percentile(numbers: Iterable[int], percent: int) -> int:
+def percentile(numbers: Iterable[_Number], percent: int) -> _Number:
     ranked = sorted(numbers)
     return ranked[min(len(ranked) - 1, len(ranked) * percent // 100)]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from . import leases
 from .compare import ECHO, Figure, Row
 from .hit import Hit
 from .lag import percentile
@@ -39,6 +40,26 @@ def tables(figures: Mapping[Row, Figure], failures: Mapping[str, str], hits: Ite
 def watch_tables(results: Results) -> str:
     """Returns tables of the lags, of what the streams take, and of one who does not read."""
     return "\n\n".join([_lags(results), _facts(results), _stuck(results)])
+
+
+def lease_tables(results: leases.Results) -> str:
+    """Returns tables of writes that wait for holders, and of the hits."""
+    lines = [
+        "### A write while processes hold linearizable dicts of its domain",
+        "",
+        "| holders | p50 ms | p99 ms | p50 / without holders | spread |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    free = [time for writes in results.writes for times in writes.free for time in times]
+    lines.append(f"| none | {_percentile_ms(free, 50)} | {_percentile_ms(free, 99)} | 1 | |")
+    for writes in results.writes:
+        leased = [time for times in writes.leased for time in times]
+        lines.append(
+            f"| {writes.holders} | {_percentile_ms(leased, 50)} | {_percentile_ms(leased, 99)} "
+            f"| **{statistics.median(writes.ratios()):.1f}** | {_spread(writes.ratios())} |"
+        )
+    lines += ["", f"After the only holder was killed (-9), the next write took {results.killed:.2f} s."]
+    return "\n".join([*lines, "", _hits(results.hits, "on a linearizable mirror", "A hit under a lease")])
 
 
 def marks(part: str) -> tuple[str, str]:
@@ -87,11 +108,17 @@ def _way(way: str, figures: Mapping[Row, Figure]) -> str:
     return "\n".join(lines)
 
 
-def _hits(hits: Iterable[Hit]) -> str:
+def _percentile_ms(times: list[float], percent: int) -> str:
+    return f"{percentile(times, percent):.2f}"
+
+
+def _hits(
+    hits: Iterable[Hit], which: str = "on a mirror", title: str = "A cached hit against a plain dict"
+) -> str:
     lines = [
-        "### A cached hit against a plain dict",
+        f"### {title}",
         "",
-        "| on a mirror | plain ns | neardict ns | ratio of the least | median ratio | middle half |",
+        f"| {which} | plain ns | neardict ns | ratio of the least | median ratio | middle half |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     lines += [

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -18,6 +19,7 @@ from neardict.v1 import storage_pb2, storage_pb2_grpc
 from .backends import base
 from .backends.request_ids import RequestIds
 from .changes.hub import Hub
+from .changes.leases import LeasedBackend, Leases, Term
 from .changes.stream import Streams
 from .config import BackendConfig, Config
 from .config.load import explain
@@ -58,12 +60,13 @@ async def serving(
     Raises StartError if the address is taken, the data is another server's or a setting is wrong.
     """
     async with AsyncExitStack() as stack:
+        term = Term(config.lease_seconds)
         hubs: dict[str, Hub] = {}
         backends: dict[str, tuple[str, base.Backend]] = {}
         for name, kind, settings in _chosen(config.backends):
             hub = hubs[name] = Hub()
             surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched)
-            backend = await _open(name, kind, settings, surroundings, hub)
+            backend = await _open(name, kind, settings, surroundings, hub, term)
             stack.push_async_callback(backend.close)
             backends[name] = (config.backends[name].implementation, backend)
         patterns = [(route.domain, route.backend) for route in config.routes]
@@ -75,7 +78,7 @@ async def serving(
             check_domain(domain)
             return hub_router.backend(domain)
 
-        streams = Streams(hub_of, config.heartbeat_seconds)
+        streams = Streams(hub_of, config.heartbeat_seconds, term)
         edge = Edge("/neardict.v1.")
         server = grpc.aio.server(
             interceptors=[edge],
@@ -149,14 +152,23 @@ def _chosen(entries: Mapping[str, BackendConfig]) -> list[tuple[str, base.Backen
 
 
 async def _open(
-    name: str, kind: base.BackendType, settings: Any, surroundings: base.Surroundings, hub: Hub
+    name: str,
+    kind: base.BackendType,
+    settings: Any,
+    surroundings: base.Surroundings,
+    hub: Hub,
+    term: Term,
 ) -> base.Backend:
     try:
         backend = await kind.open(settings, surroundings)
+        if isinstance(backend, base.Feed):
+            hub.attach(backend)
+            if base.Capability.LEASES in backend.capabilities:
+                kept = surroundings.data_dir / "leases" / f"{quote(name, safe='')}.seconds"
+                hub.leases = Leases(term, kept, hub.slow)
+                backend = LeasedBackend(backend, hub.leases)
     except (OSError, ValueError) as error:
         raise StartError(f"backends.{name}: {error}") from error
-    if isinstance(backend, base.Feed):
-        hub.attach(backend)
     if base.Capability.DURABLE_REQUEST_ID in backend.capabilities:
         return backend
     return RequestIds(backend, surroundings.clock)

@@ -39,6 +39,20 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> str:
     return written("watch", tmp_path_factory.mktemp("bench"))
 
 
+@pytest.fixture(scope="module")
+def leases(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written("leases", tmp_path_factory.mktemp("bench"))
+
+
+def test_writes_with_holders_stand_beside_writes_without(leases: str) -> None:
+    rows = re.findall(
+        r"^\| (\w+) \| \d+\.\d\d \| \d+\.\d\d \| (?:1|\*\*\d+\.\d\*\*) \|", leases, re.MULTILINE
+    )
+    assert rows == ["none", "2"]
+    assert re.search(r"the next write took \d\.\d\d s", leases)
+    assert "| `d[k]`, all keys in random order |" in leases
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_operation_of_each_backend_has_a_rate_and_a_ratio_to_the_echo_in_each_way(

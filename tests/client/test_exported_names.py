@@ -26,6 +26,7 @@ NAMES = [
     "Entry",
     "InvalidArgumentError",
     "LimitExceededError",
+    "LinearizableDict",
     "NeardictError",
     "NotHeldError",
     "Observer",
@@ -40,7 +41,7 @@ NAMES = [
     "errors",
     "register",
 ]
-AIO_NAMES = ["CachedDict", "Store", "connect"]
+AIO_NAMES = ["CachedDict", "LinearizableDict", "Store", "connect"]
 
 # What a client with the base install has not. (grpc itself imports grpc_health where it is.)
 FOREIGN = ["neardict_server", "click", "pydantic", "orjson", "redis", "yaml"]

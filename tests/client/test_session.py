@@ -5,25 +5,20 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from neardict._changes import Change, Changes
+from coherence.listening import Listener
+from neardict._changes import Changes
 from neardict._session import FIRST_PAUSE, LONGEST_PAUSE, PING_SECONDS, Session
 from neardict.v1 import storage_pb2 as pb
 
 DOMAIN = "d"
 
 
-class Heard:
+class Heard(Listener):
     """A listener that notes what it is told."""
 
     def __init__(self) -> None:
         self.fresh = False
         self.resets = 0
-
-    def apply(self, change: Change) -> None:
-        """See neardict._changes.Listener."""
-
-    def doubt(self, key: str) -> None:
-        """See neardict._changes.Listener."""
 
     def freshen(self) -> None:
         """See neardict._changes.Listener."""
@@ -36,9 +31,6 @@ class Heard:
     def reset(self) -> None:
         """See neardict._changes.Listener."""
         self.resets += 1
-
-    def forked(self) -> None:
-        """See neardict._changes.Listener."""
 
 
 class Stream:

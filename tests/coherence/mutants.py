@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from neardict_server import service
 from neardict_server.backends import base, memory
 from neardict_server.backends.sqlite import transaction
-from neardict_server.changes import hub, recent, watcher
+from neardict_server.changes import hub, leases, recent, watcher
 from neardict_server.serve import serve
 
 if TYPE_CHECKING:
@@ -132,6 +132,15 @@ def claim_that_nothing_was_missed() -> None:
     memory.MemoryBackend.position = position  # type: ignore[method-assign]
 
 
+def ignore_leases() -> None:
+    """A write does not wait for those who may serve its key from memory."""
+
+    async def cleared(self: leases.Write) -> None:
+        await asyncio.sleep(0)
+
+    leases.Write.cleared = cleared  # type: ignore[method-assign]
+
+
 def forgetful() -> None:
     """No mistake: what is remembered for those who resume, and what may wait for the slow, is little."""
     transaction.KEPT_CHANGES = transaction.FORGOTTEN_CHANGES = SHORT_LOG
@@ -152,6 +161,7 @@ MISTAKES: dict[str, Callable[[], None]] = {
         apply_a_refused_write,
         overtake_changes,
         claim_that_nothing_was_missed,
+        ignore_leases,
     )
 }
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from coherence.listening import Listener
+
 if TYPE_CHECKING:
     import neardict
     import neardict.aio
@@ -60,7 +62,7 @@ def note_async_revisions(store: neardict.aio.Store) -> Noted:
     return noted
 
 
-class Arrivals:
+class Arrivals(Listener):
     """A listener beside the dicts, told after them: records when the writes of others have arrived."""
 
     def __init__(self, client: str, recorder: Recorder) -> None:
@@ -73,18 +75,3 @@ class Arrivals:
             value = json.loads(change.value.json)
             if isinstance(value, str) and not value.startswith(f"{self._client}:"):
                 self._recorder.seen(self._client, value)
-
-    def freshen(self) -> None:
-        """Nothing is held here."""
-
-    def stale(self) -> None:
-        """Nothing is held here."""
-
-    def reset(self) -> None:
-        """Nothing is held here."""
-
-    def forked(self) -> None:
-        """Nothing is held here."""
-
-    def doubt(self, key: str) -> None:
-        """Nothing is held here."""

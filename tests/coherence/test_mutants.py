@@ -4,6 +4,7 @@ import pytest
 
 from coherence import soak
 from coherence.mutants import MISTAKES
+from coherence.worker import LINEARIZABLE
 
 SECONDS = 60.0
 SEED = 20261123
@@ -17,6 +18,7 @@ EXPECTED: dict[str, tuple[list[str], set[str]]] = {
     "apply_a_refused_write": ([], {"reads of writes"}),
     "overtake_changes": ([], {"staleness"}),
     "claim_that_nothing_was_missed": (["kill_server", "partition"], {"staleness", "monotonic reads"}),
+    "ignore_leases": (["delay"], {"service reads", "linearizability"}),
 }
 
 
@@ -33,6 +35,8 @@ def test_short_logs_are_no_mistake() -> None:
 
 def run(mistake: str, seconds: float, faults: list[str]) -> soak.Result:
     styles = ["sync", "aio"]
+    if mistake == "ignore_leases":
+        styles = [LINEARIZABLE + style for style in styles]
     return soak.run(
         "memory", seconds, SEED, kinds=faults, mistake=mistake, styles=styles, rate=30, early=True
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from coherence.listening import Listener
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,7 +26,7 @@ def eventually(holds: Callable[[], object], seconds: float = DEADLINE_SECONDS) -
         time.sleep(0.005)
 
 
-class Witness:
+class Witness(Listener):
     """A listener beside the dicts of a store, told in the order in which it joined."""
 
     def __init__(self, store: neardict.Store | neardict.aio.Store) -> None:
@@ -43,15 +45,6 @@ class Witness:
     def reset(self) -> None:
         """See neardict._changes.Listener."""
         self.resets += 1
-
-    def freshen(self) -> None:
-        """Of no concern."""
-
-    def doubt(self, key: str) -> None:
-        """Of no concern."""
-
-    def forked(self) -> None:
-        """Of no concern."""
 
 
 class LargeWrites:

@@ -31,8 +31,8 @@ class AsyncWork:
         self._store = neardict.aio.connect(self._target, timeout=TIMEOUT_SECONDS)
         self._noted = note_async_revisions(self._store)
         self._views = {
-            "mirror": await _patiently(lambda: self._store.dict(self._plan.domain)),
-            "cache": await _patiently(lambda: self._store.dict(self._plan.domain, load=False)),
+            "mirror": await _patiently(lambda: self._dict()),
+            "cache": await _patiently(lambda: self._dict(load=False)),
         }
         self._arrivals = Arrivals(self._plan.name, self._recorder)
         self._store.changes.subscribe(self._plan.domain, self._arrivals)
@@ -43,6 +43,9 @@ class AsyncWork:
             (self._ask, self._closing, 1.0),
         ]
         self._tasks = [asyncio.create_task(self._repeat(*job)) for job in jobs]
+
+    async def _dict(self, **options: Any) -> neardict.aio.CachedDict:
+        return await self._store.dict(self._plan.domain, consistency=self._plan.consistency, **options)
 
     async def rest(self) -> None:
         """Ends the writing."""
@@ -108,7 +111,7 @@ class AsyncWork:
         end = now()
         fresh = fresh and cache.fresh
         name = self._plan.name
-        self._recorder.op(Op("read", name, key, value, begin, end, view=view, hit=hit, fresh=fresh))
+        self._recorder.op(Op(self._plan.read, name, key, value, begin, end, view=view, hit=hit, fresh=fresh))
 
     async def _ask(self) -> None:
         key = self._plan.key()

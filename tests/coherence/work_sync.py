@@ -29,8 +29,8 @@ class SyncWork:
     def start(self) -> None:
         """Begins, once the service answers."""
         self._views = {
-            "mirror": _patiently(lambda: self._store.dict(self._plan.domain)),
-            "cache": _patiently(lambda: self._store.dict(self._plan.domain, load=False)),
+            "mirror": _patiently(lambda: self._dict()),
+            "cache": _patiently(lambda: self._dict(load=False)),
         }
         self._arrivals = Arrivals(self._plan.name, self._recorder)
         self._store.changes.subscribe(self._plan.domain, self._arrivals)
@@ -44,6 +44,9 @@ class SyncWork:
             thread = threading.Thread(target=self._repeat, args=(job, end, times), daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def _dict(self, **options: Any) -> neardict.CachedDict:
+        return self._store.dict(self._plan.domain, consistency=self._plan.consistency, **options)
 
     def rest(self) -> None:
         """Ends the writing."""
@@ -105,7 +108,7 @@ class SyncWork:
         end = now()
         fresh = fresh and cache.fresh
         name = self._plan.name
-        self._recorder.op(Op("read", name, key, value, begin, end, view=view, hit=hit, fresh=fresh))
+        self._recorder.op(Op(self._plan.read, name, key, value, begin, end, view=view, hit=hit, fresh=fresh))
 
     def _ask(self) -> None:
         key = self._plan.key()

@@ -21,18 +21,27 @@ from coherence.work_aio import AsyncWork
 from coherence.work_sync import SyncWork
 from coherence.workload import Plan
 
+LINEARIZABLE = "linearizable-"
+STYLES = ["sync", "aio", f"{LINEARIZABLE}sync", f"{LINEARIZABLE}aio"]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for option in ("target", "domain", "name", "history"):
         parser.add_argument(f"--{option}", required=True)
-    parser.add_argument("--style", choices=["sync", "aio"], required=True)
+    parser.add_argument("--style", choices=STYLES, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--rate", type=float, default=15.0)
     args = parser.parse_args()
     recorder = Recorder(Path(args.history))
-    plan = Plan(args.name, args.domain, args.rate, random.Random(f"{args.seed} {args.name}"))
-    if args.style == "sync":
+    plan = Plan(
+        args.name,
+        args.domain,
+        args.rate,
+        random.Random(f"{args.seed} {args.name}"),
+        "linearizable" if args.style.startswith(LINEARIZABLE) else "bounded",
+    )
+    if args.style.endswith("sync"):
         _run_sync(SyncWork(args.target, plan, recorder))
     else:
         asyncio.run(_run_async(AsyncWork(args.target, plan, recorder)))

@@ -11,6 +11,9 @@ from neardict.errors import ConflictError, InvalidArgumentError, LimitExceededEr
 if TYPE_CHECKING:
     import random
 
+    from coherence.history import Kind
+    from neardict._lease import Consistency
+
 # Hot keys race; cold ones keep for a while what was last written, so that a lost change shows.
 HOT_KEYS = [f"hot-{number}" for number in range(8)]
 COLD_KEYS = [f"cold-{number}" for number in range(120)]
@@ -34,7 +37,13 @@ class Plan:
     domain: str
     rate: float
     randomness: random.Random
+    consistency: Consistency = "bounded"
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def read(self) -> Kind:
+        """What a read of a dict is: under linearizability, no less than to ask the service."""
+        return "ask" if self.consistency == "linearizable" else "read"
 
     def key(self) -> str:
         keys = HOT_KEYS if self.randomness.random() < HOT_SHARE else COLD_KEYS

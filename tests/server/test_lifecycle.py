@@ -198,7 +198,10 @@ def test_it_tells_its_version_limits_backends_and_routes(tmp_path: Path) -> None
         for backend in info.backends
     }
     assert told == {
-        "disk": ("sqlite", {"CAPABILITY_DURABLE", "CAPABILITY_TTL", "CAPABILITY_DURABLE_REQUEST_ID"}),
+        "disk": (
+            "sqlite",
+            {"CAPABILITY_DURABLE", "CAPABILITY_TTL", "CAPABILITY_DURABLE_REQUEST_ID", "CAPABILITY_LEASES"},
+        ),
         "files": ("json", {"CAPABILITY_DURABLE"}),
     }
     routes = [(route.domain, route.backend) for route in info.routes]

@@ -45,7 +45,14 @@ def test_the_server_accepts_it() -> None:
 def test_it_shows_every_setting_of_the_server_with_its_default() -> None:
     assert set(WHOLE) == set(Config.model_fields)
     defaults = Config()
-    for name in ("listen", "data_dir", "default", "shutdown_grace_seconds"):
+    for name in (
+        "listen",
+        "data_dir",
+        "default",
+        "shutdown_grace_seconds",
+        "heartbeat_seconds",
+        "lease_seconds",
+    ):
         assert str(GIVEN[name]) == str(getattr(defaults, name))
     same_as_the_model(Limits, GIVEN["limits"], WHOLE["limits"])
 

@@ -14,6 +14,7 @@ from neardict.v1 import storage_pb2 as pb
 from neardict_server.backends import base
 from neardict_server.changes.beginnings import AT_ONCE
 from neardict_server.changes.hub import Hub
+from neardict_server.changes.leases import Term
 from neardict_server.changes.stream import Streams
 from neardict_server.errors import BackendUnavailableError
 
@@ -45,7 +46,7 @@ class Client:
     """One stream: what the test sends is taken, what the service says is noted."""
 
     def __init__(self, hub: Hub) -> None:
-        self._streams = Streams(lambda domain: hub, heartbeat_seconds=60)
+        self._streams = Streams(lambda domain: hub, 60, Term(3))
         self._requests: asyncio.Queue[pb.WatchRequest] = asyncio.Queue()
         self._pings = 0
         self.said: list[str] = []

@@ -32,6 +32,7 @@ from .errors import (
     UndecodableValueError,
     UnsupportedValueError,
 )
+from .linearizable import LinearizableDict
 from .registry import register
 from .store import Store
 
@@ -49,6 +50,7 @@ __all__ = [
     "Entry",
     "InvalidArgumentError",
     "LimitExceededError",
+    "LinearizableDict",
     "NeardictError",
     "NotHeldError",
     "Observer",

@@ -60,9 +60,8 @@ class AskingDict(ObservedDict):
                     if held is not MISSING:
                         return held
                     self._counts.misses += 1
-                    # One that began before a write is taken away when that becomes known. While the stream is
-                    # broken nothing becomes known, and it would answer for one who asks after the write.
-                    flight = self._flights.setdefault(key, mine) if self._fresh else mine
+                    # One that began before a write is taken away when that becomes known.
+                    flight = self._flights.setdefault(key, mine) if self._shares_look_ups() else mine
                 if flight is mine:
                     value = self._look_up(key)
                     self._land(key, mine)
@@ -118,10 +117,10 @@ class AskingDict(ObservedDict):
         """
         while True:
             with self._lock:
-                if (listed or self._aside is None) and self._is_whole():
+                if (listed or self._shows_all()) and self._is_whole():
                     return read()
                 doubtful = list(self._versions.doubtful)
-                listing = not self._listed or not (listed or self._aside is None)
+                listing = not self._listed or not (listed or self._shows_all())
             if listing or len(doubtful) > _MOST_LOOK_UPS:
                 listed = True
                 self._read_all()

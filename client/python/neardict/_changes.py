@@ -60,7 +60,12 @@ class Change(NamedTuple):
 
 
 class Listener(Protocol):
-    """None of these may block or raise, and all may come twice."""
+    """None of these may block or raise, and all may come twice.
+
+    `leased` says that it needs a lease of its domain.
+    """
+
+    leased: bool = False
 
     def apply(self, change: Change) -> None:
         """Takes notice of a change; changes may come in any order."""
@@ -80,6 +85,14 @@ class Listener(Protocol):
 
     def reset(self) -> None:
         """What is held cannot be brought up to date: it must not be shown again."""
+        ...
+
+    def revoke(self, key: str, number: int) -> None:
+        """The key is about to be written: under a lease it must not be shown until `release`."""
+        ...
+
+    def release(self, key: str, number: int) -> None:
+        """The write of that number is over, and its change has been applied."""
         ...
 
     def forked(self) -> None:
@@ -163,6 +176,16 @@ class Changes:
         """Tells every listener of the domain."""
         for listener in self._alive(domain):
             listener.stale()
+
+    def revoke(self, domain: str, key: str, number: int) -> None:
+        """Tells every listener of the domain."""
+        for listener in self._alive(domain):
+            listener.revoke(key, number)
+
+    def release(self, domain: str, key: str, number: int) -> None:
+        """Tells every listener of the domain."""
+        for listener in self._alive(domain):
+            listener.release(key, number)
 
     def reset(self, domain: str) -> None:
         """Tells every listener of the domain."""

@@ -101,6 +101,9 @@ class NearDict(dict[str, Any]):
         "_versions",
     )
 
+    # Whether the dict needs a lease of its domain.
+    leased = False
+
     def __init__(
         self,
         store: Near,
@@ -126,6 +129,7 @@ class NearDict(dict[str, Any]):
         self._serve_stale = on_disconnect == "serve_stale"
         self._begin()
         store.changes.subscribe(domain, self)
+        self._joined()
 
     def _begin(self) -> None:
         # Guards all below together with the contents. Reentrant, since a signal handler may use the
@@ -146,6 +150,12 @@ class NearDict(dict[str, Any]):
         # Keys that a look-up did not find, and that no change has brought since.
         self._absent = Residents(self._max_entries or _ABSENCES)
         self._counts = Counts()
+
+    def _joined(self) -> None:
+        """The store knows of the dict now."""
+
+    def check_granted(self) -> None:
+        """Raises CapabilityMissingError if the service cannot do what the dict needs; for this package."""
 
     def _new_versions(self, since: int = 0) -> Versions:
         changes = self._store.changes
@@ -212,7 +222,7 @@ class NearDict(dict[str, Any]):
         with self._lock:
             self._fresh = False
             if self._aside is None and not self._serve_stale:
-                self._aside = self._copy_held()
+                self._aside = NearDict._copy_held(self)
                 dict.clear(self)
 
     def reset(self) -> None:
@@ -228,6 +238,12 @@ class NearDict(dict[str, Any]):
             if self._residents is not None:
                 self._residents.clear()
             self._absent.clear()
+
+    def revoke(self, key: str, number: int) -> None:
+        """Takes notice that the key is being written; for this package."""
+
+    def release(self, key: str, number: int) -> None:
+        """Takes notice that it is not any more; for this package."""
 
     def expire(self, key: str, revision: int) -> None:
         """Drops the key if it holds this revision; for this package's timer."""
@@ -396,6 +412,15 @@ class NearDict(dict[str, Any]):
             return key in self._absent
         return self._listed and key not in self._versions.doubtful and key not in self._unreadable
 
+    def _shows_all(self) -> bool:
+        """Returns whether the dict shows all that is held."""
+        return self._aside is None
+
+    def _shares_look_ups(self) -> bool:
+        """Returns whether a look-up that is under way may answer for one that begins now."""
+        # While the stream is broken nobody would tell that it began before a write.
+        return self._fresh
+
     def _missed(self, count: int) -> None:
         with self._lock:
             self._counts.misses += count
@@ -412,18 +437,24 @@ class NearDict(dict[str, Any]):
         if self._residents is not None:
             # Before the contents, so that an interrupt leaves no entry that is not counted.
             self._make_room(self._residents, key)
+        self._fill_slot(key, value)
+
+    def _pop(self, key: str) -> None:
+        self._clear_slot(key)
+        if self._residents is not None:
+            self._residents.discard(key)
+
+    def _fill_slot(self, key: str, value: Any) -> None:
         if self._aside is None:
-            super().__setitem__(key, value)
+            dict.__setitem__(self, key, value)
         else:
             self._aside[key] = value
 
-    def _pop(self, key: str) -> None:
+    def _clear_slot(self, key: str) -> None:
         if self._aside is None:
             dict.pop(self, key, None)
         else:
             self._aside.pop(key, None)
-        if self._residents is not None:
-            self._residents.discard(key)
 
     def _make_room(self, residents: Residents, key: str) -> None:
         leaving = residents.leaving(key)

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 # How often the driver sends a ping, and how long after sending one its answer vouches for the copy.
 PING_SECONDS = 1.0
 TRUST_SECONDS = 3 * PING_SECONDS
+NEVER = float("-inf")
+
+
+class Lease:
+    """Until when what is held of a domain may be served as if it had been asked for."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = NEVER
+
+
 # Before a subscription that was rejected is tried again: longer each time, and never two clients in step.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
@@ -47,7 +59,8 @@ class _Domain:
     """`revision` is up to where every change has been seen, 0 if nothing is held; `live` since subscribed.
 
     `settled` is whether the service has answered the first subscription, in whatever way; `pause` how long
-    the last attempt after a rejection waited.
+    the last attempt after a rejection waited. `lease` is there if one is wanted, and `lease_seconds` is how
+    long it lasts, 0 if the service has given none; `refused` is why not.
     """
 
     revision: int = 0
@@ -55,6 +68,9 @@ class _Domain:
     certain: bool = True
     fresh: bool = False
     settled: bool = False
+    lease: Lease | None = None
+    lease_seconds: float = 0
+    refused: str = ""
     pause: float = 0.0
 
 
@@ -85,9 +101,12 @@ class Session:
         self._retries: dict[str, float] = {}
         self._send: Callable[[pb.WatchRequest], None] | None = None
         self._pings: dict[int, float] = {}
+        # The keys that are being written in domains with a lease, by the number of the revoke.
+        self._revoked: dict[int, tuple[str, str]] = {}
         self._ping = 0
-        self._pinged = self._opened = float("-inf")
-        self._trusted_until = float("-inf")
+        self._pinged = self._opened = NEVER
+        # When the last ping that was answered on this stream had been sent.
+        self._answered = NEVER
 
     # What the store asks for.
 
@@ -95,11 +114,27 @@ class Session:
         """Has the domain watched for the listener, who has to be among those of `changes` already."""
         with self._lock:
             domain = self._domains.get(name)
+            new = domain is None
             if domain is None:
-                self._domains[name] = _Domain()
+                domain = self._domains[name] = _Domain()
+            if listener.leased and domain.lease is None:
+                domain.lease = Lease()
+                domain.settled = False
+                self._end(name, domain)
+                new = True
+            if new:
                 self._subscribe(name)
             elif domain.fresh:
                 listener.freshen()
+
+    def lease(self, name: str) -> Lease:
+        """Returns the lease of a domain that a leased listener has joined; it may be over."""
+        return self._domains[name].lease or Lease()
+
+    def refused(self, name: str) -> str:
+        """Returns why the service gives no lease of the domain, "" if it is not known to refuse."""
+        domain = self._domains.get(name)
+        return domain.refused if domain is not None else ""
 
     def settled(self, name: str) -> bool:
         """Returns whether the service has answered the first subscription to the domain, and a ping.
@@ -107,7 +142,7 @@ class Session:
         Then the domain is fresh, unless the service cannot vouch for it.
         """
         domain = self._domains.get(name)
-        return domain is None or (domain.settled and self._trusted_until > float("-inf")) or self.closed
+        return domain is None or (domain.settled and self._answered > NEVER) or self.closed
 
     def wait(self, name: str, seconds: float) -> None:
         """Returns when the service has answered the subscription, or the stream fails, or time is over."""
@@ -127,9 +162,23 @@ class Session:
                 self._subscribe(domain)
             self.ping()
 
-    def close(self) -> None:
-        """The store is closed: what its dicts hold stays as it is."""
+    def leave(self) -> bool:
+        """The stream is about to be ended: gives the leases back; returns whether there are any."""
         with self._lock:
+            leased = [name for name, domain in self._domains.items() if domain.lease_seconds]
+            for name in leased:
+                if not self.closed:
+                    self._end(name, self._domains[name])
+                if self._send is not None:
+                    self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
+            return bool(leased)
+
+    def close(self) -> None:
+        """The store is closed: what its dicts hold stays as it is, but nothing is served under a lease."""
+        with self._lock:
+            for domain in self._domains.values():
+                if domain.lease is not None:
+                    domain.lease.until = NEVER
             self.closed = True
             self._news.notify_all()
 
@@ -140,13 +189,15 @@ class Session:
                 return
             self._send = None
             self._pings.clear()
+            self._answered = NEVER
             self._retries.clear()
-            self._trusted_until = float("-inf")
             self.failures += 1
             self._news.notify_all()
             for name, domain in self._domains.items():
-                domain.live = False
-                self._judge(name, domain)
+                self._end(name, domain)
+            # After that, so that nothing is shown that was revoked.
+            for number in list(self._revoked):
+                self._release(number)
 
     def ping(self) -> None:
         """Sends a ping, if a stream is open."""
@@ -167,7 +218,8 @@ class Session:
             if self._send is None:
                 return PING_SECONDS
             now = self._clock()
-            if now > self._trusted_until and now > self._opened + TRUST_SECONDS:
+            end = max(self._answered, self._opened) + TRUST_SECONDS
+            if now > end:
                 self.lost()
                 return None
             if now >= self._pinged + PING_SECONDS:
@@ -176,7 +228,6 @@ class Session:
             for name in [name for name, due in self._retries.items() if due <= now]:
                 del self._retries[name]
                 self._subscribe(name)
-            end = max(self._trusted_until, self._opened + TRUST_SECONDS)
             # A little later than the end, so that it is over then.
             return max(0.0, min(self._pinged + PING_SECONDS - now, end - now + 0.001))
 
@@ -197,6 +248,10 @@ class Session:
                 self._subscribe(message.reset.domain)
             elif which == "rejected":
                 self._rejected(message.rejected)
+            elif which == "revoke":
+                self._revoke(message.revoke)
+            elif which == "release":
+                self._release(message.release.number)
 
     def _changed(self, message: pb.Changes) -> None:
         domain = self._domains.get(message.domain)
@@ -214,6 +269,12 @@ class Session:
             self._changes.reset(message.domain)
         domain.revision = max(message.revision, 1)
         domain.live = domain.settled = True
+        if domain.lease is not None and message.HasField("lease_duration"):
+            domain.lease_seconds = min(TRUST_SECONDS, message.lease_duration.ToMicroseconds() / 1e6)
+            # The service has seen that ping before the subscription, and so counts from later on.
+            domain.lease.until = self._answered + domain.lease_seconds
+        elif domain.lease is not None:
+            domain.refused = "the service is too old to give leases"
         domain.pause = 0.0
         self._judge(message.domain, domain)
         self._news.notify_all()
@@ -221,27 +282,49 @@ class Session:
     def _reset(self, name: str) -> None:
         domain = self._domains.get(name)
         if domain is not None:
-            domain.live = False
             domain.revision = 0
             domain.settled = True
-            self._judge(name, domain)
+            self._end(name, domain)
             self._changes.reset(name)
             self._news.notify_all()
+
+    def _end(self, name: str, domain: _Domain) -> None:
+        """The domain is not subscribed any more."""
+        if domain.lease is not None:
+            domain.lease.until = NEVER
+            domain.lease_seconds = 0
+        domain.live = False
+        self._judge(name, domain)
 
     def _rejected(self, message: pb.Rejected) -> None:
         domain = self._domains.get(message.domain)
         if domain is None:
             return
+        if domain.lease is not None and message.reason == "CAPABILITY_MISSING":
+            # Those who need none are served all the same.
+            domain.lease, domain.refused = None, message.message
+            self._subscribe(message.domain)
+            return
         if message.code in _LASTING:
             self._reset(message.domain)
             return
         # What is held waits, as for a new stream, until the service can go on from there.
-        domain.live = False
         domain.settled = True
         domain.pause = min(max(FIRST_PAUSE, 2 * domain.pause), LONGEST_PAUSE)
         self._retries[message.domain] = self._clock() + domain.pause * (1 + self._jitter()) / 2
-        self._judge(message.domain, domain)
+        self._end(message.domain, domain)
         self._news.notify_all()
+
+    def _revoke(self, message: pb.Revoke) -> None:
+        self._revoked[message.number] = message.domain, message.key
+        self._changes.revoke(message.domain, message.key, message.number)
+        if self._send is not None:
+            self._send(pb.WatchRequest(revoked=pb.Revoked(number=message.number)))
+
+    def _release(self, number: int) -> None:
+        if number in self._revoked:
+            domain, key = self._revoked.pop(number)
+            self._changes.release(domain, key, number)
 
     def _vouched(self, message: pb.Heartbeat) -> None:
         sent = self._pings.get(message.ping)
@@ -249,17 +332,25 @@ class Session:
             return  # of the service's own accord, or an answer that came before
         for number in [number for number in self._pings if number <= message.ping]:
             del self._pings[number]
-        self._trusted_until = sent + TRUST_SECONDS
+        self._answered = sent
         uncertain = set(message.uncertain_domains)
         for name, domain in self._domains.items():
             domain.certain = name not in uncertain
+            if domain.lease is not None:
+                renewed = domain.lease_seconds and domain.certain
+                domain.lease.until = sent + domain.lease_seconds if renewed else NEVER
             self._judge(name, domain)
+            if domain.lease is not None and domain.fresh:
+                # A dict whose lease had run out has gone stale by itself.
+                self._changes.freshen(name)
         self._news.notify_all()
 
     def _subscribe(self, name: str) -> None:
         domain = self._domains.get(name)
         if domain is not None and self._send is not None:
-            subscribe = pb.Subscribe(domain=name, from_revision=domain.revision)
+            subscribe = pb.Subscribe(
+                domain=name, from_revision=domain.revision, lease=domain.lease is not None
+            )
             self._send(pb.WatchRequest(subscribe=subscribe))
 
     def _leave(self) -> None:
@@ -272,7 +363,7 @@ class Session:
 
     def _judge(self, name: str, domain: _Domain) -> None:
         """Tells the listeners of the domain if it has become fresh, or stale."""
-        fresh = domain.live and domain.certain and self._clock() <= self._trusted_until
+        fresh = domain.live and domain.certain and self._clock() <= self._answered + TRUST_SECONDS
         if fresh != domain.fresh:
             domain.fresh = fresh
             if fresh:

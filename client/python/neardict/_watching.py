@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 # Between attempts to open a stream: longer each time, and never two clients in step.
 FIRST_PAUSE = 0.05  # seconds
 LONGEST_PAUSE = 2.0
+# For so long, in seconds, one who closes waits for the service to hear that leases are given back.
+FAREWELL_SECONDS = 0.5
 
 
 class Watching:
@@ -38,6 +40,8 @@ class Watching:
         self._lock = threading.Lock()
         self._call: Any = None
         self._threads: list[threading.Thread] = []
+        # What is to be sent on the stream; None ends this side of it.
+        self._requests: queue.SimpleQueue[pb.WatchRequest | None] = queue.SimpleQueue()
 
     def start(self) -> None:
         """Starts the threads, if they do not run yet."""
@@ -56,6 +60,10 @@ class Watching:
         self._stop.set()
         with self._lock:
             call, threads, self._threads = self._call, self._threads, []
+        if self._session.leave() and threads and threading.current_thread() is not threads[0]:
+            # Nobody need wait for what was leased here, if the service hears that it is given back.
+            self._requests.put(None)
+            threads[0].join(FAREWELL_SECONDS)
         if call is not None:
             call.cancel()
         for thread in threads:
@@ -72,7 +80,7 @@ class Watching:
     def _read(self, stop: threading.Event) -> None:
         longest = FIRST_PAUSE
         while not stop.is_set():
-            requests: queue.SimpleQueue[pb.WatchRequest | None] = queue.SimpleQueue()
+            requests = self._requests = queue.SimpleQueue()
             call = self._open_stream(iter(requests.get, None))
             with self._lock:
                 self._call = call

@@ -68,6 +68,7 @@ class CachedDict(AskingDict):
     ) -> None:
         super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
         store.watch(domain)
+        self.check_granted()
         if load:
             self.refresh()
 

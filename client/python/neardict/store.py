@@ -1,17 +1,17 @@
 """The synchronous client: the four operations, and dicts over them."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
-from . import _channel, _forks, _requests, values
+from . import _channel, _clock, _forks, _lease, _requests, values
 from ._auditor import Auditor, AuditThread
 from ._bulk import bulk
 from ._changes import Changes, Listener
 from ._expiry import ExpiryTimer
+from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
 from ._patience import patiently
@@ -21,6 +21,7 @@ from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
 from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, NeardictError
+from .linearizable import LinearizableDict
 from .v1 import storage_pb2 as pb
 from .v1 import storage_pb2_grpc
 
@@ -56,7 +57,7 @@ class Store:
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
-        session = Session(self.changes, time.monotonic)
+        session = Session(self.changes, _clock.now)
         self._watching = Watching(session, self.open_watch)
         if watch:
             self.changes.session = session
@@ -100,6 +101,7 @@ class Store:
         load: bool = True,
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
+        consistency: Consistency = "bounded",
     ) -> CachedDict:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
 
@@ -108,9 +110,13 @@ class Store:
 
         `max_entries` bounds a cache: the entry that came first makes room. That one is used shows nowhere,
         so that it is not spared; it comes back when it is looked up.
+
+        `consistency="linearizable"` gives a LinearizableDict, whose hits are as if the service was asked.
+        Raises CapabilityMissingError if the domain's backend gives no leases.
         """
         self.check_open()
-        return CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+        kind = LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
+        return kind(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
         """Compares `sample` hits of the store's dicts with the service `every` so many seconds.

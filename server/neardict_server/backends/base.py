@@ -126,6 +126,9 @@ class Capability(enum.Enum):
     TTL = "TTL"
     DURABLE_REQUEST_ID = "DURABLE_REQUEST_ID"
     SHARED = "SHARED"
+    # What it writes, it writes for this server alone, and publishes before the write returns, or raises,
+    # also if that is CancelledError: see `changes.leases`.
+    LEASES = "LEASES"
 
 
 class Settings(BaseModel):

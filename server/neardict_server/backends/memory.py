@@ -33,7 +33,7 @@ class MemoryBackend:
     class Settings(base.Settings):
         pass
 
-    capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL})
+    capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL, base.Capability.LEASES})
 
     def __init__(self, clock: base.Clock = base.wall_clock, publish: base.Publish = base.unheard) -> None:
         self._clock = clock

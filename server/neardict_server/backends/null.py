@@ -13,7 +13,7 @@ class NullBackend:
     class Settings(base.Settings):
         pass
 
-    capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL})
+    capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL, base.Capability.LEASES})
 
     def __init__(self, clock: base.Clock = base.wall_clock) -> None:
         self._clock = clock

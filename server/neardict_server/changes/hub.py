@@ -2,10 +2,13 @@
 
 import logging
 
+from google.protobuf import duration_pb2
+
 from neardict.v1 import storage_pb2 as pb
 
 from ..backends import base
-from ..errors import CapabilityMissingError
+from ..errors import BackendUnavailableError, CapabilityMissingError
+from .leases import Leases
 from .watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -20,6 +23,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._feed: base.Feed | None = None
+        # None if the backend cannot keep what they promise.
+        self.leases: Leases | None = None
         self._watchers: dict[str, set[Watcher]] = {}
         # Subscriptions that have not begun yet, and the changes that have come meanwhile.
         self._beginning: dict[tuple[str, Watcher], list[base.Change]] = {}
@@ -37,16 +42,21 @@ class Hub:
             else:
                 self._send(watcher, domain, change)
 
-    async def subscribe(self, watcher: Watcher, domain: str, from_revision: int) -> None:
+    async def subscribe(
+        self, watcher: Watcher, domain: str, from_revision: int, *, lease: bool = False
+    ) -> None:
         """Begins, or begins again, to send the changes of the domain. Raises what the backend raises."""
         if self._feed is None:
             raise CapabilityMissingError("CAPABILITY_WATCH")
+        leases = await self._prepared() if lease else None
         self.unsubscribe(watcher, domain)
         early: list[base.Change] = []
         # Listening comes first: what is published while the feed is asked must not be lost.
         self._beginning[domain, watcher] = early
         self._watchers.setdefault(domain, set()).add(watcher)
         watcher.hubs[domain] = self
+        if leases is not None:
+            leases.grant(watcher, domain)
         try:
             revision, missed = await self._feed.position(domain, from_revision)
         except BaseException:
@@ -56,20 +66,26 @@ class Hub:
         if self._beginning.get((domain, watcher)) is not early:
             return  # unsubscribed, or subscribed again, meanwhile
         del self._beginning[domain, watcher]
-        for change in missed or ():
+        # Those that were published meanwhile come first too, so that `release` never overtakes a change.
+        for change in (*(missed or ()), *(one for one in early if one.revision > revision)):
             self._send(watcher, domain, change)
+            revision = max(revision, change.revision)
         if watcher.hubs.get(domain) is not self:
             return  # too much was missed, and the reset has been put
-        complete = from_revision > 0 and missed is not None
-        watcher.put(
-            pb.WatchResponse(subscribed=pb.Subscribed(domain=domain, revision=revision, complete=complete))
+        subscribed = pb.Subscribed(
+            domain=domain, revision=revision, complete=from_revision > 0 and missed is not None
         )
-        for change in early:
-            if change.revision > revision:
-                self._send(watcher, domain, change)
+        if leases is not None:
+            subscribed.lease_duration.CopyFrom(seconds_message(leases.term.seconds))
+        watcher.put(pb.WatchResponse(subscribed=subscribed))
 
-    def unsubscribe(self, watcher: Watcher, domain: str) -> None:
-        """Stops sending changes of the domain to the watcher; those that wait are dropped."""
+    def unsubscribe(self, watcher: Watcher, domain: str, *, served: bool = False) -> None:
+        """Stops sending changes of the domain to the watcher; those that wait are dropped.
+
+        `served` says that he may serve what he holds for a while, since he has not asked for this.
+        """
+        if self.leases is not None:
+            self.leases.end(watcher, domain, served=served)
         self._beginning.pop((domain, watcher), None)
         watcher.hubs.pop(domain, None)
         watchers = self._watchers.get(domain)
@@ -95,14 +111,36 @@ class Hub:
         for watcher in watchers:
             self.reset(watcher, domain, pb.Reset.REASON_LOG_LOST)
 
+    def slow(self, watcher: Watcher, domain: str) -> None:
+        """Tells the watcher that he has not taken what he was sent of the domain in time."""
+        logger.info("a watcher of %r does not take its changes in time, and begins anew", domain)
+        self.reset(watcher, domain, pb.Reset.REASON_SLOW_CONSUMER)
+
     def reset(self, watcher: Watcher, domain: str, reason: "pb.Reset.Reason") -> None:
         """Ends the subscription, and tells the watcher why."""
-        self.unsubscribe(watcher, domain)
+        self.unsubscribe(watcher, domain, served=True)
         watcher.put(pb.WatchResponse(reset=pb.Reset(domain=domain, reason=reason)))
+
+    async def _prepared(self) -> Leases:
+        if self.leases is None:
+            raise CapabilityMissingError("CAPABILITY_LEASES")
+        try:
+            await self.leases.prepare()
+        except OSError as error:
+            raise BackendUnavailableError(
+                "no lease can be given, since that cannot be noted in the server's data_dir: make it writable"
+            ) from error
+        return self.leases
 
     @staticmethod
     def _send(watcher: Watcher, domain: str, change: base.Change) -> None:
         if not watcher.add(domain, change):
             heaviest = watcher.heaviest()
-            logger.info("a watcher of %r does not take its changes in time, and begins anew", heaviest)
-            watcher.hubs[heaviest].reset(watcher, heaviest, pb.Reset.REASON_SLOW_CONSUMER)
+            watcher.hubs[heaviest].slow(watcher, heaviest)
+
+
+def seconds_message(seconds: float) -> duration_pb2.Duration:
+    """Returns the message for a number of seconds, to the microsecond."""
+    message = duration_pb2.Duration()
+    message.FromMicroseconds(round(seconds * 1_000_000))
+    return message

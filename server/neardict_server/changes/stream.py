@@ -10,6 +10,7 @@ from ..edge import describe
 from ..errors import BackendUnavailableError, InvalidRequestError, StorageError
 from .beginnings import Beginnings
 from .hub import Hub
+from .leases import Term
 from .turns import Turns
 from .watcher import Watcher
 
@@ -17,8 +18,9 @@ from .watcher import Watcher
 class Streams:
     """All Watch streams of a service. `close` ends them, which gRPC's own shutdown would not."""
 
-    def __init__(self, hub_of: Callable[[str], Hub], heartbeat_seconds: float) -> None:
+    def __init__(self, hub_of: Callable[[str], Hub], heartbeat_seconds: float, term: Term) -> None:
         """`hub_of` returns the hub of a domain, or raises a StorageError."""
+        self._term = term
         self._hub_of = hub_of
         self._heartbeat_seconds = heartbeat_seconds
         self._closing = asyncio.Event()
@@ -52,7 +54,7 @@ class Streams:
             reader.cancel()
             beginnings.close()
             for domain, hub in list(watcher.hubs.items()):
-                hub.unsubscribe(watcher, domain)
+                hub.unsubscribe(watcher, domain, served=True)
             watcher.close()
 
     def close(self) -> None:
@@ -74,9 +76,13 @@ class Streams:
                     hub.unsubscribe(watcher, request.unsubscribe.domain)
             elif which == "ping":
                 watcher.ping = request.ping.number
+                watcher.lease_until = self._term.end()
                 watcher.put(heartbeat(watcher))
+            elif which == "revoked":
+                if write := watcher.revokes.get(request.revoked.number):
+                    write.confirmed(watcher)
             else:
-                raise InvalidRequestError("a WatchRequest needs subscribe, unsubscribe or ping")
+                raise InvalidRequestError("a WatchRequest needs subscribe, unsubscribe, ping or revoked")
 
     def _subscribe(self, request: pb.Subscribe, watcher: Watcher, beginnings: Beginnings) -> None:
         try:
@@ -89,7 +95,7 @@ class Streams:
 
 async def _begin(hub: Hub, watcher: Watcher, request: pb.Subscribe) -> None:
     try:
-        await hub.subscribe(watcher, request.domain, request.from_revision)
+        await hub.subscribe(watcher, request.domain, request.from_revision, lease=request.lease)
     except Exception as error:
         # Also what is unforeseen: that this domain cannot be watched is no reason to end the others.
         watcher.put(_rejected(request.domain, error))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..backends.base import Change
     from .hub import Hub
+    from .leases import Write
     from .turns import Turns
 
 # What may wait for one client, over all its domains, each key counted once. Over it the domain with the
@@ -76,6 +77,14 @@ class Watcher:
         self.hubs: dict[str, Hub] = {}
         # The number of the client's last ping.
         self.ping = 0
+        # When his leases are over, by the service's monotonic clock, and the writes that he was told of.
+        self.lease_until = float("-inf")
+        self.revokes: dict[int, Write] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait, several changes of a domain counted once."""
+        return len(self._outbox)
 
     def put(self, message: pb.WatchResponse) -> None:
         """Sends a message after everything that is there already."""
@@ -109,7 +118,7 @@ class Watcher:
         self._turn.set()
 
     def close(self) -> None:
-        """Has nothing sent any more."""
+        """Has nothing sent any more, whatever is put in."""
         self._idle = False
         self._turns.leave(self._turn)
 

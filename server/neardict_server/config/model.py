@@ -40,6 +40,9 @@ class Config(_Strict):
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, le=3600)
     # How often a Watch stream proves that it lives. Clients go by it: three missed ones make a copy stale.
     heartbeat_seconds: float = Field(default=1.0, ge=0.05, le=60)
+    # For how long a client may serve a domain from memory on a lease, and so for how long a write waits at
+    # most for one that does not answer.
+    lease_seconds: float = Field(default=3.0, ge=1, le=60)
     limits: Limits = Limits()
     backends: dict[str, BackendConfig] = Field(
         default_factory=lambda: {"sqlite": BackendConfig(implementation="sqlite")}, min_length=1

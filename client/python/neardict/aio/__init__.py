@@ -10,6 +10,7 @@ print(scores["alice"]["points"])
 
 from ._connect import connect
 from .cached_dict import CachedDict
+from .linearizable import LinearizableDict
 from .store import Store
 
-__all__ = ["CachedDict", "Store", "connect"]
+__all__ = ["CachedDict", "LinearizableDict", "Store", "connect"]

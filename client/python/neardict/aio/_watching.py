@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from .. import _forks
-from .._watching import FIRST_PAUSE, LONGEST_PAUSE
+from .._watching import FAREWELL_SECONDS, FIRST_PAUSE, LONGEST_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +33,9 @@ class Watching:
         self._open_stream = open_stream
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
+        # What is to be sent on the stream; None ends this side of it.
+        self._requests: asyncio.Queue[pb.WatchRequest | None] = asyncio.Queue()
+        self._ended = asyncio.Event()
 
     async def wait(self, domain: str, seconds: float) -> None:
         """Returns when the service has answered the subscription, or the stream fails, or time is over."""
@@ -52,6 +55,11 @@ class Watching:
         """Ends the stream and the task."""
         self._session.close()
         self._news.set()
+        if self._session.leave():
+            # Nobody need wait for what was leased here, if the service hears that it is given back.
+            self._requests.put_nowait(None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), FAREWELL_SECONDS)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -59,7 +67,8 @@ class Watching:
     async def _run(self) -> None:
         longest = FIRST_PAUSE
         while True:
-            requests: asyncio.Queue[pb.WatchRequest | None] = asyncio.Queue()
+            requests = self._requests = asyncio.Queue()
+            self._ended.clear()
             call = await self._open_stream(_items(requests))
             pinging = asyncio.create_task(self._tick(call))
             try:
@@ -80,6 +89,7 @@ class Watching:
                 logger.exception("a change could not be applied: the stream begins again")
             finally:
                 self._session.lost()
+                self._ended.set()
                 self._news.set()
                 pinging.cancel()
                 call.cancel()

@@ -180,7 +180,7 @@ class CachedDict(ObservedDict):
 
     async def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
-        whole = self._load and self._aside is None and self._is_whole()
+        whole = self._load and self._shows_all() and self._is_whole()
         return self._copy_held() if whole else await self._list()
 
     async def refresh(self, key: str | None = None) -> None:
@@ -343,7 +343,7 @@ class CachedDict(ObservedDict):
     def _need_whole(self) -> None:
         if not self._load:
             raise NotHeldError("this cache does not hold the whole domain: use await d.snapshot()")
-        if self._aside is not None:
+        if not self._shows_all():
             raise NotHeldError("this mirror does not know whether it is up to date: use await d.snapshot()")
         if not self._is_whole():
             raise NotHeldError("this mirror lost changes, or a write of it failed: await d.refresh() first")
@@ -391,8 +391,7 @@ class CachedDict(ObservedDict):
     async def _shared_look_up(self, key: str) -> Any:
         """Returns the value, or MISSING; while fresh, concurrent misses of one key share one request."""
         self._missed(1)
-        if not self._fresh:
-            # Nothing would take one away that began before a write of somebody else.
+        if not self._shares_look_ups():
             return await self._look_up(key)
         self._store.check_open()  # before asyncio looks for its loop, which a forked child has not
         task = self._flights.get(key) or self._start_look_up(key)

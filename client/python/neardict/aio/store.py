@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -18,10 +17,11 @@ from typing import Any, NoReturn, Self
 import grpc
 import grpc.aio
 
-from .. import _channel, _forks, _requests, values
+from .. import _channel, _clock, _forks, _lease, _requests, values
 from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
+from .._lease import Consistency
 from .._near import OnDisconnect
 from .._session import Session
 from .._statuses import to_error, too_late
@@ -34,6 +34,7 @@ from ._expiry import LoopExpiry
 from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
+from .linearizable import LinearizableDict
 
 
 class Store:
@@ -61,7 +62,7 @@ class Store:
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
-        session = Session(self.changes, time.monotonic)
+        session = Session(self.changes, _clock.now)
         self._watching = Watching(session, self._open_watch)
         if watch:
             self.changes.session = session
@@ -107,17 +108,22 @@ class Store:
         load: bool = True,
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
+        consistency: Consistency = "bounded",
     ) -> CachedDict:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
 
         While the stream of changes is broken, what the dict holds may be stale. Then reading raises
         NotHeldError, which names what to await, or with on_disconnect="serve_stale" goes on as before.
+
+        `consistency` is as for neardict.Store.
         """
         self.check_open()
-        cache = CachedDict(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+        kind = LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
+        cache = kind(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
         if self.changes.session is not None:
             self._watching.start()
             await self._watching.wait(domain, self._timeout)
+            cache.check_granted()
         if load:
             await cache.refresh()
         return cache

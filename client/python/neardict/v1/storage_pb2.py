@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19neardict/v1/storage.proto\x12\x0bneardict.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\x05Value\x12\x0e\n\x04json\x18\x01 \x01(\tH\x00\x12\r\n\x03raw\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"z\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.neardict.v1.Value\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\".\n\x0fGetValueRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"]\n\x10GetValueResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12!\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x12.neardict.v1.Entry\x12\x17\n\x0f\x64omain_revision\x18\x03 \x01(\x04\"\xc6\x01\n\x0fSetValueRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12!\n\x05value\x18\x03 \x01(\x0b\x32\x12.neardict.v1.Value\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x0bif_revision\x18\x05 \x01(\x04H\x00\x12\x13\n\tif_absent\x18\x06 \x01(\x08H\x00\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x0b\n\tcondition\"U\n\x10SetValueResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x10\x44\x65leteKeyRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x15\n\x0bif_revision\x18\x03 \x01(\x04H\x00\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x0b\n\tcondition\"6\n\x11\x44\x65leteKeyResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x04\"I\n\x0e\x41llKeysRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x17\n\x0finclude_entries\x18\x03 \x01(\x08\"v\n\x0f\x41llKeysResponse\x12\x17\n\x0f\x64omain_revision\x18\x01 \x01(\x04\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12#\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x12.neardict.v1.Entry\x12\x17\n\x0funreadable_keys\x18\x04 \x03(\t\"\x9a\x01\n\x0cWatchRequest\x12+\n\tsubscribe\x18\x01 \x01(\x0b\x32\x16.neardict.v1.SubscribeH\x00\x12/\n\x0bunsubscribe\x18\x02 \x01(\x0b\x32\x18.neardict.v1.UnsubscribeH\x00\x12!\n\x04ping\x18\x03 \x01(\x0b\x32\x11.neardict.v1.PingH\x00\x42\t\n\x07request\"2\n\tSubscribe\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x15\n\rfrom_revision\x18\x02 \x01(\x04\"\x1d\n\x0bUnsubscribe\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\"\x16\n\x04Ping\x12\x0e\n\x06number\x18\x01 \x01(\x04\"\xf0\x01\n\rWatchResponse\x12-\n\nsubscribed\x18\x01 \x01(\x0b\x32\x17.neardict.v1.SubscribedH\x00\x12)\n\x08rejected\x18\x02 \x01(\x0b\x32\x15.neardict.v1.RejectedH\x00\x12\'\n\x07\x63hanges\x18\x03 \x01(\x0b\x32\x14.neardict.v1.ChangesH\x00\x12+\n\theartbeat\x18\x04 \x01(\x0b\x32\x16.neardict.v1.HeartbeatH\x00\x12#\n\x05reset\x18\x05 \x01(\x0b\x32\x12.neardict.v1.ResetH\x00\x42\n\n\x08response\"@\n\nSubscribed\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"I\n\x08Rejected\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"Q\n\x07\x43hanges\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12$\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x13.neardict.v1.Change\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\xe0\x01\n\x06\x43hange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.neardict.v1.Change.Kind\x12!\n\x05value\x18\x04 \x01(\x0b\x32\x12.neardict.v1.Value\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08KIND_SET\x10\x01\x12\x0f\n\x0bKIND_DELETE\x10\x02\"4\n\tHeartbeat\x12\x19\n\x11uncertain_domains\x18\x01 \x03(\t\x12\x0c\n\x04ping\x18\x02 \x01(\x04\"\x93\x01\n\x05Reset\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.neardict.v1.Reset.Reason\"O\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_SLOW_CONSUMER\x10\x01\x12\x13\n\x0fREASON_LOG_LOST\x10\x02\"\x16\n\x14GetServerInfoRequest\"\xd2\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12#\n\x06limits\x18\x02 \x01(\x0b\x32\x13.neardict.v1.Limits\x12*\n\x08\x62\x61\x63kends\x18\x03 \x03(\x0b\x32\x18.neardict.v1.BackendInfo\x12\"\n\x06routes\x18\x04 \x03(\x0b\x32\x12.neardict.v1.Route\x12\x33\n\x10heartbeat_period\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa0\x01\n\x06Limits\x12\x18\n\x10max_domain_bytes\x18\x01 \x01(\r\x12\x15\n\rmax_key_bytes\x18\x02 \x01(\r\x12\x17\n\x0fmax_value_bytes\x18\x03 \x01(\x04\x12\x16\n\x0emax_json_depth\x18\x04 \x01(\r\x12\x34\n\x11request_id_window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\x0b\x42\x61\x63kendInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eimplementation\x18\x02 \x01(\t\x12-\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0e\x32\x17.neardict.v1.Capability\"(\n\x05Route\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t*\x8e\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41PABILITY_DURABLE\x10\x01\x12\x12\n\x0e\x43\x41PABILITY_TTL\x10\x02\x12!\n\x1d\x43\x41PABILITY_DURABLE_REQUEST_ID\x10\x03\x12\x15\n\x11\x43\x41PABILITY_SHARED\x10\x04\x32\xd2\x03\n\x0eStorageService\x12G\n\x08GetValue\x12\x1c.neardict.v1.GetValueRequest\x1a\x1d.neardict.v1.GetValueResponse\x12G\n\x08SetValue\x12\x1c.neardict.v1.SetValueRequest\x1a\x1d.neardict.v1.SetValueResponse\x12J\n\tDeleteKey\x12\x1d.neardict.v1.DeleteKeyRequest\x1a\x1e.neardict.v1.DeleteKeyResponse\x12\x46\n\x07\x41llKeys\x12\x1b.neardict.v1.AllKeysRequest\x1a\x1c.neardict.v1.AllKeysResponse0\x01\x12\x42\n\x05Watch\x12\x19.neardict.v1.WatchRequest\x1a\x1a.neardict.v1.WatchResponse(\x01\x30\x01\x12V\n\rGetServerInfo\x12!.neardict.v1.GetServerInfoRequest\x1a\".neardict.v1.GetServerInfoResponseB;\n\x0f\x64\x65v.neardict.v1P\x01Z&neardict.dev/go/neardict/v1;neardictv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19neardict/v1/storage.proto\x12\x0bneardict.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\x05Value\x12\x0e\n\x04json\x18\x01 \x01(\tH\x00\x12\r\n\x03raw\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"z\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.neardict.v1.Value\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\".\n\x0fGetValueRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"]\n\x10GetValueResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12!\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x12.neardict.v1.Entry\x12\x17\n\x0f\x64omain_revision\x18\x03 \x01(\x04\"\xc6\x01\n\x0fSetValueRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12!\n\x05value\x18\x03 \x01(\x0b\x32\x12.neardict.v1.Value\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x0bif_revision\x18\x05 \x01(\x04H\x00\x12\x13\n\tif_absent\x18\x06 \x01(\x08H\x00\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x0b\n\tcondition\"U\n\x10SetValueResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x10\x44\x65leteKeyRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x15\n\x0bif_revision\x18\x03 \x01(\x04H\x00\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x0b\n\tcondition\"6\n\x11\x44\x65leteKeyResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x04\"I\n\x0e\x41llKeysRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x17\n\x0finclude_entries\x18\x03 \x01(\x08\"v\n\x0f\x41llKeysResponse\x12\x17\n\x0f\x64omain_revision\x18\x01 \x01(\x04\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12#\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x12.neardict.v1.Entry\x12\x17\n\x0funreadable_keys\x18\x04 \x03(\t\"\xc3\x01\n\x0cWatchRequest\x12+\n\tsubscribe\x18\x01 \x01(\x0b\x32\x16.neardict.v1.SubscribeH\x00\x12/\n\x0bunsubscribe\x18\x02 \x01(\x0b\x32\x18.neardict.v1.UnsubscribeH\x00\x12!\n\x04ping\x18\x03 \x01(\x0b\x32\x11.neardict.v1.PingH\x00\x12\'\n\x07revoked\x18\x04 \x01(\x0b\x32\x14.neardict.v1.RevokedH\x00\x42\t\n\x07request\"A\n\tSubscribe\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x15\n\rfrom_revision\x18\x02 \x01(\x04\x12\r\n\x05lease\x18\x03 \x01(\x08\"\x1d\n\x0bUnsubscribe\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\"\x16\n\x04Ping\x12\x0e\n\x06number\x18\x01 \x01(\x04\"\x19\n\x07Revoked\x12\x0e\n\x06number\x18\x01 \x01(\x04\"\xc0\x02\n\rWatchResponse\x12-\n\nsubscribed\x18\x01 \x01(\x0b\x32\x17.neardict.v1.SubscribedH\x00\x12)\n\x08rejected\x18\x02 \x01(\x0b\x32\x15.neardict.v1.RejectedH\x00\x12\'\n\x07\x63hanges\x18\x03 \x01(\x0b\x32\x14.neardict.v1.ChangesH\x00\x12+\n\theartbeat\x18\x04 \x01(\x0b\x32\x16.neardict.v1.HeartbeatH\x00\x12#\n\x05reset\x18\x05 \x01(\x0b\x32\x12.neardict.v1.ResetH\x00\x12%\n\x06revoke\x18\x06 \x01(\x0b\x32\x13.neardict.v1.RevokeH\x00\x12\'\n\x07release\x18\x07 \x01(\x0b\x32\x14.neardict.v1.ReleaseH\x00\x42\n\n\x08response\"s\n\nSubscribed\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"I\n\x08Rejected\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"Q\n\x07\x43hanges\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12$\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x13.neardict.v1.Change\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\xe0\x01\n\x06\x43hange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.neardict.v1.Change.Kind\x12!\n\x05value\x18\x04 \x01(\x0b\x32\x12.neardict.v1.Value\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08KIND_SET\x10\x01\x12\x0f\n\x0bKIND_DELETE\x10\x02\"4\n\tHeartbeat\x12\x19\n\x11uncertain_domains\x18\x01 \x03(\t\x12\x0c\n\x04ping\x18\x02 \x01(\x04\"\x93\x01\n\x05Reset\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.neardict.v1.Reset.Reason\"O\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_SLOW_CONSUMER\x10\x01\x12\x13\n\x0fREASON_LOG_LOST\x10\x02\"5\n\x06Revoke\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x04\"\x19\n\x07Release\x12\x0e\n\x06number\x18\x01 \x01(\x04\"\x16\n\x14GetServerInfoRequest\"\xd2\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12#\n\x06limits\x18\x02 \x01(\x0b\x32\x13.neardict.v1.Limits\x12*\n\x08\x62\x61\x63kends\x18\x03 \x03(\x0b\x32\x18.neardict.v1.BackendInfo\x12\"\n\x06routes\x18\x04 \x03(\x0b\x32\x12.neardict.v1.Route\x12\x33\n\x10heartbeat_period\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa0\x01\n\x06Limits\x12\x18\n\x10max_domain_bytes\x18\x01 \x01(\r\x12\x15\n\rmax_key_bytes\x18\x02 \x01(\r\x12\x17\n\x0fmax_value_bytes\x18\x03 \x01(\x04\x12\x16\n\x0emax_json_depth\x18\x04 \x01(\r\x12\x34\n\x11request_id_window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\x0b\x42\x61\x63kendInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eimplementation\x18\x02 \x01(\t\x12-\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0e\x32\x17.neardict.v1.Capability\"(\n\x05Route\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t*\xa5\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41PABILITY_DURABLE\x10\x01\x12\x12\n\x0e\x43\x41PABILITY_TTL\x10\x02\x12!\n\x1d\x43\x41PABILITY_DURABLE_REQUEST_ID\x10\x03\x12\x15\n\x11\x43\x41PABILITY_SHARED\x10\x04\x12\x15\n\x11\x43\x41PABILITY_LEASES\x10\x05\x32\xd2\x03\n\x0eStorageService\x12G\n\x08GetValue\x12\x1c.neardict.v1.GetValueRequest\x1a\x1d.neardict.v1.GetValueResponse\x12G\n\x08SetValue\x12\x1c.neardict.v1.SetValueRequest\x1a\x1d.neardict.v1.SetValueResponse\x12J\n\tDeleteKey\x12\x1d.neardict.v1.DeleteKeyRequest\x1a\x1e.neardict.v1.DeleteKeyResponse\x12\x46\n\x07\x41llKeys\x12\x1b.neardict.v1.AllKeysRequest\x1a\x1c.neardict.v1.AllKeysResponse0\x01\x12\x42\n\x05Watch\x12\x19.neardict.v1.WatchRequest\x1a\x1a.neardict.v1.WatchResponse(\x01\x30\x01\x12V\n\rGetServerInfo\x12!.neardict.v1.GetServerInfoRequest\x1a\".neardict.v1.GetServerInfoResponseB;\n\x0f\x64\x65v.neardict.v1P\x01Z&neardict.dev/go/neardict/v1;neardictv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'neardict.v1.storage_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.neardict.v1P\001Z&neardict.dev/go/neardict/v1;neardictv1'
-  _globals['_CAPABILITY']._serialized_start=2771
-  _globals['_CAPABILITY']._serialized_end=2913
+  _globals['_CAPABILITY']._serialized_start=3067
+  _globals['_CAPABILITY']._serialized_end=3232
   _globals['_VALUE']._serialized_start=107
   _globals['_VALUE']._serialized_end=153
   _globals['_ENTRY']._serialized_start=155
@@ -57,41 +57,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALLKEYSRESPONSE']._serialized_start=946
   _globals['_ALLKEYSRESPONSE']._serialized_end=1064
   _globals['_WATCHREQUEST']._serialized_start=1067
-  _globals['_WATCHREQUEST']._serialized_end=1221
-  _globals['_SUBSCRIBE']._serialized_start=1223
-  _globals['_SUBSCRIBE']._serialized_end=1273
-  _globals['_UNSUBSCRIBE']._serialized_start=1275
-  _globals['_UNSUBSCRIBE']._serialized_end=1304
-  _globals['_PING']._serialized_start=1306
-  _globals['_PING']._serialized_end=1328
-  _globals['_WATCHRESPONSE']._serialized_start=1331
-  _globals['_WATCHRESPONSE']._serialized_end=1571
-  _globals['_SUBSCRIBED']._serialized_start=1573
-  _globals['_SUBSCRIBED']._serialized_end=1637
-  _globals['_REJECTED']._serialized_start=1639
-  _globals['_REJECTED']._serialized_end=1712
-  _globals['_CHANGES']._serialized_start=1714
-  _globals['_CHANGES']._serialized_end=1795
-  _globals['_CHANGE']._serialized_start=1798
-  _globals['_CHANGE']._serialized_end=2022
-  _globals['_CHANGE_KIND']._serialized_start=1963
-  _globals['_CHANGE_KIND']._serialized_end=2022
-  _globals['_HEARTBEAT']._serialized_start=2024
-  _globals['_HEARTBEAT']._serialized_end=2076
-  _globals['_RESET']._serialized_start=2079
-  _globals['_RESET']._serialized_end=2226
-  _globals['_RESET_REASON']._serialized_start=2147
-  _globals['_RESET_REASON']._serialized_end=2226
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=2228
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=2250
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=2253
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=2463
-  _globals['_LIMITS']._serialized_start=2466
-  _globals['_LIMITS']._serialized_end=2626
-  _globals['_BACKENDINFO']._serialized_start=2628
-  _globals['_BACKENDINFO']._serialized_end=2726
-  _globals['_ROUTE']._serialized_start=2728
-  _globals['_ROUTE']._serialized_end=2768
-  _globals['_STORAGESERVICE']._serialized_start=2916
-  _globals['_STORAGESERVICE']._serialized_end=3382
+  _globals['_WATCHREQUEST']._serialized_end=1262
+  _globals['_SUBSCRIBE']._serialized_start=1264
+  _globals['_SUBSCRIBE']._serialized_end=1329
+  _globals['_UNSUBSCRIBE']._serialized_start=1331
+  _globals['_UNSUBSCRIBE']._serialized_end=1360
+  _globals['_PING']._serialized_start=1362
+  _globals['_PING']._serialized_end=1384
+  _globals['_REVOKED']._serialized_start=1386
+  _globals['_REVOKED']._serialized_end=1411
+  _globals['_WATCHRESPONSE']._serialized_start=1414
+  _globals['_WATCHRESPONSE']._serialized_end=1734
+  _globals['_SUBSCRIBED']._serialized_start=1736
+  _globals['_SUBSCRIBED']._serialized_end=1851
+  _globals['_REJECTED']._serialized_start=1853
+  _globals['_REJECTED']._serialized_end=1926
+  _globals['_CHANGES']._serialized_start=1928
+  _globals['_CHANGES']._serialized_end=2009
+  _globals['_CHANGE']._serialized_start=2012
+  _globals['_CHANGE']._serialized_end=2236
+  _globals['_CHANGE_KIND']._serialized_start=2177
+  _globals['_CHANGE_KIND']._serialized_end=2236
+  _globals['_HEARTBEAT']._serialized_start=2238
+  _globals['_HEARTBEAT']._serialized_end=2290
+  _globals['_RESET']._serialized_start=2293
+  _globals['_RESET']._serialized_end=2440
+  _globals['_RESET_REASON']._serialized_start=2361
+  _globals['_RESET_REASON']._serialized_end=2440
+  _globals['_REVOKE']._serialized_start=2442
+  _globals['_REVOKE']._serialized_end=2495
+  _globals['_RELEASE']._serialized_start=2497
+  _globals['_RELEASE']._serialized_end=2522
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=2524
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=2546
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=2549
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=2759
+  _globals['_LIMITS']._serialized_start=2762
+  _globals['_LIMITS']._serialized_end=2922
+  _globals['_BACKENDINFO']._serialized_start=2924
+  _globals['_BACKENDINFO']._serialized_end=3022
+  _globals['_ROUTE']._serialized_start=3024
+  _globals['_ROUTE']._serialized_end=3064
+  _globals['_STORAGESERVICE']._serialized_start=3235
+  _globals['_STORAGESERVICE']._serialized_end=3701
 # @@protoc_insertion_point(module_scope)

@@ -18,11 +18,13 @@ class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAPABILITY_TTL: _ClassVar[Capability]
     CAPABILITY_DURABLE_REQUEST_ID: _ClassVar[Capability]
     CAPABILITY_SHARED: _ClassVar[Capability]
+    CAPABILITY_LEASES: _ClassVar[Capability]
 CAPABILITY_UNSPECIFIED: Capability
 CAPABILITY_DURABLE: Capability
 CAPABILITY_TTL: Capability
 CAPABILITY_DURABLE_REQUEST_ID: Capability
 CAPABILITY_SHARED: Capability
+CAPABILITY_LEASES: Capability
 
 class Value(_message.Message):
     __slots__ = ("json", "raw")
@@ -131,22 +133,26 @@ class AllKeysResponse(_message.Message):
     def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("subscribe", "unsubscribe", "ping")
+    __slots__ = ("subscribe", "unsubscribe", "ping", "revoked")
     SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
     subscribe: Subscribe
     unsubscribe: Unsubscribe
     ping: Ping
-    def __init__(self, subscribe: _Optional[_Union[Subscribe, _Mapping]] = ..., unsubscribe: _Optional[_Union[Unsubscribe, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
+    revoked: Revoked
+    def __init__(self, subscribe: _Optional[_Union[Subscribe, _Mapping]] = ..., unsubscribe: _Optional[_Union[Unsubscribe, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ...) -> None: ...
 
 class Subscribe(_message.Message):
-    __slots__ = ("domain", "from_revision")
+    __slots__ = ("domain", "from_revision", "lease")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     FROM_REVISION_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     domain: str
     from_revision: int
-    def __init__(self, domain: _Optional[str] = ..., from_revision: _Optional[int] = ...) -> None: ...
+    lease: bool
+    def __init__(self, domain: _Optional[str] = ..., from_revision: _Optional[int] = ..., lease: bool = ...) -> None: ...
 
 class Unsubscribe(_message.Message):
     __slots__ = ("domain",)
@@ -160,29 +166,41 @@ class Ping(_message.Message):
     number: int
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
+class Revoked(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
+
 class WatchResponse(_message.Message):
-    __slots__ = ("subscribed", "rejected", "changes", "heartbeat", "reset")
+    __slots__ = ("subscribed", "rejected", "changes", "heartbeat", "reset", "revoke", "release")
     SUBSCRIBED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     RESET_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
     subscribed: Subscribed
     rejected: Rejected
     changes: Changes
     heartbeat: Heartbeat
     reset: Reset
-    def __init__(self, subscribed: _Optional[_Union[Subscribed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., changes: _Optional[_Union[Changes, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ...) -> None: ...
+    revoke: Revoke
+    release: Release
+    def __init__(self, subscribed: _Optional[_Union[Subscribed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., changes: _Optional[_Union[Changes, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ...) -> None: ...
 
 class Subscribed(_message.Message):
-    __slots__ = ("domain", "revision", "complete")
+    __slots__ = ("domain", "revision", "complete", "lease_duration")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_DURATION_FIELD_NUMBER: _ClassVar[int]
     domain: str
     revision: int
     complete: bool
-    def __init__(self, domain: _Optional[str] = ..., revision: _Optional[int] = ..., complete: bool = ...) -> None: ...
+    lease_duration: _duration_pb2.Duration
+    def __init__(self, domain: _Optional[str] = ..., revision: _Optional[int] = ..., complete: bool = ..., lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Rejected(_message.Message):
     __slots__ = ("domain", "code", "reason", "message")
@@ -251,6 +269,22 @@ class Reset(_message.Message):
     domain: str
     reason: Reset.Reason
     def __init__(self, domain: _Optional[str] = ..., reason: _Optional[_Union[Reset.Reason, str]] = ...) -> None: ...
+
+class Revoke(_message.Message):
+    __slots__ = ("domain", "key", "number")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    key: str
+    number: int
+    def __init__(self, domain: _Optional[str] = ..., key: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()

@@ -22,7 +22,12 @@ class SqliteBackend:
         path: Path | None = None
 
     capabilities: frozenset[base.Capability] = frozenset(
-        {base.Capability.DURABLE, base.Capability.TTL, base.Capability.DURABLE_REQUEST_ID}
+        {
+            base.Capability.DURABLE,
+            base.Capability.TTL,
+            base.Capability.DURABLE_REQUEST_ID,
+            base.Capability.LEASES,
+        }
     )
 
     @classmethod

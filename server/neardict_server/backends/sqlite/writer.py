@@ -58,12 +58,22 @@ class Writer:
         self._thread.start()
 
     async def submit(self, run: Callable[[Transaction], _Result]) -> _Result:
-        """Returns what `run` returned, once its transaction is on the disk, or raises what it raised."""
+        """Returns what `run` returned, once its transaction is on the disk, or raises what it raised.
+
+        Also one who is cancelled hears of that only when the transaction is over.
+        """
         if self._closed:
             raise BackendUnavailableError("the backend is closing")
         done: asyncio.Future[_Result] = self._loop.create_future()
         self._jobs.put(_Job(run, done))
-        return await done
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            while not done.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([done])
+            done.exception()  # its caller will not ask
+            raise
 
     async def close(self) -> None:
         """Commits what has been submitted, and ends the thread."""
@@ -127,8 +137,6 @@ class Writer:
         for publication in publications:
             self._publish(*publication)
         for done, result, error in outcomes:
-            if done.done():
-                continue  # its caller was cancelled
             if error is None:
                 done.set_result(result)
             else:

@@ -1,0 +1,180 @@
+"""What makes a dict linearizable: a lease of its domain, and the rules of serving under it."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._clock import now
+from ._near import MISSING, NearDict
+from ._session import Lease
+from .errors import CapabilityMissingError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from ._near import Near
+
+# What is promised of a read: see docs/consistency.md.
+Consistency = Literal["bounded", "linearizable"]
+
+
+# Stores whose leases are to be given back when the process ends, so that nobody waits for it.
+_stores: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def leave_at_exit(store: Any) -> None:
+    """Closes the store when the process ends, unless it is closed before."""
+    _stores.add(store)
+
+
+@atexit.register
+def _leave() -> None:
+    for store in list(_stores):
+        store.close()
+
+
+def check(consistency: str, on_disconnect: str) -> bool:
+    """Returns whether a lease is wanted. Raises InvalidArgumentError."""
+    if consistency not in ("bounded", "linearizable"):
+        raise InvalidArgumentError('consistency must be "bounded" or "linearizable"')
+    if consistency == "linearizable" and on_disconnect == "serve_stale":
+        raise InvalidArgumentError('a linearizable dict serves nothing stale: leave out "serve_stale"')
+    return consistency == "linearizable"
+
+
+class _Revoked:
+    """A key that is being written: by which writes, and what is held of it, which is not shown."""
+
+    __slots__ = ("held", "numbers")
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+        self.numbers: set[int] = set()
+
+
+class LeasedDict(NearDict):
+    """Shows what it holds only under the lease, and no key that is being written. No I/O, as in NearDict.
+
+    Invariant, while the lease lasts: what is shown under a key is what is stored, since the service waits
+    with a write until `revoke` has returned. What is held of a revoked key follows the store out of sight.
+
+    Every method that reads looks at the clock first: then what it reads was stored at some moment after it
+    was called, however long the process is suspended in between. Subclasses declare the slots of `_lease` and
+    `_revoked`.
+    """
+
+    __slots__ = ()
+
+    leased = True
+    _lease: Lease
+    _revoked: dict[str, _Revoked]
+
+    def __init__(self, store: Near, domain: str, **options: Any) -> None:
+        if store.changes.session is None:
+            raise CapabilityMissingError("linearizable dicts need the stream of changes: connect(watch=True)")
+        super().__init__(store, domain, **options)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._revoked = {}
+        self._lease = Lease()
+
+    def _joined(self) -> None:
+        session = self._store.changes.session
+        if session is not None:
+            self._lease = session.lease(self._domain)
+
+    def check_granted(self) -> None:
+        """Raises CapabilityMissingError if the service gives no lease of the domain."""
+        session = self._store.changes.session
+        if session is not None and (why := session.refused(self._domain)):
+            raise CapabilityMissingError(why, reason="CAPABILITY_MISSING", capability="CAPABILITY_LEASES")
+
+    @property
+    def fresh(self) -> bool:
+        """Whether what is held is known to be what is stored."""
+        return super().fresh and now() < self._lease.until
+
+    def _look_at_clock(self) -> None:
+        """To be called before anything is read: sets aside what is held if the lease is over."""
+        if now() >= self._lease.until:
+            with self._lock:
+                # Once more, since it may have been renewed before there was the lock.
+                if self._aside is None and now() >= self._lease.until:
+                    self.stale()
+
+    # What the store tells.
+
+    def revoke(self, key: str, number: int) -> None:
+        """Shows nothing under the key until `release(key, number)`; for this package."""
+        with self._lock:
+            self._flights.pop(key, None)
+            revoked = self._revoked.get(key)
+            if revoked is None:
+                held = self._peek(key)
+                self._clear_slot(key)
+                revoked = self._revoked[key] = _Revoked(held)
+            revoked.numbers.add(number)
+
+    def release(self, key: str, number: int) -> None:
+        """Shows again what is held under the key, unless another write of it goes on; for this package."""
+        with self._lock:
+            revoked = self._revoked.get(key)
+            if revoked is None:
+                return
+            revoked.numbers.discard(number)
+            if not revoked.numbers:
+                del self._revoked[key]
+                if revoked.held is not MISSING:
+                    self._fill_slot(key, revoked.held)
+
+    def reset(self) -> None:
+        """Drops all that is held; for this package."""
+        with self._lock:
+            super().reset()
+            for revoked in self._revoked.values():
+                revoked.held = MISSING
+
+    # What must not be answered from memory while a key is being written.
+
+    def _knows_absent(self, key: object) -> bool:
+        return key not in self._revoked and super()._knows_absent(key)
+
+    def _shows_all(self) -> bool:
+        return not self._revoked and super()._shows_all()
+
+    def _shares_look_ups(self) -> bool:
+        # One that began earlier may have been answered before a write that is done by now.
+        return False
+
+    # The contents, wherever they are.
+
+    def _peek(self, key: str) -> Any:
+        revoked = self._revoked.get(key)
+        return super()._peek(key) if revoked is None else revoked.held
+
+    def _fill_slot(self, key: str, value: Any) -> None:
+        revoked = self._revoked.get(key)
+        if revoked is None:
+            super()._fill_slot(key, value)
+        else:
+            revoked.held = value
+
+    def _clear_slot(self, key: str) -> None:
+        revoked = self._revoked.get(key)
+        if revoked is None:
+            super()._clear_slot(key)
+        else:
+            revoked.held = MISSING
+
+    def _held_count(self) -> int:
+        return super()._held_count() + sum(one.held is not MISSING for one in self._revoked.values())
+
+    def _held_keys(self) -> list[str]:
+        return [*super()._held_keys(), *self._hidden()]
+
+    def _copy_held(self) -> dict[str, Any]:
+        return super()._copy_held() | self._hidden()
+
+    def _hidden(self) -> dict[str, Any]:
+        return {key: one.held for key, one in self._revoked.items() if one.held is not MISSING}

@@ -1,0 +1,72 @@
+"""A dict whose hits are linearizable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._clock import now
+from ._lease import LeasedDict, leave_at_exit
+from .cached_dict import CachedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .store import Store
+
+
+class LinearizableDict(LeasedDict, CachedDict):
+    """A CachedDict whose reads of single keys are linearizable, hits too. Made by `Store.dict`.
+
+    Whatever has been acknowledged anywhere before a read begins, or was seen by anybody, the read sees. For
+    that the dict holds a lease of its domain, which it renews each second, and the service lets a write take
+    effect only when every holder has confirmed that it does not show the key, or its lease is over.
+
+    What that costs: a hit looks at the clock; a write waits for the answers of all holders, a round trip to
+    each, or for the rest of the lease of one that does not answer (3 seconds by default). While the lease is
+    not renewed every read asks the service.
+
+    Of expiry, the promise of CachedDict holds: as exactly as the machines' clocks agree. Iteration and whole
+    copies are no snapshot of one moment over several keys. Raises CapabilityMissingError for a domain whose
+    backend gives no leases, since others than its service may write to it: redis, json.
+    """
+
+    __slots__ = ("_lease", "_revoked")
+
+    def __init__(self, store: Store, domain: str, **options: Any) -> None:
+        leave_at_exit(store)
+        super().__init__(store, domain, **options)
+
+    def __getitem__(self, key: str) -> Any:
+        if now() >= self._lease.until:
+            self._look_at_clock()
+        return dict.__getitem__(self, key)
+
+    def __contains__(self, key: object) -> bool:
+        if now() >= self._lease.until:
+            self._look_at_clock()
+        return dict.__contains__(self, key) or super().__contains__(key)
+
+    def __len__(self) -> int:
+        self._look_at_clock()
+        return super().__len__()
+
+    def __bool__(self) -> bool:
+        self._look_at_clock()
+        return super().__bool__()
+
+    def snapshot_keys(self) -> list[str]:
+        """Returns the keys as they are now."""
+        self._look_at_clock()
+        return super().snapshot_keys()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Returns a plain dict of the whole domain, with the same value objects."""
+        self._look_at_clock()
+        return super().snapshot()
+
+    copy = snapshot
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Returns the values of those keys that have one, asking for all that are not held at once."""
+        self._look_at_clock()
+        return super().get_many(keys)

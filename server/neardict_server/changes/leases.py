@@ -1,0 +1,270 @@
+"""Leases: who holds one may serve the domain from memory, and writes wait until nobody serves the key.
+
+A write of a leased domain goes so: (1) each holder is told to `revoke` the key; (2) when each has confirmed,
+or its lease is over, the write takes effect, and its change is published; (3) the holders are told to
+`release` the key, and the writer that it is done. So once anybody has seen the new value, nobody is shown
+the old one. See Gray and Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache
+consistency" (SOSP 1989).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Self
+
+from neardict.v1 import storage_pb2 as pb
+
+from ..backends import base
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from .watcher import Watcher
+
+# What is one second by a client's clock is at most so many by ours.
+DRIFT = 1.02
+# Where it cannot be read for how long an earlier process gave leases: the longest that can be configured.
+LONGEST_SECONDS = 60.0
+# A holder for whom more messages wait than this does not read them.
+MOST_WAITING = 20_000
+
+# Numbers tell the revokes of a stream apart, whatever their backends.
+_numbers = itertools.count(1)
+
+
+class Term:
+    """How long leases last: `seconds` for clients, from when they sent a ping, and a little longer here."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self.clock = clock
+
+    def end(self) -> float:
+        """Returns when a lease is over that is renewed now, by the clock."""
+        return self.clock() + self.seconds * DRIFT
+
+
+class Leases:
+    """The leases of the domains of one backend. Used on the event loop alone.
+
+    Invariant: while a write runs, each watcher that can serve its key from before the write has been told to
+    revoke it, and has confirmed, or his lease is over.
+    """
+
+    def __init__(self, term: Term, kept: Path, reset: Callable[[Watcher, str], None]) -> None:
+        """`kept` is a file that shows a later process that leases may be out; `reset` ends a subscription.
+
+        Raises OSError if the file cannot be read.
+        """
+        self.term = term
+        self._kept = kept
+        self._reset = reset
+        self._prepared: asyncio.Lock | None = asyncio.Lock()
+        self._holders: dict[str, dict[Watcher, None]] = {}
+        # When the leases are over of those who do not listen any more.
+        self._lapsing: dict[str, float] = {}
+        self._writes: dict[str, dict[Write, None]] = {}
+        # The process before this one may have given leases, and cannot tell to whom.
+        self._quarantined_until = float("-inf")
+        with contextlib.suppress(FileNotFoundError):
+            self._quarantined_until = term.clock() + _seconds(kept.read_text()) * DRIFT
+
+    async def prepare(self) -> None:
+        """Makes it possible to give leases. Raises OSError if that cannot be noted for the next process."""
+        lock = self._prepared
+        if lock is not None:
+            async with lock:
+                if self._prepared is not None:
+                    await asyncio.to_thread(self._keep)
+                    self._prepared = None
+
+    def grant(self, watcher: Watcher, domain: str) -> None:
+        """Gives the watcher a lease, which he renews with each ping."""
+        watcher.lease_until = max(watcher.lease_until, self.term.end())
+        self._holders.setdefault(domain, {})[watcher] = None
+        # He holds nothing yet, so they need not wait for him, but what he reads may be from before them.
+        for write in self._writes.get(domain, ()):
+            write.tell(watcher)
+
+    def end(self, watcher: Watcher, domain: str, *, served: bool) -> None:
+        """Ends the watcher's lease, if he has one; `served` says that he may not know that yet."""
+        holders = self._holders.get(domain, {})
+        if watcher not in holders:
+            return
+        del holders[watcher]
+        if not holders:
+            del self._holders[domain]
+        if served:
+            self._lapsing[domain] = max(watcher.lease_until, self._lapsing.get(domain, watcher.lease_until))
+        else:
+            for write in self._writes.get(domain, ()):
+                write.confirmed(watcher)
+
+    def writing(self, domain: str, key: str) -> Write:
+        """Returns the context of a write."""
+        return Write(self, domain, key)
+
+    def begin(self, write: Write) -> list[Watcher]:
+        """Registers the write; returns who holds a lease of its domain."""
+        self._writes.setdefault(write.domain, {})[write] = None
+        for watcher in tuple(self._holders.get(write.domain, ())):
+            if watcher.waiting > MOST_WAITING:
+                self._reset(watcher, write.domain)
+        return list(self._holders.get(write.domain, ()))
+
+    def finish(self, write: Write) -> None:
+        """Forgets the write."""
+        writes = self._writes[write.domain]
+        del writes[write]
+        if not writes:
+            del self._writes[write.domain]
+
+    def lapsed_at(self, domain: str) -> float:
+        """Returns when the leases are over of those who cannot be asked."""
+        end = self._lapsing.get(domain)
+        if end is None:
+            return self._quarantined_until
+        if end <= self.term.clock():
+            del self._lapsing[domain]
+        return max(end, self._quarantined_until)
+
+    async def begun(self) -> None:
+        """Returns when the leases of earlier processes are over."""
+        await asyncio.sleep(self._quarantined_until - self.term.clock())
+
+    def _keep(self) -> None:
+        self._kept.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._kept.with_suffix(".new")
+        with temporary.open("w") as file:
+            file.write(f"{self.term.seconds}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._kept)
+        folder = os.open(self._kept.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return LONGEST_SECONDS
+
+
+class Write:
+    """A write of one key, from before it runs until it has been published. A context."""
+
+    def __init__(self, leases: Leases, domain: str, key: str) -> None:
+        self.domain = domain
+        self._key = key
+        self._leases = leases
+        self._number = 0
+        self._told: dict[Watcher, None] = {}
+        # Who has not confirmed, with when his lease is over. That he renews it meanwhile does not count,
+        # since the answer to his ping comes to him behind the revoke.
+        self._unconfirmed: dict[Watcher, float] = {}
+        self._progress: asyncio.Event | None = None
+
+    def __enter__(self) -> Self:
+        for watcher in self._leases.begin(self):
+            self._unconfirmed[watcher] = watcher.lease_until
+            self.tell(watcher)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._leases.finish(self)
+        for watcher in self._told:
+            del watcher.revokes[self._number]
+            watcher.put(pb.WatchResponse(release=pb.Release(number=self._number)))
+
+    def tell(self, watcher: Watcher) -> None:
+        """Tells the watcher to serve the key from memory no more."""
+        self._number = self._number or next(_numbers)
+        self._told[watcher] = None
+        watcher.revokes[self._number] = self
+        revoke = pb.Revoke(domain=self.domain, key=self._key, number=self._number)
+        watcher.put(pb.WatchResponse(revoke=revoke))
+
+    def confirmed(self, watcher: Watcher) -> None:
+        """The watcher does not serve the key any more."""
+        self._unconfirmed.pop(watcher, None)
+        if self._progress is not None:
+            self._progress.set()
+
+    def held_up_until(self) -> float:
+        """Returns when the write may run, at the latest, by the clock."""
+        return max([self._leases.lapsed_at(self.domain), *self._unconfirmed.values()])
+
+    async def cleared(self) -> None:
+        """Returns when the write may run."""
+        while (seconds := self.held_up_until() - self._leases.term.clock()) > 0:
+            self._progress = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._progress.wait()
+
+
+class LeasedBackend:
+    """Decorates a backend: its writes wait for those who hold leases."""
+
+    def __init__(self, inner: base.Backend, leases: Leases) -> None:
+        self._inner = inner
+        self._leases = leases
+        self.capabilities = inner.capabilities
+        # That everything is gone, with the process before this one, is a write too.
+        self._forgets = base.Capability.DURABLE not in inner.capabilities
+
+    async def get_value(self, domain: str, key: str) -> base.Lookup:
+        if self._forgets:
+            await self._begun()
+        return await self._inner.get_value(domain, key)
+
+    async def set_value(
+        self,
+        domain: str,
+        key: str,
+        value: base.Value,
+        *,
+        ttl: int | None = None,
+        condition: base.Condition = None,
+        request_id: str = "",
+    ) -> base.Written:
+        with self._leases.writing(domain, key) as write:
+            await write.cleared()
+            return await self._inner.set_value(
+                domain, key, value, ttl=ttl, condition=condition, request_id=request_id
+            )
+
+    async def delete_key(
+        self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
+    ) -> base.Deleted:
+        with self._leases.writing(domain, key) as write:
+            await write.cleared()
+            return await self._inner.delete_key(domain, key, condition=condition, request_id=request_id)
+
+    async def all_keys(
+        self, domain: str, *, prefix: str = "", entries: bool = False
+    ) -> AsyncIterator[base.Page]:
+        if self._forgets:
+            await self._begun()
+        listing = self._inner.all_keys(domain, prefix=prefix, entries=entries)
+        async with aclosing(listing) as pages:  # type: ignore[type-var]  # backends yield from generators
+            async for page in pages:
+                yield page
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def _begun(self) -> None:
+        """Returns when no client can serve what an earlier process kept."""
+        await self._leases.begun()
+        self._forgets = False

@@ -1,0 +1,301 @@
+"""Dicts under a lease: their hits, what hides a key, who is refused, and what a holder costs a writer."""
+
+import asyncio
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import grpc
+import pytest
+
+import neardict
+from neardict import LinearizableDict, aio
+from neardict.v1 import storage_pb2 as pb
+from neardict.v1 import storage_pb2_grpc
+from redis_server import RedisServer
+from served import Served
+
+Until = Callable[[Callable[[], Any]], Any]
+MODES = pytest.mark.parametrize("load", [True, False])
+# Of the default configuration.
+LEASE_SECONDS = 3.0
+
+
+class Holder:
+    """One with a lease of a domain, by stubs alone, who confirms nothing unless he is told to."""
+
+    def __init__(self, target: str, domain: str) -> None:
+        self._requests: queue.SimpleQueue[pb.WatchRequest | None] = queue.SimpleQueue()
+        self._channel = grpc.insecure_channel(target)
+        stub = storage_pb2_grpc.StorageServiceStub(self._channel)
+        self._messages = stub.Watch(iter(self._requests.get, None))
+        self._requests.put(pb.WatchRequest(subscribe=pb.Subscribe(domain=domain, lease=True)))
+        assert self.next("subscribed").subscribed.HasField("lease_duration")
+        self._domain = domain
+
+    def next(self, kind: str) -> pb.WatchResponse:
+        """Returns the next message of the kind."""
+        return next(message for message in self._messages if message.WhichOneof("response") == kind)
+
+    def confirm(self, message: pb.WatchResponse) -> None:
+        self._requests.put(pb.WatchRequest(revoked=pb.Revoked(number=message.revoke.number)))
+
+    def give_back(self) -> None:
+        self._requests.put(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=self._domain)))
+
+    def close(self) -> None:
+        self._requests.put(None)
+        self._channel.close()
+
+
+@pytest.fixture
+def holder(server: Served, domain: str) -> Iterator[Holder]:
+    with closing(Holder(server.address, domain)) as one:
+        yield one
+        one.give_back()
+
+
+def linearizable(store: neardict.Store, domain: str, **options: Any) -> LinearizableDict:
+    made = store.dict(domain, consistency="linearizable", **options)
+    assert isinstance(made, LinearizableDict)
+    return made
+
+
+@MODES
+def test_what_is_acknowledged_anywhere_is_what_is_read_everywhere(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str, until: Until, load: bool
+) -> None:
+    here, there = linearizable(store, domain, load=load), linearizable(elsewhere, domain, load=load)
+    until(lambda: here.fresh and there.fresh)
+    for number in range(200):
+        here["k"] = number
+        assert there["k"] == number
+        there["k"] = [number]
+        assert here["k"] == [number]
+    del here["k"]
+    assert "k" not in there
+    assert there.get("k", 7) == 7
+    assert there == {}
+
+
+@MODES
+def test_a_hit_asks_nobody_and_gives_the_same_object(
+    store: neardict.Store, domain: str, until: Until, load: bool
+) -> None:
+    d = linearizable(store, domain, load=load)
+    until(lambda: d.fresh)
+    value = d["k"] = {"points": 3}
+    # As soon as the service has released the key.
+    until(lambda: dict.__contains__(d, "k"))
+    misses = d.stats.misses
+    for _ in range(100):
+        assert d["k"] is value
+        assert d.get("k") is value
+        assert "k" in d
+    assert d.stats.misses == misses
+
+
+@MODES
+def test_a_key_that_is_being_written_is_not_shown_and_comes_back_as_it_was(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str, until: Until, load: bool, holder: Holder
+) -> None:
+    d = linearizable(store, domain, load=load)
+    confirming = threading.Thread(target=lambda: holder.confirm(holder.next("revoke")))
+    confirming.start()
+    value = d["k"] = ["old"]
+    confirming.join()
+    until(lambda: dict.__contains__(d, "k"))
+
+    # A write that fails in the end, which waits for the holder.
+    def refused() -> None:
+        with pytest.raises(neardict.ConflictError):
+            elsewhere.set_value(domain, "k", "new", if_revision=1)
+
+    writing = threading.Thread(target=refused)
+    writing.start()
+    revoke = holder.next("revoke")
+    until(lambda: not dict.__contains__(d, "k"))
+    assert d["k"] is value, "the service was asked, and has nothing else"
+    assert not dict.__contains__(d, "k"), "what is read meanwhile is not held"
+    assert (len(d), list(d), d.snapshot(), d == {"k": ["old"]}) == (1, ["k"], {"k": ["old"]}, True)
+    assert "k" in d
+    holder.confirm(revoke)
+    writing.join()
+    until(lambda: dict.__contains__(d, "k"))
+    assert dict.get(d, "k") is value
+
+
+def test_a_holder_who_does_not_answer_delays_a_write_until_his_lease_is_over(
+    store: neardict.Store, domain: str, holder: Holder
+) -> None:
+    begin = time.monotonic()
+    store.set_value(domain, "k", 1)
+    assert time.monotonic() - begin > 0.5
+    # And no longer than that: the default deadline of the call is far beyond it.
+    again = time.monotonic()
+    store.set_value(domain, "k", 2)
+    assert time.monotonic() - again < LEASE_SECONDS / 2
+
+
+PROGRAM = """
+import sys, neardict
+d = neardict.connect(sys.argv[1]).dict(sys.argv[2], consistency="linearizable")
+print("ready" if d.fresh or d.copy() is not None else "", flush=True)
+for line in sys.stdin:
+    print(d["k"], flush=True)
+"""
+
+
+def test_a_process_that_was_suspended_wakes_up_stale(
+    store: neardict.Store, server: Served, domain: str
+) -> None:
+    store.set_value(domain, "k", "old")
+    command = [sys.executable, "-c", PROGRAM, server.address, domain]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for number in range(3):
+            os.kill(process.pid, signal.SIGSTOP)
+            store.set_value(domain, "k", f"new {number}")  # returns when the lease is over
+            process.stdin.write("\n")
+            process.stdin.flush()
+            os.kill(process.pid, signal.SIGCONT)
+            assert process.stdout.readline() == f"new {number}\n"
+        process.kill()
+
+
+@MODES
+def test_a_closed_store_serves_nothing_and_holds_nobody_up(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str, until: Until, load: bool
+) -> None:
+    d = linearizable(elsewhere, domain, load=load)
+    d["k"] = 1
+    until(lambda: dict.__contains__(d, "k"))
+    elsewhere.close()
+    begin = time.monotonic()
+    store.set_value(domain, "k", 2)
+    assert time.monotonic() - begin < LEASE_SECONDS / 2, "the lease was given back"
+    with pytest.raises(neardict.ClosedError):
+        d["k"]
+
+
+def test_a_process_that_ends_holds_nobody_up(store: neardict.Store, server: Served, domain: str) -> None:
+    store.set_value(domain, "k", 1)
+    command = [sys.executable, "-c", PROGRAM, server.address, domain]
+    done = subprocess.run(command, input="\n", capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "ready\n1\n"
+    begin = time.monotonic()
+    store.set_value(domain, "k", 2)
+    assert time.monotonic() - begin < LEASE_SECONDS / 2
+
+
+def test_while_the_service_is_away_nothing_is_served(own_server: Served, until: Until) -> None:
+    with neardict.connect(own_server.address, timeout=1) as store:
+        d = linearizable(store, "d")
+        d["k"] = 1
+        until(lambda: dict.__contains__(d, "k"))
+        own_server.kill()
+        with pytest.raises(neardict.NeardictError):
+            until(lambda: not d.fresh and d["k"])
+        assert not d.fresh
+
+
+def test_bounded_and_linearizable_dicts_of_one_domain_go_together(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str, until: Until
+) -> None:
+    bounded = store.dict(domain)
+    bounded["k"] = 1
+    strict = linearizable(store, domain)
+    until(lambda: bounded.fresh and strict.fresh)
+    elsewhere.set_value(domain, "k", 2)
+    assert strict["k"] == 2
+    until(lambda: bounded["k"] == 2)
+    bounded["k"] = 3
+    assert strict["k"] == 3
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("refusing")
+    (folder / "neardict.toml").write_text(
+        f"""
+        [backends.redis]
+        implementation = "redis"
+        settings = {{ host = "{redis.host}", port = {redis.port} }}
+        [backends.json]
+        implementation = "json"
+        [[routes]]
+        domain = "redis.*"
+        backend = "redis"
+        [[routes]]
+        domain = "json.*"
+        backend = "json"
+        """
+    )
+    with Served("--config", folder / "neardict.toml", "--data", folder / "data") as served:
+        yield served
+
+
+@pytest.mark.parametrize("backend", ["redis", "json"])
+def test_a_backend_that_others_write_to_gives_no_leases(
+    refusing: Served, domain: str, backend: str, until: Until
+) -> None:
+    name = f"{backend}.{domain}"
+    with neardict.connect(refusing.address) as store:
+        bounded = store.dict(name)
+        with pytest.raises(neardict.CapabilityMissingError) as refused:
+            store.dict(name, consistency="linearizable")
+        assert refused.value.capability == "CAPABILITY_LEASES"
+        assert "CAPABILITY_LEASES" in str(refused.value)
+        # The others go on.
+        until(lambda: bounded.fresh)
+        store.set_value(name, "k", 1)
+        assert bounded["k"] == 1
+
+
+@pytest.mark.parametrize("backend", ["redis", "json"])
+async def test_asyncio_is_refused_too(refusing: Served, domain: str, backend: str) -> None:
+    async with aio.connect(refusing.address) as store:
+        with pytest.raises(neardict.CapabilityMissingError):
+            await store.dict(f"{backend}.{domain}", consistency="linearizable")
+
+
+def test_what_makes_no_sense_is_refused(server: Served, store: neardict.Store, domain: str) -> None:
+    with pytest.raises(neardict.InvalidArgumentError, match="serve_stale"):
+        store.dict(domain, consistency="linearizable", on_disconnect="serve_stale")
+    with pytest.raises(neardict.InvalidArgumentError, match="bounded"):
+        store.dict(domain, consistency="strong")  # type: ignore[arg-type]
+    with (
+        neardict.connect(server.address, watch=False) as quiet,
+        pytest.raises(neardict.CapabilityMissingError, match="watch=True"),
+    ):
+        quiet.dict(domain, consistency="linearizable")
+
+
+@MODES
+async def test_with_asyncio_it_is_the_same(
+    aio_store: aio.Store, elsewhere: neardict.Store, domain: str, load: bool
+) -> None:
+    d = await aio_store.dict(domain, consistency="linearizable", load=load)
+    # In threads, since one that held up the loop would hold up its own confirmation.
+    there = await asyncio.to_thread(linearizable, elsewhere, domain)
+    for number in range(100):
+        await d.set("k", number)
+        assert await asyncio.to_thread(there.get, "k") == number
+        await asyncio.to_thread(elsewhere.set_value, domain, "k", [number])
+        assert await d.fetch("k") == [number]
+        assert await d.get_many(["k"]) == {"k": [number]}
+        assert await d.snapshot() == {"k": [number]}
+    await d.delete("k")
+    assert await asyncio.to_thread(there.get, "k") is None
+    assert not await d.has("k")

@@ -1,0 +1,337 @@
+"""Leases at the server: which writes wait, for whom, and until when. With a clock that the test turns."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neardict.v1 import storage_pb2 as pb
+from neardict_server.backends import base
+from neardict_server.backends.memory import MemoryBackend
+from neardict_server.backends.sqlite import SqliteBackend
+from neardict_server.changes.hub import Hub
+from neardict_server.changes.leases import DRIFT, LONGEST_SECONDS, MOST_WAITING, LeasedBackend, Leases, Term
+from neardict_server.changes.turns import Turns
+from neardict_server.changes.watcher import Watcher
+from neardict_server.errors import BackendUnavailableError, CapabilityMissingError
+
+SECONDS = 3.0
+DOMAIN = "d"
+
+
+class Clock:
+    """Stands still unless it is turned. `asyncio.timeout` of what waits does not look at it: see `turn`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Service:
+    """A hub with a backend of leases; what its watchers are sent is taken from their outboxes."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self.clock = clock
+        self.hub = Hub()
+        self.kept = folder / "leases" / "memory"
+        self.memory = MemoryBackend(publish=self.hub.publish)
+        self.hub.attach(self.memory)
+        self.leases = self.hub.leases = Leases(Term(SECONDS, clock), self.kept, self.hub.slow)
+        self.backend = LeasedBackend(self.memory, self.leases)
+
+    async def join(self, *, lease: bool = True, from_revision: int = 0) -> Watcher:
+        watcher = Watcher(Turns())
+        await self.hub.subscribe(watcher, DOMAIN, from_revision, lease=lease)
+        return watcher
+
+    def write(self, key: str = "k", value: str = "1") -> "asyncio.Task[base.Written]":
+        return asyncio.create_task(self.backend.set_value(DOMAIN, key, value))
+
+    def turn(self, seconds: float, *writes: "asyncio.Task[Any]") -> None:
+        """Lets time pass, for the clock and for those who wait."""
+        self.clock.now += seconds
+        for write in self.leases._writes.get(DOMAIN, {}):
+            if write._progress is not None:
+                write._progress.set()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def service(tmp_path: Path, clock: Clock) -> AsyncIterator[Service]:
+    service = Service(tmp_path, clock)
+    yield service
+    await service.backend.close()
+
+
+async def sent(watcher: Watcher) -> list[pb.WatchResponse]:
+    """Returns what has been put into the outbox so far."""
+    messages: list[pb.WatchResponse] = []
+    while watcher.waiting:
+        messages += await watcher.next()
+    return messages
+
+
+def kinds(messages: list[pb.WatchResponse]) -> list[str]:
+    return [message.WhichOneof("response") or "" for message in messages]
+
+
+async def settle() -> None:
+    """Lets all that can run do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def confirm(watcher: Watcher, messages: list[pb.WatchResponse]) -> None:
+    for message in messages:
+        if message.HasField("revoke"):
+            watcher.revokes[message.revoke.number].confirmed(watcher)
+
+
+async def test_a_write_waits_until_every_holder_has_confirmed(service: Service) -> None:
+    holders = [await service.join() for _ in range(3)]
+    other = await service.join(lease=False)
+    for watcher in (*holders, other):
+        await sent(watcher)
+    write = service.write()
+    await settle()
+    for holder in holders:
+        assert not write.done()
+        assert (await service.backend.get_value(DOMAIN, "k")).entry is None
+        messages = await sent(holder)
+        assert kinds(messages) == ["revoke"]
+        assert (messages[0].revoke.domain, messages[0].revoke.key) == (DOMAIN, "k")
+        confirm(holder, messages)
+        await settle()
+    assert (await write).revision
+    for holder in holders:
+        assert kinds(await sent(holder)) == ["changes", "release"]
+        assert holder.revokes == {}
+    assert kinds(await sent(other)) == ["changes"]
+
+
+async def test_without_holders_nothing_waits_and_nothing_is_kept(service: Service) -> None:
+    await service.backend.set_value(DOMAIN, "k", "1")
+    await service.backend.delete_key(DOMAIN, "k")
+    assert not service.kept.exists()
+    assert not service.leases._writes
+
+
+@pytest.mark.parametrize("pings", [False, True])
+async def test_who_does_not_confirm_is_waited_for_until_his_lease_is_over(
+    service: Service, clock: Clock, pings: bool
+) -> None:
+    holder = await service.join()
+    write = service.write()
+    await settle()
+    service.turn(SECONDS * DRIFT / 2)
+    if pings:
+        # The answer comes to him behind the revoke, so what he serves by it he serves without the key.
+        holder.lease_until = service.leases.term.end()
+    await settle()
+    assert not write.done()
+    service.turn(SECONDS * DRIFT / 2 + 0.001)
+    await settle()
+    assert write.done()
+
+
+async def test_a_lease_is_counted_from_the_last_ping(service: Service, clock: Clock) -> None:
+    holder = await service.join()
+    clock.now += 2
+    holder.lease_until = service.leases.term.end()
+    write = service.write()
+    await settle()
+    service.turn(2)
+    await settle()
+    assert not write.done()
+    service.turn(SECONDS * DRIFT - 2)
+    await settle()
+    assert write.done()
+
+
+async def test_who_joins_while_a_write_waits_is_told_before_he_holds_anything(service: Service) -> None:
+    slow = await service.join()
+    write = service.write()
+    await settle()
+    late = await service.join()
+    assert kinds(await sent(late)) == ["revoke", "subscribed"]
+    messages = await sent(slow)
+    confirm(slow, messages)
+    # Nobody waits for the late one, who held nothing.
+    await write
+    assert kinds(await sent(late)) == ["changes", "release"]
+
+
+async def test_a_write_that_began_without_holders_is_told_to_who_joins_meanwhile(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    original = service.memory.set_value
+
+    async def slow(*args: Any, **options: Any) -> base.Written:
+        await gate.wait()
+        return await original(*args, **options)
+
+    monkeypatch.setattr(service.memory, "set_value", slow)
+    write = service.write()
+    await settle()
+    holder = await service.join()
+    assert kinds(await sent(holder)) == ["revoke", "subscribed"]
+    gate.set()
+    await write
+    assert kinds(await sent(holder)) == ["changes", "release"]
+
+
+async def test_changes_that_came_while_a_subscription_began_come_before_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    original = service.memory.position
+
+    async def slow(domain: str, from_revision: int) -> base.Position:
+        position = await original(domain, from_revision)
+        await gate.wait()
+        return position
+
+    monkeypatch.setattr(service.memory, "position", slow)
+    watcher = Watcher(Turns())
+    joining = asyncio.create_task(service.hub.subscribe(watcher, DOMAIN, 0, lease=True))
+    while not service.leases._holders:
+        await asyncio.sleep(0)
+    write = service.write()
+    await settle()
+    confirm(watcher, await sent(watcher))
+    revision = (await write).revision
+    # The release has gone out: were the change to come after `subscribed`, an older value would be served.
+    gate.set()
+    await joining
+    messages = await sent(watcher)
+    assert kinds(messages) == ["release", "changes", "subscribed"]
+    assert messages[2].subscribed.revision == revision
+
+
+async def test_who_has_left_without_a_word_is_waited_for(service: Service) -> None:
+    holder = await service.join()
+    service.hub.unsubscribe(holder, DOMAIN, served=True)
+    write = service.write()
+    await settle()
+    assert not write.done()
+    service.turn(SECONDS * DRIFT + 0.001)
+    await settle()
+    assert write.done()
+    await asyncio.wait_for(service.write(), 5)
+
+
+async def test_who_gives_his_lease_back_is_not_waited_for(service: Service) -> None:
+    holder = await service.join()
+    write = service.write()
+    await settle()
+    service.hub.unsubscribe(holder, DOMAIN)
+    await settle()
+    assert write.done()
+    await service.write()
+
+
+async def test_a_holder_who_reads_nothing_is_reset_in_the_end(service: Service) -> None:
+    holder = await service.join()
+    await sent(holder)
+    for _ in range(MOST_WAITING + 1):
+        holder.put(pb.WatchResponse(heartbeat=pb.Heartbeat()))
+    write = service.write()
+    await settle()
+    assert DOMAIN not in holder.hubs
+    assert not write.done(), "he may serve what he holds for a while"
+    service.turn(SECONDS * DRIFT + 0.001)
+    await settle()
+    assert write.done()
+
+
+async def test_a_write_that_is_cancelled_releases_its_key(service: Service) -> None:
+    holder = await service.join()
+    await sent(holder)
+    write = service.write()
+    await settle()
+    write.cancel()
+    await asyncio.gather(write, return_exceptions=True)
+    assert kinds(await sent(holder)) == ["revoke", "release"]
+    assert not service.leases._writes
+    assert (await service.memory.get_value(DOMAIN, "k")).entry is None
+
+
+async def test_writes_of_one_key_have_numbers_of_their_own(service: Service) -> None:
+    holder = await service.join()
+    writes = [service.write(value=str(number)) for number in range(3)]
+    await settle()
+    messages = [message for message in await sent(holder) if message.HasField("revoke")]
+    assert len({message.revoke.number for message in messages}) == 3
+    confirm(holder, messages)
+    await asyncio.gather(*writes)
+    assert kinds(await sent(holder)).count("release") == 3
+
+
+async def test_a_new_process_waits_for_the_leases_of_the_one_before(tmp_path: Path, clock: Clock) -> None:
+    before = Service(tmp_path, clock)
+    await before.join()
+    after = Service(tmp_path, clock)
+    write = after.write()
+    # That memory has forgotten everything is a change too, which nobody may see yet.
+    read = asyncio.create_task(after.backend.get_value(DOMAIN, "k"))
+    await settle()
+    assert not write.done()
+    assert not read.done()
+    read.cancel()
+    after.turn(SECONDS * DRIFT + 0.001)
+    await settle()
+    assert write.done()
+    assert (await after.backend.get_value(DOMAIN, "k")).entry is not None
+
+
+async def test_where_it_is_not_known_how_long_it_waits_longest(tmp_path: Path, clock: Clock) -> None:
+    kept = Service(tmp_path, clock).kept
+    kept.parent.mkdir()
+    kept.write_text("?")
+    after = Service(tmp_path, clock)
+    assert after.leases.lapsed_at(DOMAIN) == clock.now + LONGEST_SECONDS * DRIFT
+
+
+async def test_no_lease_is_given_that_cannot_be_noted(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "leases").write_text("in the way")
+    with pytest.raises(BackendUnavailableError, match="data_dir"):
+        await service.join()
+    assert not service.leases._holders
+
+
+async def test_a_backend_that_gives_none_says_so(service: Service) -> None:
+    service.hub.leases = None
+    with pytest.raises(CapabilityMissingError) as refused:
+        await service.join()
+    assert refused.value.metadata == {"capability": "CAPABILITY_LEASES"}
+
+
+async def test_a_cancelled_write_of_sqlite_ends_when_its_fate_is_known(tmp_path: Path) -> None:
+    published: set[str] = set()
+    surroundings = base.Surroundings(
+        tmp_path, publish=lambda domain, previous, change: published.add(change.key)
+    )
+    backend = await SqliteBackend.open(SqliteBackend.Settings(), surroundings)
+    fates = set()
+    for number in range(60):
+        write = asyncio.create_task(backend.set_value(DOMAIN, f"k{number}", "1"))
+        for _ in range(number % 3):
+            await asyncio.sleep(0)
+        write.cancel()
+        assert isinstance((await asyncio.gather(write, return_exceptions=True))[0], asyncio.CancelledError)
+        # By now it is decided, and published: a write that follows it finds nothing else.
+        known = f"k{number}" in published
+        await backend.set_value(DOMAIN, "other", "1")
+        assert ((await backend.get_value(DOMAIN, f"k{number}")).entry is not None) == known
+        fates.add(known)
+    assert fates == {True, False}
+    await backend.close()
