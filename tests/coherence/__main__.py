@@ -12,6 +12,7 @@ from coherence import figures, page, soak
 from coherence.engines import ENGINES
 from coherence.mutants import MISTAKES
 from coherence.schedule import KINDS
+from coherence.worker import LINEARIZABLE
 
 BACKENDS = ["sqlite", "json", "memory", *ENGINES]
 USUAL = ["sqlite", "json", "memory", "redis"]
@@ -26,6 +27,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
     backends = options.backend or USUAL
     print(f"seed {seed}", flush=True)
+    prefix = LINEARIZABLE if options.linearizable else ""
     results = []
     for backend in backends:
         result = soak.run(
@@ -35,7 +37,7 @@ def main() -> int:
             kinds=options.faults,
             mistake=options.mistake or "forgetful",
             early=options.mistake is not None,
-            styles=(soak.STYLES * options.clients)[: options.clients],
+            styles=[prefix + style for style in (soak.STYLES * options.clients)[: options.clients]],
             rate=options.rate,
             replicas=options.replicas if backend in ENGINES else 1,
             keep=options.keep,
@@ -61,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=15.0, help="writes per second of each client")
     parser.add_argument("--replicas", type=int, default=2, help="servers, where they can share an engine")
     parser.add_argument("--clients", type=int, default=len(soak.STYLES))
+    parser.add_argument("--linearizable", action="store_true", help="dicts with leases; sqlite and memory")
     parser.add_argument("--faults", nargs="*", choices=list(KINDS), help="these kinds only")
     parser.add_argument(
         "--mistake",
