@@ -12,10 +12,11 @@ from coherence import figures, page, soak
 from coherence.engines import ENGINES
 from coherence.mutants import MISTAKES
 from coherence.schedule import KINDS
+from coherence.workload import LINEARIZABLE
 
 BACKENDS = ["sqlite", "json", "memory", *ENGINES]
 # Those whose dicts may be linearizable too.
-STRICT = [f"{backend}:{soak.LINEARIZABLE}" for backend in ("sqlite", "memory")]
+STRICT = [f"{backend}:{LINEARIZABLE}" for backend in ("sqlite", "memory")]
 USUAL = ["sqlite", "json", "memory", "redis", STRICT[0]]
 SECONDS = 1200.0
 # With more, the one who reads has what he needs.
@@ -59,9 +60,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m coherence", description=(__doc__ or "").strip())
-    parser.add_argument(
-        "--backend", action="append", choices=BACKENDS + STRICT, help="this one; may be repeated"
-    )
+    parser.add_argument("--backend", action="append", choices=BACKENDS + STRICT, help="may be repeated")
     parser.add_argument("--seconds", type=float, help=f"for each backend; by default {SECONDS:g} for all")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rate", type=float, default=15.0, help="writes per second of each client")

@@ -38,7 +38,7 @@ def main() -> None:
         args.domain,
         args.rate,
         random.Random(f"{args.seed} {args.name}"),
-        LINEARIZABLE if args.style.startswith(LINEARIZABLE) else "bounded",
+        "linearizable" if args.style.startswith(LINEARIZABLE) else "bounded",
     )
     if args.style.endswith("sync"):
         _run_sync(SyncWork(args.target, plan, recorder))
