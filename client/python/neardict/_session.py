@@ -268,7 +268,8 @@ class Session:
         if not message.complete:
             self._changes.reset(message.domain)
         domain.revision = max(message.revision, 1)
-        domain.live = domain.settled = True
+        # With this the service vouches for the domain; an answer that came before knew nothing of it yet.
+        domain.live = domain.settled = domain.certain = True
         if domain.lease is not None and message.HasField("lease_duration"):
             domain.lease_seconds = min(TRUST_SECONDS, message.lease_duration.ToMicroseconds() / 1e6)
             # The service has seen that ping before the subscription, and so counts from later on.
