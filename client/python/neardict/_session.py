@@ -277,7 +277,8 @@ class Session:
         if not message.complete:
             self._changes.reset(message.domain)
         domain.revision = max(message.revision, 1)
-        domain.live = domain.settled = True
+        # With this the service vouches for the domain; an answer that came before knew nothing of it yet.
+        domain.live = domain.settled = domain.certain = True
         self._retries.pop(message.domain, None)
         if domain.lease is not None and message.HasField("lease_duration"):
             domain.refused = ""
