@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 import neardict
-from neardict._near import MISSING
+from neardict._contents import MISSING
 
 from .gate import Gate
 from .threads import InThread, until, waits_in

@@ -13,7 +13,7 @@ import pytest
 
 import neardict
 from neardict import aio
-from neardict._near import MISSING
+from neardict._contents import MISSING
 from served import Served
 
 from .gate import Gate

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 import neardict
-from neardict._near import MISSING
+from neardict._contents import MISSING
 
 from .gate import Fault, Gate
 from .threads import InThread

@@ -8,7 +8,9 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _requests
-from ._near import MISSING, OUTDATED, Listing
+from ._contents import MISSING
+from ._listing import Listing
+from ._near import OUTDATED
 from ._observed import ObservedDict
 from .errors import AbsentKeyError, DataLossError, UndecodableValueError
 

@@ -7,7 +7,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._clock import now
-from ._near import MISSING, NearDict
+from ._contents import MISSING
+from ._near import NearDict
 from ._session import Lease
 from .errors import CapabilityMissingError, InvalidArgumentError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import _requests, values
 from ._changes import CERTAIN, NOT_SENT
+from ._contents import MISSING, Contents
 from ._eviction import Residents
 from ._stats import Counts
 from ._versions import Versions
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
-
-MISSING: Any = object()
 
 # The answer of a look-up that began too early to tell what is stored by now.
 OUTDATED: Any = object()
@@ -57,19 +55,7 @@ class Near(Protocol):
         ...
 
 
-@dataclass
-class Listing:
-    """What a listing of the domain, as the call of this number, has brought so far."""
-
-    call: int
-    revision: int = 0
-    keys: dict[str, None] = field(default_factory=dict)  # in the order of the listing
-    unreadable: list[str] = field(default_factory=list)
-    # Of a bounded cache, which may have no room for them: what was listed, unless it is held.
-    values: dict[str, Any] = field(default_factory=dict)
-
-
-class NearDict(dict[str, Any]):
+class NearDict(Contents):
     """A dict that holds some or all entries of a domain. No I/O: what asks the service is in subclasses.
 
     A hit is served by dict itself, so what is in the dict must be right. What is not known to be up to date
@@ -85,7 +71,6 @@ class NearDict(dict[str, Any]):
     __slots__ = (
         "__weakref__",
         "_absent",
-        "_aside",
         "_counts",
         "_domain",
         "_flights",
@@ -213,17 +198,14 @@ class NearDict(dict[str, Any]):
         """Shows what is held, which is up to date; for this package."""
         with self._lock:
             self._fresh = True
-            if self._aside is not None:
-                aside, self._aside = self._aside, None
-                dict.update(self, aside)
+            self._show()
 
     def stale(self) -> None:
         """Shows no more of what is held, unless the user wants that; for this package."""
         with self._lock:
             self._fresh = False
-            if self._aside is None and not self._serve_stale:
-                self._aside = NearDict._copy_held(self)
-                dict.clear(self)
+            if not self._serve_stale:
+                self._hide()
 
     def reset(self) -> None:
         """Drops all that is held; for this package."""
@@ -231,10 +213,7 @@ class NearDict(dict[str, Any]):
             self._versions = self._new_versions(since=self._store.changes.calls.latest())
             self._flights.clear()
             self._listed = False
-            if self._aside is None:
-                dict.clear(self)
-            else:
-                self._aside.clear()
+            self._clear_slots()
             if self._residents is not None:
                 self._residents.clear()
             self._absent.clear()
@@ -414,10 +393,6 @@ class NearDict(dict[str, Any]):
                 return key in self._absent
             return self._listed and key not in self._versions.doubtful and key not in self._unreadable
 
-    def _shows_all(self) -> bool:
-        """Returns whether the dict shows all that is held."""
-        return self._aside is None
-
     def _shares_look_ups(self) -> bool:
         """Returns whether a look-up that is under way may answer for one that begins now."""
         # While the stream is broken nobody would tell that it began before a write.
@@ -427,12 +402,7 @@ class NearDict(dict[str, Any]):
         with self._lock:
             self._counts.misses += count
 
-    # The contents, wherever they are. The caller holds _lock where another thread may change them.
-
-    def _peek(self, key: str) -> Any:
-        """Returns the value that is held, or MISSING."""
-        aside = self._aside
-        return dict.get(self, key, MISSING) if aside is None else aside.get(key, MISSING)
+    # Holding, wherever it is shown. The caller holds _lock.
 
     def _put(self, key: str, value: Any) -> None:
         self._absent.discard(key)
@@ -446,18 +416,6 @@ class NearDict(dict[str, Any]):
         if self._residents is not None:
             self._residents.discard(key)
 
-    def _fill_slot(self, key: str, value: Any) -> None:
-        if self._aside is None:
-            dict.__setitem__(self, key, value)
-        else:
-            self._aside[key] = value
-
-    def _clear_slot(self, key: str) -> None:
-        if self._aside is None:
-            dict.pop(self, key, None)
-        else:
-            self._aside.pop(key, None)
-
     def _make_room(self, residents: Residents, key: str) -> None:
         leaving = residents.leaving(key)
         if leaving is not None:
@@ -468,70 +426,3 @@ class NearDict(dict[str, Any]):
     def _has_room(self, key: str) -> bool:
         """Returns whether the entry can be held without another having to leave."""
         return self._residents is None or self._residents.leaving(key) is None
-
-    def _held_count(self) -> int:
-        return super().__len__() if self._aside is None else len(self._aside)
-
-    def _held_keys(self) -> list[str]:
-        return list(dict.keys(self) if self._aside is None else self._aside)
-
-    def _held_values(self) -> list[Any]:
-        return list(dict.values(self) if self._aside is None else self._aside.values())
-
-    def _held_items(self) -> list[tuple[str, Any]]:
-        return list(dict.items(self) if self._aside is None else self._aside.items())
-
-    def _copy_held(self) -> dict[str, Any]:
-        """Returns a plain dict of what is held.
-
-        Not dict.copy(self): for a class with an __iter__ of its own that goes through keys().
-        """
-        held = dict.items(self) if self._aside is None else self._aside.items()
-        return {key: value for key, value in held}  # noqa: C416  # dict(view) is slower
-
-    def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
-        listing.revision = page.domain_revision
-        listing.unreadable += page.unreadable_keys
-        new: list[tuple[pb.Entry, Any]] = []
-        for entry in page.entries:
-            try:
-                value = self._decode_new(entry, listing.call)
-                if self._residents is not None:
-                    listing.values[entry.key] = self._decode(entry.value) if value is MISSING else value
-            except UndecodableValueError:
-                listing.unreadable.append(entry.key)
-                continue
-            listing.keys[entry.key] = None
-            if value is not MISSING:
-                new.append((entry, value))
-        with self._lock:
-            for entry, value in new:
-                # A listing takes no place from what was looked up.
-                if self._has_room(entry.key):
-                    self._hold_entry(entry, value, listing.call)
-
-    def _end_listing(self, listing: Listing) -> None:
-        """Drops what was not listed."""
-        with self._lock:
-            for key in [key for key in self._held_keys() if key not in listing.keys]:
-                # It was absent at that revision; if what is held is newer, it stays.
-                self._remove(key, listing.revision, listing.call)
-            self._versions.settle(listing.call)
-            self._unreadable = frozenset(listing.unreadable)
-            self._listed = not self._versions.predates_doubt("", listing.call)
-        if listing.unreadable:
-            logger.warning(
-                "%d entries of the domain %r cannot be read and are left out, the first being %r: "
-                "looking one up raises the reason",
-                len(listing.unreadable),
-                self._domain,
-                listing.unreadable[0],
-            )
-
-    def _copy_listed(self, listing: Listing) -> dict[str, Any]:
-        """Returns a plain dict of what is held, in the order of the listing. The caller holds _lock.
-
-        So that for a partial cache d.keys() and d.values() go together.
-        """
-        held = listing.values | self._copy_held()
-        return {key: held.pop(key) for key in listing.keys if key in held} | held

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._changes import NOT_SENT
-from ._near import NearDict
+from ._listing import ListedDict
 from ._observers import ABSENT, UNKNOWN, Observer
 from .errors import CapabilityMissingError, UndecodableValueError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._stats import Stats
 
 
-class ObservedDict(NearDict):
+class ObservedDict(ListedDict):
     """Adds `on_change`, `stats` and what an auditor needs. No I/O, as in NearDict."""
 
     __slots__ = ("_observers",)

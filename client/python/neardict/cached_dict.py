@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from . import _requests
 from ._asking import AskingDict
 from ._changes import Change
+from ._contents import MISSING
 from ._edit import Edit, edit
-from ._near import MISSING, OUTDATED, OnDisconnect
+from ._near import OUTDATED, OnDisconnect
 from ._views import ItemsView, KeysView, ValuesView
 from .errors import AbsentKeyError, ConflictError, NotHeldError
 

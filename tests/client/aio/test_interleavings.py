@@ -9,7 +9,7 @@ import pytest
 
 import neardict
 from neardict import aio
-from neardict._near import MISSING
+from neardict._contents import MISSING
 
 from ..gate import Gate, Hold
 

@@ -14,7 +14,7 @@ import pytest
 
 import neardict
 from neardict import aio
-from neardict._near import MISSING
+from neardict._contents import MISSING
 from neardict.aio._expiry import LoopExpiry
 from served import Served
 

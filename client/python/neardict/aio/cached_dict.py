@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _requests
 from .._changes import Change
-from .._near import MISSING, OUTDATED, Listing, OnDisconnect
+from .._contents import MISSING
+from .._listing import Listing
+from .._near import OUTDATED, OnDisconnect
 from .._observed import ObservedDict
 from ..errors import AbsentKeyError, ClosedError, ConflictError, NeardictError, NotHeldError
 from ._edit import Edit, edit

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._clock import now
+from .._contents import MISSING
 from .._lease import LeasedDict
-from .._near import MISSING
 from .cached_dict import CachedDict
 
 if TYPE_CHECKING:
