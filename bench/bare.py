@@ -15,10 +15,8 @@ _PATH = "/neardict.v1.StorageService/Watch"
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _ACK, _END_HEADERS = 0x1, 0x4
-_INITIAL_WINDOW_SIZE = 4
-# No window is ever updated, since nothing reads 2 GiB here.
-_WINDOW = 2**31 - 1
-_DEFAULT_WINDOW = 2**16 - 1
+# As much as this is read before the server is told that more may come: half of the window.
+_WINDOW_STEP = 2**15
 _STREAM = 1
 
 
@@ -32,6 +30,8 @@ class WatchStream(asyncio.Protocol):
         self._failed = failed
         self._frames = bytearray()
         self._messages = bytearray()
+        # Bytes of data since the windows were last updated.
+        self._taken = 0
 
     @classmethod
     async def open(
@@ -58,10 +58,7 @@ class WatchStream(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.write(
-            _PREFACE
-            + _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, _WINDOW))
-            + _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _WINDOW - _DEFAULT_WINDOW))
-            + _frame(_HEADERS, _END_HEADERS, _STREAM, _headers())
+            _PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END_HEADERS, _STREAM, _headers())
         )
 
     def data_received(self, data: bytes) -> None:
@@ -81,6 +78,12 @@ class WatchStream(asyncio.Protocol):
 
     def _frame_received(self, kind: int, flags: int, payload: bytearray) -> None:
         if kind == _DATA:
+            self._taken += len(payload)
+            if self._taken >= _WINDOW_STEP:
+                step = struct.pack(">I", self._taken)
+                for stream in (0, _STREAM):
+                    self._transport.write(_frame(_WINDOW_UPDATE, 0, stream, step))
+                self._taken = 0
             self._messages += payload
             self._take_messages()
         elif kind in (_SETTINGS, _PING) and not flags & _ACK:

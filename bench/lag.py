@@ -15,6 +15,8 @@ from .listeners import Arrival
 from .operations import VALUE_BYTES
 
 ROUND_TRIPS = 200
+# Below the thousand calls over which gRPC's server cancels some (grpc.server_max_pending_requests).
+UNANSWERED = 500
 _Number = TypeVar("_Number", int, float)
 
 
@@ -69,13 +71,16 @@ class Writer:
         return begun, time.monotonic_ns()
 
     async def steadily(self, domains: Iterable[str], rate: float) -> Writes:
-        """Writes to one domain after the other, whether the last write is answered or not."""
+        """Writes to one domain after the other, though up to UNANSWERED writes wait for their answers."""
         loop = asyncio.get_running_loop()
+        room = asyncio.Semaphore(UNANSWERED)
         tasks = []
         began = loop.time()
         for number, domain in enumerate(domains):
             await asyncio.sleep(began + number / rate - loop.time())
+            await room.acquire()
             tasks.append(asyncio.create_task(self.write(domain)))
+            tasks[-1].add_done_callback(lambda _: room.release())
         times = dict(await asyncio.gather(*tasks))
         return Writes(len(tasks) / (loop.time() - began), times)
 

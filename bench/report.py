@@ -158,21 +158,23 @@ def _facts(results: Results) -> str:
 
 def _stuck(results: Results) -> str:
     stuck = results.stuck
-    rates = [f"{statistics.median(rates):,.0f}" for rates in stuck.rates]
-    lags = [f"{statistics.median(lags) / 1e6:.2f}" for lags in stuck.lags]
+    lag = f"ms of the others' lag at {results.size.rates[0]:,} writes/s"
     lines = [
         f"### One of {BESIDE + 1} watchers does not read",
         "",
         "| median of the rounds | he reads | he does not | ratio | spread |",
         "|---|---:|---:|---:|---:|",
     ]
-    lines += [
-        f"| {title} | {reads} | {does_not} | **{statistics.median(ratios):.2f}** | {_spread(ratios)} |"
-        for title, (reads, does_not), ratios in (
-            (f"writes/s of {CALLERS} concurrent callers", rates, stuck.rate_ratios()),
-            (f"p99 ms of the others' lag, {results.size.rates[0]:,} writes/s", lags, stuck.lag_ratios()),
+    for title, pair, digits in (
+        (f"writes/s of {CALLERS} concurrent callers", stuck.rates, 0),
+        (f"p50 {lag}", stuck.p50, 2),
+        (f"p99 {lag}", stuck.p99, 2),
+    ):
+        reads, does_not = (f"{statistics.median(figures):,.{digits}f}" for figures in pair)
+        ratios = [stopped / going for going, stopped in zip(*pair, strict=True)]
+        lines.append(
+            f"| {title} | {reads} | {does_not} | **{statistics.median(ratios):.2f}** | {_spread(ratios)} |"
         )
-    ]
     return "\n".join(lines)
 
 

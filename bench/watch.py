@@ -27,7 +27,7 @@ class Size:
     rates: tuple[int, ...] = (100, 1_000)
     seconds: float = 5.0
     idle_seconds: float = 5.0
-    rounds: int = 7
+    rounds: int = 5
     calls: int = 3_000
 
 
@@ -53,18 +53,16 @@ class Run:
     processor_seconds: float
 
 
+Pair = tuple[list[float], list[float]]
+
+
 @dataclass
 class Stuck:
-    """By round, while one reads and while he does not: writes a second, and p99 of the others' lag in ns."""
+    """By round, while one reads and while he does not: writes a second, and ms of the others' lag."""
 
-    rates: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
-    lags: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
-
-    def rate_ratios(self) -> list[float]:
-        return [stuck / reading for reading, stuck in zip(*self.rates, strict=True)]
-
-    def lag_ratios(self) -> list[float]:
-        return [stuck / reading for reading, stuck in zip(*self.lags, strict=True)]
+    rates: Pair = field(default_factory=lambda: ([], []))
+    p50: Pair = field(default_factory=lambda: ([], []))
+    p99: Pair = field(default_factory=lambda: ([], []))
 
 
 @dataclass
@@ -244,7 +242,8 @@ def _stuck(results: Results) -> None:
                 other.arrivals(len(run.lag.begun) // BESIDE + size.calls)
                 if number >= 0:
                     stuck.rates[stopped].append(rate)
-                    stuck.lags[stopped].append(percentile(run.lag.begun, 99))
+                    stuck.p50[stopped].append(percentile(run.lag.begun, 50) / 1e6)
+                    stuck.p99[stopped].append(percentile(run.lag.begun, 99) / 1e6)
 
 
 def _dicts(results: Results) -> None:

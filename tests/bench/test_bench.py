@@ -112,7 +112,7 @@ def test_memory_processor_and_time_of_streams_are_there(watch: str) -> None:
 
 def test_one_who_does_not_read_stands_beside_one_who_does(watch: str) -> None:
     rows = watch.partition("### One of 21 watchers does not read")[2]
-    assert len(re.findall(r"\*\*\d+\.\d\d\*\* \| \d+\.\d\d to \d+\.\d\d \|$", rows, re.MULTILINE)) == 2
+    assert len(re.findall(r"\*\*\d+\.\d\d\*\* \| \d+\.\d\d to \d+\.\d\d \|$", rows, re.MULTILINE)) == 3
 
 
 def test_a_page_without_the_marks_is_left_alone(tmp_path: Path) -> None:

@@ -139,3 +139,16 @@ def test_what_nobody_uses_any_more_is_not_tried_again(stream: Stream) -> None:
     stream.now += PING_SECONDS
     stream.session.tick()
     assert [request.WhichOneof("request") for request in stream.sent] == ["ping", "unsubscribe"]
+
+
+def test_that_the_service_was_not_sure_before_it_had_begun_does_not_matter(stream: Stream) -> None:
+    heartbeat = pb.Heartbeat(ping=1, uncertain_domains=[DOMAIN])
+    stream.session.received(pb.WatchResponse(heartbeat=heartbeat))
+    assert not stream.session.settled(DOMAIN)
+    stream.subscribed(7)
+    assert stream.session.settled(DOMAIN)
+    assert stream.heard.fresh
+    # What it says from then on does.
+    stream.session.ping()
+    stream.session.received(pb.WatchResponse(heartbeat=pb.Heartbeat(ping=2, uncertain_domains=[DOMAIN])))
+    assert not stream.heard.fresh

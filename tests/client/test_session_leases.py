@@ -221,4 +221,55 @@ def test_a_domain_that_was_watched_before_gets_one(stream: Stream) -> None:
     sent: list[pb.WatchRequest] = []
     session.opened(sent.append)
     changes.subscribe(DOMAIN, leased)
+    # One request at a time: the answer to the first must not be taken for a refusal.
+    session.received(pb.WatchResponse(subscribed=pb.Subscribed(domain=DOMAIN, revision=7)))
+    assert not session.settled(DOMAIN)
+    assert not session.refused(DOMAIN)
     assert [request.subscribe.lease for request in sent if request.HasField("subscribe")] == [False, True]
+
+
+def test_a_listener_that_joins_while_a_key_is_being_written_is_told(stream: Stream) -> None:
+    stream.subscribed()
+    stream.answer()
+    stream.tell(revoke=pb.Revoke(domain=DOMAIN, key="k", number=5))
+    stream.tell(revoke=pb.Revoke(domain="another", key="k", number=6))
+    # What it reads now may be from before the write, for which nobody will ask it again.
+    late = Leased()
+    stream.session._changes.subscribe(DOMAIN, late)
+    assert late.told == ["revoke k 5", "fresh"]
+    stream.tell(release=pb.Release(number=5))
+    assert late.told[-1] == "release k 5"
+
+
+def test_what_is_subscribed_by_then_is_not_tried_again(stream: Stream) -> None:
+    stream.tell(rejected=pb.Rejected(domain=DOMAIN, code=grpc.StatusCode.UNAVAILABLE.value[0]))
+    # As when another dict is made meanwhile.
+    stream.subscribed()
+    stream.answer()
+    stream.sent.clear()
+    stream.answer(stream.ping())
+    # The service takes it as said that who subscribes serves nothing.
+    assert not [request for request in stream.sent if request.HasField("subscribe")]
+
+
+def test_who_was_refused_may_ask_again(stream: Stream) -> None:
+    stream.subscribed(None)
+    assert stream.session.refused(DOMAIN)
+    stream.subscribed()
+    assert not stream.session.refused(DOMAIN)
+
+
+def test_a_subscription_is_not_left_before_it_is_answered(stream: Stream) -> None:
+    session, changes = stream.session, stream.session._changes
+    first = Leased()
+    changes.subscribe("other", first)
+    del first
+    stream.answer(stream.ping())
+    # Or else this, on its way, would be taken for the answer to the next one.
+    stream.tell(subscribed=pb.Subscribed(domain="other", lease_duration=duration_pb2.Duration(seconds=3)))
+    assert "other" in session._domains
+    stream.answer(stream.ping())
+    assert "other" not in session._domains
+    assert [request.unsubscribe.domain for request in stream.sent if request.HasField("unsubscribe")] == [
+        "other"
+    ]

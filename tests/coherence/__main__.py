@@ -12,9 +12,12 @@ from coherence import figures, page, soak
 from coherence.engines import ENGINES
 from coherence.mutants import MISTAKES
 from coherence.schedule import KINDS
+from coherence.workload import LINEARIZABLE
 
 BACKENDS = ["sqlite", "json", "memory", *ENGINES]
-USUAL = ["sqlite", "json", "memory", "redis"]
+# Those whose dicts may be linearizable too.
+STRICT = [f"{backend}:{LINEARIZABLE}" for backend in ("sqlite", "memory")]
+USUAL = ["sqlite", "json", "memory", "redis", STRICT[0]]
 SECONDS = 1200.0
 # With more, the one who reads has what he needs.
 SHOWN = 20
@@ -27,7 +30,9 @@ def main() -> int:
     backends = options.backend or USUAL
     print(f"seed {seed}", flush=True)
     results = []
-    for backend in backends:
+    for name in backends:
+        backend, _, consistency = name.partition(":")
+        styles = soak.STRICT_STYLES if consistency else soak.STYLES
         result = soak.run(
             backend,
             options.seconds or SECONDS / len(backends),
@@ -35,7 +40,7 @@ def main() -> int:
             kinds=options.faults,
             mistake=options.mistake or "forgetful",
             early=options.mistake is not None,
-            styles=(soak.STYLES * options.clients)[: options.clients],
+            styles=(styles * options.clients)[: options.clients],
             rate=options.rate,
             replicas=options.replicas if backend in ENGINES else 1,
             keep=options.keep,
@@ -55,7 +60,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m coherence", description=(__doc__ or "").strip())
-    parser.add_argument("--backend", action="append", choices=BACKENDS, help="this one; may be repeated")
+    parser.add_argument("--backend", action="append", choices=BACKENDS + STRICT, help="may be repeated")
     parser.add_argument("--seconds", type=float, help=f"for each backend; by default {SECONDS:g} for all")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rate", type=float, default=15.0, help="writes per second of each client")

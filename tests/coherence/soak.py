@@ -15,11 +15,14 @@ from coherence.history import WRITES, History, load, now
 from coherence.running import System, Work
 from coherence.schedule import LOST_PACKETS, Schedule, kinds_of, left_out
 from coherence.wing_gong import linearizable
+from coherence.workload import LINEARIZABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STYLES = ["sync", "aio", "sync", "aio"]
+# In a mixed company: who holds no lease writes too.
+STRICT_STYLES = [f"{LINEARIZABLE}-sync", f"{LINEARIZABLE}-aio", "sync", f"{LINEARIZABLE}-sync"]
 SETTLE_SECONDS = 20.0
 
 
@@ -55,6 +58,8 @@ def run(
     `early` ends the run as soon as a rule is broken. The history is kept in the folder `keep`.
     """
     name = backend if replicas == 1 else f"{backend}, {replicas} servers"
+    if any(style.startswith(LINEARIZABLE) for style in styles):
+        name = f"{name}, {LINEARIZABLE}"
     with tempfile.TemporaryDirectory(prefix="neardict-soak-") as folder:
         kinds = kinds_of(backend) if kinds is None else kinds
         missing = left_out(kinds)

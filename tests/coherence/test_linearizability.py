@@ -10,19 +10,16 @@ import random
 import pytest
 
 from coherence import soak
-from coherence.worker import LINEARIZABLE
 
 SEED = int(os.environ.get("NEARDICT_SEED") or random.SystemRandom().randrange(2**32))
 SECONDS = 12.0
-# In a mixed company: who holds no lease writes too.
-STYLES = [f"{LINEARIZABLE}sync", f"{LINEARIZABLE}aio", "sync", f"{LINEARIZABLE}sync"]
 FAULTS = ["suspend_client", "kill_server", "suspend_server", "half_open", "partition", "kill_client"]
 
 
 @pytest.mark.parametrize("backend", ["memory", "sqlite"])
 def test_no_hit_is_older_than_what_anybody_has_seen(backend: str) -> None:
     print(f"NEARDICT_SEED={SEED}")
-    result = soak.run(backend, SECONDS, SEED, kinds=FAULTS, styles=STYLES)
+    result = soak.run(backend, SECONDS, SEED, kinds=FAULTS, styles=soak.STRICT_STYLES)
     assert result.violations == []
     hits = [op for op in result.history.ops if op.view and op.kind == "ask" and op.hit]
     assert len(hits) > 100

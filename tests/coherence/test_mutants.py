@@ -4,7 +4,7 @@ import pytest
 
 from coherence import soak
 from coherence.mutants import MISTAKES
-from coherence.worker import LINEARIZABLE
+from coherence.workload import LINEARIZABLE
 
 SECONDS = 60.0
 SEED = 20261123
@@ -36,7 +36,7 @@ def test_short_logs_are_no_mistake() -> None:
 def run(mistake: str, seconds: float, faults: list[str]) -> soak.Result:
     styles = ["sync", "aio"]
     if mistake == "ignore_leases":
-        styles = [LINEARIZABLE + style for style in styles]
+        styles = [f"{LINEARIZABLE}-{style}" for style in styles]
     return soak.run(
         "memory", seconds, SEED, kinds=faults, mistake=mistake, styles=styles, rate=30, early=True
     )

@@ -19,10 +19,9 @@ from pathlib import Path
 from coherence.history import Recorder
 from coherence.work_aio import AsyncWork
 from coherence.work_sync import SyncWork
-from coherence.workload import Plan
+from coherence.workload import LINEARIZABLE, Plan
 
-LINEARIZABLE = "linearizable-"
-STYLES = ["sync", "aio", f"{LINEARIZABLE}sync", f"{LINEARIZABLE}aio"]
+STYLES = ["sync", "aio", f"{LINEARIZABLE}-sync", f"{LINEARIZABLE}-aio"]
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ HOT_SHARE = 0.6
 REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError)
 # Shorter than the default: one who waits long reads little.
 TIMEOUT_SECONDS = 3.0
+LINEARIZABLE = "linearizable"
 
 # `conflict` is a write under a condition that never holds.
 Action = Literal["store", "mirror", "cache", "delete", "conflict"]
@@ -43,7 +44,7 @@ class Plan:
     @property
     def read(self) -> Kind:
         """What a read of a dict is: under linearizability, no less than to ask the service."""
-        return "ask" if self.consistency == "linearizable" else "read"
+        return "ask" if self.consistency == LINEARIZABLE else "read"
 
     def key(self) -> str:
         keys = HOT_KEYS if self.randomness.random() < HOT_SHARE else COLD_KEYS

@@ -34,13 +34,13 @@ class Clock:
 class Service:
     """A hub with a backend of leases; what its watchers are sent is taken from their outboxes."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, seconds: float = SECONDS) -> None:
         self.clock = clock
         self.hub = Hub()
         self.kept = folder / "leases" / "memory"
         self.memory = MemoryBackend(publish=self.hub.publish)
         self.hub.attach(self.memory)
-        self.leases = self.hub.leases = Leases(Term(SECONDS, clock), self.kept, self.hub.slow)
+        self.leases = self.hub.leases = Leases(Term(seconds, clock), self.kept, self.hub.slow)
         self.backend = LeasedBackend(self.memory, self.leases)
 
     async def join(self, *, lease: bool = True, from_revision: int = 0) -> Watcher:
@@ -253,6 +253,70 @@ async def test_a_holder_who_reads_nothing_is_reset_in_the_end(service: Service) 
     assert write.done()
 
 
+async def test_a_reset_overtakes_the_release_of_a_change_that_is_not_sent(service: Service) -> None:
+    holder = await service.join()
+    await sent(holder)
+    write = service.write()
+    await settle()
+    confirm(holder, await sent(holder))
+    await write
+    # He serves under his lease until he knows.
+    service.hub.slow(holder, DOMAIN)
+    assert kinds(await sent(holder)) == ["reset", "release"]
+
+
+async def test_a_reset_takes_back_the_lease_that_was_not_sent(service: Service) -> None:
+    holder = await service.join()
+    service.hub.slow(holder, DOMAIN)
+    assert kinds(await sent(holder)) == ["reset"]
+
+
+async def test_who_subscribes_again_is_asked_all_the_same(service: Service) -> None:
+    holder = await service.join()
+    await sent(holder)
+    first = service.write("a")
+    await settle()
+    confirm(holder, await sent(holder))
+    await first
+    write = service.write("k")
+    await settle()
+    # A request that crossed with the answer to an earlier one, by which he serves.
+    await service.hub.subscribe(holder, DOMAIN, 0, lease=True)
+    await settle()
+    assert not write.done()
+    messages = await sent(holder)
+    # Nor is the release shown before the change.
+    assert kinds(messages) == ["changes", "release", "revoke", "revoke", "subscribed"]
+    confirm(holder, messages)
+    service.turn(SECONDS * DRIFT + 0.001)
+    await settle()
+    assert write.done()
+
+
+async def test_what_was_missed_may_be_too_much(service: Service) -> None:
+    written = [(await service.backend.set_value(DOMAIN, f"k{number}", "1")).revision for number in range(9)]
+    watcher = Watcher(Turns(), max_changes=2)
+    await service.hub.subscribe(watcher, DOMAIN, written[0], lease=True)
+    assert kinds(await sent(watcher)) == ["reset"]
+    assert not watcher.hubs
+    assert not service.leases._holders
+
+
+async def test_those_who_come_and_go_do_not_hold_up_a_write_without_end(
+    service: Service, clock: Clock
+) -> None:
+    service.hub.unsubscribe(await service.join(), DOMAIN, served=True)
+    write = service.write()
+    await settle()
+    for _ in range(4):
+        # Killed after a second, each time. He was told of the write before he held anything.
+        watcher = await service.join()
+        service.turn(1)
+        await settle()
+        service.hub.unsubscribe(watcher, DOMAIN, served=True)
+    assert write.done()
+
+
 async def test_a_write_that_is_cancelled_releases_its_key(service: Service) -> None:
     holder = await service.join()
     await sent(holder)
@@ -291,6 +355,14 @@ async def test_a_new_process_waits_for_the_leases_of_the_one_before(tmp_path: Pa
     await settle()
     assert write.done()
     assert (await after.backend.get_value(DOMAIN, "k")).entry is not None
+
+
+async def test_a_shorter_term_does_not_hide_the_longer_one_before_it(tmp_path: Path, clock: Clock) -> None:
+    long = Service(tmp_path, clock, seconds=60)
+    await long.join()
+    await Service(tmp_path, clock).join()
+    clock.now += 1
+    assert Service(tmp_path, clock).leases.lapsed_at(DOMAIN) > clock.now + 58
 
 
 async def test_where_it_is_not_known_how_long_it_waits_longest(tmp_path: Path, clock: Clock) -> None:

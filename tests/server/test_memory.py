@@ -31,3 +31,13 @@ async def test_many_entries_that_expire_all_do() -> None:
         assert len(keys) == sum(1 for number in range(5_000) if 1 + number % 7 > seconds)
     await backend.set_value("d", "last", "1")
     assert list(backend._domains["d"].entries) == ["last"]
+
+
+async def test_a_process_whose_clock_went_back_knows_nothing_of_what_was_seen_before() -> None:
+    clock = Clock()
+    seen = (await MemoryBackend(clock).set_value("d", "k", "1")).revision
+    clock.now -= 10 * SECOND
+    after = MemoryBackend(clock)
+    assert (await after.position("d", seen)).missed is None
+    await after.set_value("d", "k", "2")
+    assert (await after.position("d", seen)).missed is None

@@ -83,6 +83,7 @@ class LeasedDict(NearDict):
         session = self._store.changes.session
         if session is not None:
             self._lease = session.lease(self._domain)
+            self.freshen()
 
     def check_granted(self) -> None:
         """Raises CapabilityMissingError if the service gives no lease of the domain."""
@@ -104,6 +105,14 @@ class LeasedDict(NearDict):
                     self.stale()
 
     # What the store tells.
+
+    def freshen(self) -> None:
+        """Shows what is held, if the lease lasts; for this package."""
+        with self._lock:
+            # It may be over, where the process was suspended since it was renewed. Who has just looked at the
+            # clock would take for good what is shown now.
+            if now() < self._lease.until:
+                super().freshen()
 
     def revoke(self, key: str, number: int) -> None:
         """Shows nothing under the key until `release(key, number)`; for this package."""
@@ -138,7 +147,8 @@ class LeasedDict(NearDict):
     # What must not be answered from memory while a key is being written.
 
     def _knows_absent(self, key: object) -> bool:
-        return key not in self._revoked and super()._knows_absent(key)
+        with self._lock:
+            return key not in self._revoked and super()._knows_absent(key)
 
     def _shows_all(self) -> bool:
         return not self._revoked and super()._shows_all()
@@ -172,6 +182,12 @@ class LeasedDict(NearDict):
 
     def _held_keys(self) -> list[str]:
         return [*super()._held_keys(), *self._hidden()]
+
+    def _held_values(self) -> list[Any]:
+        return [*super()._held_values(), *self._hidden().values()]
+
+    def _held_items(self) -> list[tuple[str, Any]]:
+        return [*super()._held_items(), *self._hidden().items()]
 
     def _copy_held(self) -> dict[str, Any]:
         return super()._copy_held() | self._hidden()

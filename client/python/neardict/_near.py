@@ -406,11 +406,13 @@ class NearDict(dict[str, Any]):
 
     def _knows_absent(self, key: object) -> bool:
         """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""
-        if self._aside is not None or self._store.changes.session is None:
-            return False
-        if not self._load:
-            return key in self._absent
-        return self._listed and key not in self._versions.doubtful and key not in self._unreadable
+        with self._lock:
+            # It may have been hidden when it was looked for, and be shown again by now.
+            if dict.__contains__(self, key) or self._aside is not None or self._store.changes.session is None:
+                return False
+            if not self._load:
+                return key in self._absent
+            return self._listed and key not in self._versions.doubtful and key not in self._unreadable
 
     def _shows_all(self) -> bool:
         """Returns whether the dict shows all that is held."""

@@ -59,8 +59,9 @@ class _Domain:
     """`revision` is up to where every change has been seen, 0 if nothing is held; `live` since subscribed.
 
     `settled` is whether the service has answered the first subscription, in whatever way; `pause` how long
-    the last attempt after a rejection waited. `lease` is there if one is wanted, and `lease_seconds` is how
-    long it lasts, 0 if the service has given none; `refused` is why not.
+    the last attempt after a rejection waited. `asked` is whether the request that is not answered yet asks
+    for a lease, None if there is none: an answer does not say to which request. `lease` is there if one is
+    wanted, and `lease_seconds` is how long it lasts, 0 if the service has given none; `refused` is why not.
     """
 
     revision: int = 0
@@ -72,6 +73,7 @@ class _Domain:
     lease_seconds: float = 0
     refused: str = ""
     pause: float = 0.0
+    asked: bool | None = None
 
 
 class Session:
@@ -119,9 +121,13 @@ class Session:
                 domain = self._domains[name] = _Domain()
             if listener.leased and domain.lease is None:
                 domain.lease = Lease()
-                domain.settled = False
+                domain.settled, domain.refused = False, ""
                 self._end(name, domain)
-                new = True
+                new = domain.asked is None
+            # What it will read may be from before these writes, and the service asks for each but once.
+            for number, (written, key) in self._revoked.items():
+                if written == name:
+                    listener.revoke(key, number)
             if new:
                 self._subscribe(name)
             elif domain.fresh:
@@ -194,6 +200,7 @@ class Session:
             self.failures += 1
             self._news.notify_all()
             for name, domain in self._domains.items():
+                domain.asked = None
                 self._end(name, domain)
             # After that, so that nothing is shown that was revoked.
             for number in list(self._revoked):
@@ -265,11 +272,16 @@ class Session:
         domain = self._domains.get(message.domain)
         if domain is None:
             return
+        if self._asks_for_lease_now(message.domain, domain):
+            return
         if not message.complete:
             self._changes.reset(message.domain)
         domain.revision = max(message.revision, 1)
-        domain.live = domain.settled = True
+        # With this the service vouches for the domain; an answer that came before knew nothing of it yet.
+        domain.live = domain.settled = domain.certain = True
+        self._retries.pop(message.domain, None)
         if domain.lease is not None and message.HasField("lease_duration"):
+            domain.refused = ""
             domain.lease_seconds = min(TRUST_SECONDS, message.lease_duration.ToMicroseconds() / 1e6)
             # The service has seen that ping before the subscription, and so counts from later on.
             domain.lease.until = self._answered + domain.lease_seconds
@@ -279,10 +291,19 @@ class Session:
         self._judge(message.domain, domain)
         self._news.notify_all()
 
+    def _asks_for_lease_now(self, name: str, domain: _Domain) -> bool:
+        """Takes notice of an answer; returns whether it is to a request from before a lease was wanted."""
+        asked, domain.asked = domain.asked, None
+        if asked is not False or domain.lease is None:
+            return False
+        self._subscribe(name)
+        return True
+
     def _reset(self, name: str) -> None:
         domain = self._domains.get(name)
         if domain is not None:
             domain.revision = 0
+            domain.asked = None
             domain.settled = True
             self._end(name, domain)
             self._changes.reset(name)
@@ -299,6 +320,8 @@ class Session:
     def _rejected(self, message: pb.Rejected) -> None:
         domain = self._domains.get(message.domain)
         if domain is None:
+            return
+        if self._asks_for_lease_now(message.domain, domain):
             return
         if domain.lease is not None and message.reason == "CAPABILITY_MISSING":
             # Those who need none are served all the same.
@@ -348,14 +371,17 @@ class Session:
     def _subscribe(self, name: str) -> None:
         domain = self._domains.get(name)
         if domain is not None and self._send is not None:
-            subscribe = pb.Subscribe(
-                domain=name, from_revision=domain.revision, lease=domain.lease is not None
-            )
+            domain.asked = domain.lease is not None
+            subscribe = pb.Subscribe(domain=name, from_revision=domain.revision, lease=domain.asked)
             self._send(pb.WatchRequest(subscribe=subscribe))
 
     def _leave(self) -> None:
-        """Ends the subscriptions to domains that nobody listens to any more."""
-        for name in [name for name in self._domains if not self._changes.heard(name)]:
+        """Ends the subscriptions to domains that nobody listens to any more.
+
+        Not those that are not answered yet: the answer would be taken for that to a later request.
+        """
+        answered = [name for name, domain in self._domains.items() if domain.asked is None]
+        for name in [name for name in answered if not self._changes.heard(name)]:
             del self._domains[name]
             self._retries.pop(name, None)
             if self._send is not None:

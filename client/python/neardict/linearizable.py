@@ -66,6 +66,14 @@ class LinearizableDict(LeasedDict, CachedDict):
 
     copy = snapshot
 
+    def _values_now(self) -> list[Any]:
+        self._look_at_clock()
+        return super()._values_now()
+
+    def _items_now(self) -> list[tuple[str, Any]]:
+        self._look_at_clock()
+        return super()._items_now()
+
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
         self._look_at_clock()

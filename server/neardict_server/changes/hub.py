@@ -49,7 +49,10 @@ class Hub:
         if self._feed is None:
             raise CapabilityMissingError("CAPABILITY_WATCH")
         leases = await self._prepared() if lease else None
-        self.unsubscribe(watcher, domain)
+        if self.leases is not None:
+            # He may serve by the answer to an earlier request, which he has met since he sent this one. For
+            # the same reason what waits stays in its place, before the `release` of what it tells.
+            self.leases.end(watcher, domain, served=True)
         early: list[base.Change] = []
         # Listening comes first: what is published while the feed is asked must not be lost.
         self._beginning[domain, watcher] = early
@@ -61,7 +64,7 @@ class Hub:
             revision, missed = await self._feed.position(domain, from_revision)
         except BaseException:
             if self._beginning.get((domain, watcher)) is early:
-                self.unsubscribe(watcher, domain)
+                self.unsubscribe(watcher, domain, served=True)
             raise
         if self._beginning.get((domain, watcher)) is not early:
             return  # unsubscribed, or subscribed again, meanwhile
@@ -69,9 +72,9 @@ class Hub:
         # Those that were published meanwhile come first too, so that `release` never overtakes a change.
         for change in (*(missed or ()), *(one for one in early if one.revision > revision)):
             self._send(watcher, domain, change)
+            if watcher.hubs.get(domain) is not self:
+                return  # too much was missed, and the reset has been put
             revision = max(revision, change.revision)
-        if watcher.hubs.get(domain) is not self:
-            return  # too much was missed, and the reset has been put
         subscribed = pb.Subscribed(
             domain=domain, revision=revision, complete=from_revision > 0 and missed is not None
         )
@@ -119,7 +122,12 @@ class Hub:
     def reset(self, watcher: Watcher, domain: str, reason: "pb.Reset.Reason") -> None:
         """Ends the subscription, and tells the watcher why."""
         self.unsubscribe(watcher, domain, served=True)
-        watcher.put(pb.WatchResponse(reset=pb.Reset(domain=domain, reason=reason)))
+        message = pb.WatchResponse(reset=pb.Reset(domain=domain, reason=reason))
+        if self.leases is None:
+            watcher.put(message)
+        else:
+            # Or else he would meet the `release` of a change that is dropped now.
+            watcher.overtake(domain, message)
 
     async def _prepared(self) -> Leases:
         if self.leases is None:

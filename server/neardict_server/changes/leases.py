@@ -141,8 +141,10 @@ class Leases:
     def _keep(self) -> None:
         self._kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._kept.with_suffix(".new")
+        # A process before this one may have given longer ones, which are not over yet.
+        earlier = (self._quarantined_until - self.term.clock()) / DRIFT
         with temporary.open("w") as file:
-            file.write(f"{self.term.seconds}\n")
+            file.write(f"{max(self.term.seconds, earlier)}\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._kept)
@@ -172,12 +174,16 @@ class Write:
         # Who has not confirmed, with when his lease is over. That he renews it meanwhile does not count,
         # since the answer to his ping comes to him behind the revoke.
         self._unconfirmed: dict[Watcher, float] = {}
+        # When the leases are over of those who had left by then. Who comes later is told before he holds
+        # anything, so that nobody waits for him, even if he leaves again.
+        self._lapsed = float("-inf")
         self._progress: asyncio.Event | None = None
 
     def __enter__(self) -> Self:
         for watcher in self._leases.begin(self):
             self._unconfirmed[watcher] = watcher.lease_until
             self.tell(watcher)
+        self._lapsed = self._leases.lapsed_at(self.domain)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -202,7 +208,7 @@ class Write:
 
     def held_up_until(self) -> float:
         """Returns when the write may run, at the latest, by the clock."""
-        return max([self._leases.lapsed_at(self.domain), *self._unconfirmed.values()])
+        return max([self._lapsed, *self._unconfirmed.values()])
 
     async def cleared(self) -> None:
         """Returns when the write may run."""

@@ -38,10 +38,13 @@ class RecentChanges:
     def since(self, domain: str, revision: int, current: int) -> Sequence[Change] | None:
         """Returns the changes after the revision, None if some may be missing.
 
-        `current` is the domain's revision now, for a domain of which nothing is remembered.
+        `current` is the domain's revision now. One who knows of a greater has it from an earlier process,
+        whose clock went before ours.
         """
+        if revision > current:
+            return None
         if domain not in self._domains:
-            return [] if revision >= current else None
+            return [] if revision == current else None
         complete_after, changes = self._domains[domain]
         if revision < complete_after:
             return None

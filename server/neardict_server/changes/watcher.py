@@ -52,7 +52,7 @@ class Watcher:
     """The outbox of one stream. Used on the event loop alone; nothing here waits but `next`.
 
     Invariant: for a domain, messages leave in the order in which they were put in, but that several
-    changes of a key may have become the last of them.
+    changes of a key may have become the last of them, in the place of the first, and for `overtake`.
     """
 
     def __init__(
@@ -112,6 +112,15 @@ class Watcher:
             self._outbox.remove(domain)
             self._changes -= len(waiting.changes)
             self._bytes -= waiting.bytes
+
+    def overtake(self, domain: str, message: pb.WatchResponse) -> None:
+        """Sends the message before all that waits, and not that the domain was subscribed before it."""
+        self._outbox = deque(
+            item for item in self._outbox if isinstance(item, str) or item.subscribed.domain != domain
+        )
+        self._outbox.appendleft(message)
+        if self._idle:
+            self._turns.ask(self._turn)
 
     def wake(self) -> None:
         """Makes `next` return, with or without messages."""

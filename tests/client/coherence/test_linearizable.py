@@ -17,6 +17,7 @@ import pytest
 
 import neardict
 from neardict import LinearizableDict, aio
+from neardict._session import Lease
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 from redis_server import RedisServer
@@ -125,11 +126,87 @@ def test_a_key_that_is_being_written_is_not_shown_and_comes_back_as_it_was(
     assert d["k"] is value, "the service was asked, and has nothing else"
     assert not dict.__contains__(d, "k"), "what is read meanwhile is not held"
     assert (len(d), list(d), d.snapshot(), d == {"k": ["old"]}) == (1, ["k"], {"k": ["old"]}, True)
+    assert (list(d.values()), list(d.items())) == ([["old"]], [("k", ["old"])])
     assert "k" in d
     holder.confirm(revoke)
     writing.join()
     until(lambda: dict.__contains__(d, "k"))
     assert dict.get(d, "k") is value
+
+
+class Overtaken(LinearizableDict):
+    """One whose hidden key is shown again just after it was looked for in vain."""
+
+    def __missing__(self, key: object) -> Any:
+        self.release("k", 1)
+        return super().__missing__(key)
+
+
+def test_a_key_that_is_shown_again_meanwhile_is_not_taken_for_absent(
+    store: neardict.Store, domain: str, until: Until
+) -> None:
+    store.set_value(domain, "k", "v")
+    d = Overtaken(store, domain)
+    until(lambda: d.fresh)
+    d.revoke("k", 1)
+    assert d["k"] == "v"
+
+
+class Woken(LinearizableDict):
+    """One whose process was suspended while it took notice of a renewal that it meets only now."""
+
+    def _look_at_clock(self) -> None:
+        super()._look_at_clock()
+        self.freshen()
+
+
+def test_nothing_is_shown_again_under_a_lease_that_is_over(
+    store: neardict.Store, domain: str, until: Until
+) -> None:
+    store.set_value(domain, "k", "v")
+    d = Woken(store, domain)
+    until(lambda: d.fresh)
+    d._lease = Lease()
+    misses = d.stats.misses
+    assert d["k"] == "v"
+    assert d.stats.misses == misses + 1
+
+
+def test_a_second_dict_serves_hits_at_once(store: neardict.Store, domain: str, until: Until) -> None:
+    first = linearizable(store, domain)
+    first["k"] = 1
+    until(lambda: dict.__contains__(first, "k"))
+    second = linearizable(store, domain)
+    assert second.fresh
+    assert dict.__contains__(second, "k")
+
+
+def test_a_dict_that_is_made_while_a_key_is_written_does_not_show_it(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str, until: Until, holder: Holder
+) -> None:
+    first = linearizable(store, domain)
+    until(lambda: first.fresh)
+    writing = threading.Thread(target=elsewhere.set_value, args=(domain, "k", "new"))
+    writing.start()
+    revoke = holder.next("revoke")
+    until(lambda: first._revoked)
+    second = linearizable(store, domain)
+    assert not second._knows_absent("k")
+    holder.confirm(revoke)
+    writing.join()
+    assert second["k"] == "new"
+
+
+def test_views_look_at_the_clock_too(store: neardict.Store, domain: str, until: Until) -> None:
+    d = linearizable(store, domain)
+    until(lambda: d.fresh)
+    d["k"] = 1
+    for view in (d.keys(), d.values(), d.items()):
+        until(lambda: dict.__contains__(d, "k"))
+        d._lease = Lease()
+        assert len(list(view)) == 1
+        assert not dict.__contains__(d, "k"), "nothing is shown under a lease that is over"
+        d._joined()
 
 
 def test_a_holder_who_does_not_answer_delays_a_write_until_his_lease_is_over(
