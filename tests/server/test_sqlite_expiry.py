@@ -122,3 +122,22 @@ async def test_a_file_that_slept_past_expiries_wakes_without_them(clock: Clock, 
     await backend.set_value("d", "k0", "2", condition=base.ABSENT)
     assert count(tmp_path, "entries") == 1
     await backend.close()
+
+
+async def test_watchers_hear_of_what_is_deleted_after_it_expired(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SWEEP_SECONDS", 3600)
+    heard: list[tuple[str, base.Value | None]] = []
+    surroundings = base.Surroundings(
+        tmp_path, clock, publish=lambda domain, previous, change: heard.append((change.key, change.value))
+    )
+    backend = await SqliteBackend.open(SqliteBackend.Settings(), surroundings)
+    await backend.set_value("d", "k", "1", ttl=SECOND)
+    clock.now += SECOND
+    # They may show it still, by a clock of their own, and no sweep will find it any more.
+    deleted = await backend.delete_key("d", "k")
+    assert not deleted.existed
+    assert heard == [("k", "1"), ("k", None)]
+    assert deleted.revision == (await backend.get_value("d", "k")).domain_revision
+    await backend.close()

@@ -114,10 +114,10 @@ class Transaction:
         if condition is not None:
             self._check(domain, key, condition)
         existed = self._current(domain, key) != base.ABSENT
-        if existed:
+        # Also if it has expired, and so did not exist: watchers may show it by clocks of their own.
+        gone = self._execute("DELETE FROM entries WHERE domain = ? AND key = ?", (domain.identity, key))
+        if gone.rowcount:
             self._change(domain, key, None, None)
-        # Also if it has expired, and so did not exist.
-        self._execute("DELETE FROM entries WHERE domain = ? AND key = ?", (domain.identity, key))
         if request_id:
             self._remember(domain, request_id, key, domain.revision, None, existed)
         return base.Deleted(existed, domain.revision)
