@@ -63,6 +63,32 @@ def check_parent(store, mirror, cache):
         assert d["child"] == 1
     assert dict(mirror) == dict(cache)
 
+async def check_async_child(d):
+    # Without end of the loop, which is the parent's too.
+    code = 1
+    try:
+        assert dict.copy(d) == {}
+        try:
+            await d.fetch("a")
+        except neardict.ClosedError as error:
+            assert "before the fork" in str(error)
+            for connect in (neardict.connect, aio.connect):
+                try:
+                    connect(target)
+                except neardict.ClosedError as error:
+                    assert "start it before the parent connects, or by spawn" in str(error)
+                    code += 3
+    finally:
+        os._exit(code)
+
+def assert_child(child):
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+async def until(true):
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
+
 def prepare():
     store = neardict.connect(target)
     mirror, cache = store.dict(domain), store.dict(domain, load=False)
@@ -129,20 +155,92 @@ async def main():
         await d.set("a", 1)
         child = os.fork()
         if not child:
-            assert dict.copy(d) == {}
-            try:
-                await d.fetch("a")
-            except neardict.ClosedError as error:
-                assert "before the fork" in str(error)
-            else:
-                os._exit(1)
-            os._exit(7)
-        # The stream cannot be paused here, so gRPC's own thread may take the child down before it begins.
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (7, -11)
+            await check_async_child(d)
+        assert_child(child)
         await d.set("b", 2)
-        await d.refresh()
-        assert dict(d) == {"a": 1, "b": 2}
+        assert await d.snapshot() == {"a": 1, "b": 2}
 asyncio.run(main())
+""",
+    "asyncio, and the parent goes on": """
+async def main():
+    async with aio.connect(target) as store, aio.connect(target, watch=False) as other:
+        d = await store.dict(domain)
+        for number in range(3):
+            await other.set_value(domain, "a", number)
+            await until(lambda: d.get("a") == number)
+            child = os.fork()
+            if not child:
+                await check_async_child(d)
+            # Whatever is written while there is no stream must not be missed: so nothing is served.
+            assert not d.fresh
+            assert_child(child)
+            await other.set_value(domain, "b", number)
+            await until(lambda: d.fresh and d.get("b") == number)
+        assert dict(d) == {"a": 2, "b": 2}
+    assert [thread.name for thread in threading.enumerate() if "neardict" in thread.name] == []
+asyncio.run(main())
+""",
+    "asyncio, in another thread than the loop's": """
+async def main():
+    async with aio.connect(target) as store, aio.connect(target, watch=False) as other:
+        d = await store.dict(domain)
+        await d.set("a", 1)
+
+        def fork():
+            child = os.fork()
+            if not child:
+                os._exit(7 if dict.copy(d) == {} else 1)
+            assert_child(child)
+
+        await asyncio.to_thread(fork)
+        await other.set_value(domain, "b", 2)
+        await until(lambda: d.fresh and d.get("b") == 2)
+asyncio.run(main())
+""",
+    "asyncio, with more changes under way than the loop takes": """
+async def main():
+    async with aio.connect(target) as store:
+        with neardict.connect(target, watch=False) as other:
+            d = await store.dict(domain)
+            for number in range(200):
+                other.set_value(domain, "a", number)  # the loop waits meanwhile
+            child = os.fork()
+            if not child:
+                await check_async_child(d)
+            assert_child(child)
+            other.set_value(domain, "b", 1)
+            await until(lambda: d.fresh and d.get("b") == 1)
+            assert dict(d) == {"a": 199, "b": 1}
+asyncio.run(main())
+""",
+    "asyncio and multiprocessing": """
+async def main():
+    async with aio.connect(target) as store:
+        d = await store.dict(domain)
+        await d.set("a", 1)
+
+        def check():
+            assert dict.copy(d) == {}
+            closed(lambda: d.fetch("a").send(None))
+
+        process = multiprocessing.get_context("fork").Process(target=check)
+        process.start()
+        process.join(20)
+        assert process.exitcode == 0
+        await d.set("b", 2)
+        await until(lambda: d.fresh and dict(d) == {"a": 1, "b": 2})
+asyncio.run(main())
+""",
+    "asyncio without closing": """
+async def main():
+    store = aio.connect(target)
+    d = await store.dict(domain)
+    await d.set("a", 1)
+    if not (child := os.fork()):
+        await check_async_child(d)
+    assert_child(child)
+asyncio.run(main())
+assert [thread.name for thread in threading.enumerate() if "neardict" in thread.name] == []
 """,
 }
 

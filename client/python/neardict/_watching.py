@@ -2,111 +2,61 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import queue
-import random
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
-
-from ._session import PING_SECONDS, Session
+from ._reading import Line, Reading
+from ._session import PING_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from .v1 import storage_pb2 as pb
-
-logger = logging.getLogger(__name__)
-
-# Between attempts to open a stream: longer each time, and never two clients in step.
-FIRST_PAUSE = 0.05  # seconds
-LONGEST_PAUSE = 2.0
-# For so long, in seconds, one who closes waits for the service to hear that leases are given back.
-FAREWELL_SECONDS = 0.5
+    from ._session import Session
 
 
 class Watching:
     """One thread opens streams and reads them, another sends pings and gives up streams that are silent."""
 
-    def __init__(self, session: Session, open_stream: Callable[[Iterator[pb.WatchRequest]], Any]) -> None:
-        """`open_stream` calls the RPC Watch with the requests, and returns the call."""
+    def __init__(self, session: Session, line: Line) -> None:
         self._session = session
-        self._open_stream = open_stream
+        self._line = line
         self._closed = False
-        # Of the threads that run now.
-        self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._call: Any = None
-        self._threads: list[threading.Thread] = []
-        # What is to be sent on the stream; None ends this side of it.
-        self._requests: queue.SimpleQueue[pb.WatchRequest | None] = queue.SimpleQueue()
+        self._threads: tuple[Reading, threading.Thread] | None = None
 
     def start(self) -> None:
         """Starts the threads, if they do not run yet."""
         with self._lock:
-            if not self._threads and not self._closed:
-                self._stop = threading.Event()
-                self._threads = [
-                    threading.Thread(target=work, args=(self._stop,), name=f"neardict {name}", daemon=True)
-                    for name, work in (("watch", self._read), ("ping", self._tick))
-                ]
-                for thread in self._threads:
-                    thread.start()
+            if self._threads is None and not self._closed:
+                reading = Reading(self._session, self._line)
+                ticking = threading.Thread(
+                    target=self._tick, args=(reading,), name="neardict ping", daemon=True
+                )
+                self._threads = reading, ticking
+                reading.start()
+                ticking.start()
 
     def pause(self) -> bool:
         """Ends the stream and the threads, until `start` is called; returns whether they ran."""
-        self._stop.set()
         with self._lock:
-            call, threads, self._threads = self._call, self._threads, []
-        if self._session.leave() and threads and threading.current_thread() is not threads[0]:
-            # Nobody need wait for what was leased here, if the service hears that it is given back.
-            self._requests.put(None)
-            threads[0].join(FAREWELL_SECONDS)
-        if call is not None:
-            call.cancel()
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join()
-        return bool(threads)
+            threads, self._threads = self._threads, None
+        if threads is None:
+            return False
+        reading, ticking = threads
+        # Nobody need wait for what was leased here, if the service hears that it is given back.
+        reading.end(self._session.leave)
+        if ticking is not threading.current_thread():
+            ticking.join()
+        return True
 
     def close(self) -> None:
         """Ends the stream and the threads for good."""
         self._closed = True
         self._session.close()
         self.pause()
+        self._line.close()
 
-    def _read(self, stop: threading.Event) -> None:
-        longest = FIRST_PAUSE
-        while not stop.is_set():
-            requests = self._requests = queue.SimpleQueue()
-            call = self._open_stream(iter(requests.get, None))
-            with self._lock:
-                self._call = call
-            if stop.is_set():
-                call.cancel()
-            try:
-                self._session.opened(requests.put)
-                for message in call:
-                    longest = FIRST_PAUSE
-                    self._session.received(message)
-            except grpc.RpcError as error:
-                logger.debug("the watch stream has ended: %s", error.code())
-            except Exception:
-                # Whatever it was, some change has not been applied: only a new stream mends that.
-                logger.exception("a change could not be applied: the stream begins again")
-            finally:
-                self._session.lost()
-                call.cancel()
-                requests.put(None)
-            stop.wait(random.uniform(0, longest))  # noqa: S311  # no secret
-            longest = min(2 * longest, LONGEST_PAUSE)
-
-    def _tick(self, stop: threading.Event) -> None:
+    def _tick(self, reading: Reading) -> None:
         wait: float | None = PING_SECONDS
-        while not stop.wait(PING_SECONDS if wait is None else wait):
+        while not reading.stopped.wait(PING_SECONDS if wait is None else wait):
             wait = self._session.tick()
             if wait is None:
-                with self._lock, contextlib.suppress(AttributeError):
-                    self._call.cancel()
+                reading.give_up()

@@ -15,6 +15,7 @@ from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
 from ._patience import patiently
+from ._reading import Line
 from ._session import Session
 from ._statuses import to_error, too_late
 from ._watching import Watching
@@ -50,15 +51,13 @@ class Store:
         self.target = _channel.resolve_target(target)
         _forks.check()
         self._timeout = timeout
-        self._credentials = credentials
-        self._channel = self._connect()
-        # A stream has a connection of its own, so that nothing large stands before its messages.
-        self._watch_channel: grpc.Channel | None = None
+        self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
-        self._watching = Watching(session, self.open_watch)
+        self._line = Line(self.target, credentials)
+        self._watching = Watching(session, self._line)
         if watch:
             self.changes.session = session
         self.expiry = ExpiryTimer()
@@ -91,8 +90,6 @@ class Store:
             self._channel.close()
             if self._audit is not None:
                 self._audit.join()
-            if self._watch_channel is not None:
-                self._watch_channel.close()
 
     def dict(
         self,
@@ -352,19 +349,9 @@ class Store:
             self.check_open()
             raise
 
-    def _connect(self, *options: tuple[str, Any]) -> grpc.Channel:
-        if self._credentials is None:
-            return grpc.insecure_channel(self.target, [*_channel.OPTIONS, *options])
-        return grpc.secure_channel(self.target, self._credentials, [*_channel.OPTIONS, *options])
-
     def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
         """Begins a Watch stream with these requests, and returns the call; for this package."""
-        # For each stream a connection of its own, since that of the one before may have gone silent: gRPC
-        # would open the next stream on it until it notices that, after a quarter of a minute.
-        if self._watch_channel is not None:
-            self._watch_channel.close()
-        self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
-        return storage_pb2_grpc.StorageServiceStub(self._watch_channel).Watch(requests)
+        return self._line.open(requests)
 
     def check_open(self) -> None:
         if self._closed:

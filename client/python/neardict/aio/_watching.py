@@ -1,41 +1,44 @@
-"""Drives the Watch stream of an asynchronous store, with a task that ends with it."""
+"""Drives the Watch stream of an asynchronous store: a thread reads it, all else is done on the event loop.
+
+A stream of grpc.aio could not be ended before a fork, and gRPC's own threads would go on reading it in the
+child, until that crashes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import random
-from typing import TYPE_CHECKING, Any
-
-import grpc
+import threading
+from typing import TYPE_CHECKING
 
 from .. import _forks
-from .._watching import FAREWELL_SECONDS, FIRST_PAUSE, LONGEST_PAUSE
+from .._reading import Line, Reading
+from .._session import PING_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Callable
 
     from .._session import Session
     from ..v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
+# So many messages may wait for the loop. Then nothing is read until it takes one, and what comes meanwhile
+# is coalesced by the service.
+_MOST_WAITING = 32
+
 
 class Watching:
-    """Opens streams, reads them, sends pings, and gives up streams that are silent."""
+    """Opens streams, sends pings, and gives up streams that are silent."""
 
-    def __init__(
-        self, session: Session, open_stream: Callable[[AsyncIterator[pb.WatchRequest]], Awaitable[Any]]
-    ) -> None:
-        """`open_stream` calls the RPC Watch with the requests, and returns the call."""
+    def __init__(self, session: Session, line: Line) -> None:
         self._session = session
-        self._open_stream = open_stream
-        self._task: asyncio.Task[None] | None = None
+        self._line = line
+        self._loop = asyncio.get_running_loop()
+        self._relay: _Relay | None = None
+        self._ticking: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
-        # What is to be sent on the stream; None ends this side of it.
-        self._requests: asyncio.Queue[pb.WatchRequest | None] = asyncio.Queue()
-        self._ended = asyncio.Event()
 
     async def wait(self, domain: str, seconds: float) -> None:
         """Returns when the service has answered the subscription, or the stream fails, or time is over."""
@@ -47,63 +50,152 @@ class Watching:
                     await self._news.wait()
 
     def start(self) -> None:
-        """Starts the task, if it does not run yet."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
+        """Starts what is to run, if it does not run yet."""
+        if self._ticking is None and not self._session.closed:
+            self.resume()
+            self._ticking = asyncio.create_task(self._tick())
+
+    def pause(self) -> bool:
+        """Ends the stream and the thread, until `resume` is called; returns whether it ran. From any thread.
+
+        Waits for nothing that the loop does, as it is the loop that waits here.
+        """
+        relay, self._relay = self._relay, None
+        if relay is None:
+            return False
+        if not self._loop.is_running() or _running_loop() is self._loop:
+            relay.end(self._session.leave)
+            self._session.lost()
+        else:
+            # The dicts belong to the loop's thread. Leases run out by themselves.
+            relay.end(lambda: False)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self._loop.call_soon_threadsafe(self._session.lost)
+        return True
+
+    def resume(self) -> None:
+        """Starts the thread that reads. From any thread."""
+        if not self._session.closed:
+            self._relay = _Relay(self._session, self._line, self._loop, self._news)
 
     async def close(self) -> None:
-        """Ends the stream and the task."""
+        """Ends the stream, the thread and the task."""
         self._session.close()
         self._news.set()
-        if self._session.leave():
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+        if self._relay is not None:
+            await self._end(self._relay)
+            self._relay = None
+        self._line.close()
+
+    async def _end(self, relay: _Relay) -> None:
+        """Ends the thread that reads, which may take a while, without making the loop wait."""
+        ended = asyncio.Event()
+
+        def end() -> None:
             # Nobody need wait for what was leased here, if the service hears that it is given back.
-            self._requests.put_nowait(None)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), FAREWELL_SECONDS)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            relay.end(self._session.leave)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self._loop.call_soon_threadsafe(ended.set)
 
-    async def _run(self) -> None:
-        longest = FIRST_PAUSE
-        while True:
-            requests = self._requests = asyncio.Queue()
-            self._ended.clear()
-            call = await self._open_stream(_items(requests))
-            pinging = asyncio.create_task(self._tick(call))
-            try:
-                with _forks.call():
-                    self._session.opened(requests.put_nowait)
-                    async for message in call:
-                        longest = FIRST_PAUSE
-                        self._session.received(message)
-                        self._news.set()
-            except (grpc.RpcError, asyncio.CancelledError) as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                # A call that `_tick` gave up ends like a cancelled task.
-                logger.debug("the watch stream has ended: %r", type(error))
-            except Exception:
-                # Whatever it was, some change has not been applied: only a new stream mends that.
-                logger.exception("a change could not be applied: the stream begins again")
-            finally:
-                self._session.lost()
-                self._ended.set()
-                self._news.set()
-                pinging.cancel()
-                call.cancel()
-                # gRPC's task that sends them does not end with a call that ends by itself.
-                requests.put_nowait(None)
-            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
-            longest = min(2 * longest, LONGEST_PAUSE)
+        thread = threading.Thread(target=end, name="neardict close", daemon=True)
+        thread.start()
+        await ended.wait()
+        thread.join()
 
-    async def _tick(self, call: Any) -> None:
-        while (wait := self._session.tick()) is not None:  # noqa: ASYNC110  # it is time that we wait for
-            await asyncio.sleep(wait)
-        call.cancel()
+    async def _tick(self) -> None:
+        wait: float | None = PING_SECONDS
+        try:
+            # With grpc.aio's own thread there, nothing of gRPC that is made in the child of a fork is safe.
+            with _forks.call():
+                while True:
+                    await asyncio.sleep(PING_SECONDS if wait is None else wait)
+                    wait = self._session.tick()
+                    if wait is None and self._relay is not None:
+                        self._relay.give_up()
+        finally:
+            if not self._session.closed:
+                # The loop ends, and nobody has closed the store.
+                self.pause()
 
 
-async def _items(requests: asyncio.Queue[pb.WatchRequest | None]) -> AsyncIterator[pb.WatchRequest]:
-    while (request := await requests.get()) is not None:
-        yield request
+class _Relay:
+    """A thread that reads streams, and has the loop tell the session what they bring, in order."""
+
+    def __init__(
+        self, session: Session, line: Line, loop: asyncio.AbstractEventLoop, news: asyncio.Event
+    ) -> None:
+        self._session = session
+        self._loop = loop
+        self._news = news
+        self._room = threading.Semaphore(_MOST_WAITING)
+        # Whether what waits for the loop is not to be told any more: until the stream is lost, or for good.
+        self._given_up = self._ended = False
+        self._reading = Reading(self, line)
+        self._reading.start()
+
+    def give_up(self) -> None:
+        """Ends the stream that is open now, after the session has been told that it is lost."""
+        self._given_up = True
+        self._reading.give_up()
+
+    def end(self, leave: Callable[[], bool]) -> None:
+        """Ends the stream and the thread; `leave` is as for Reading."""
+        self._ended = True
+        self._room.release()
+        self._reading.end(leave)
+
+    # In the thread that reads.
+
+    def opened(self, send: Callable[[pb.WatchRequest], None]) -> None:
+        self._hand_over(self._session.opened, send)
+
+    def received(self, message: pb.WatchResponse) -> None:
+        self._hand_over(self._receive, message)
+
+    def lost(self) -> None:
+        self._hand_over(self._lose)
+
+    def _hand_over(self, work: Callable[..., None], *args: object) -> None:
+        if self._ended:
+            return
+        self._room.acquire()
+        try:
+            self._loop.call_soon_threadsafe(self._do, work, *args)
+        except RuntimeError:
+            # The loop has been closed, and the store has not.
+            self._ended = True
+            self._reading.stopped.set()
+            self._reading.give_up()
+
+    # On the loop.
+
+    def _do(self, work: Callable[..., None], *args: object) -> None:
+        self._room.release()
+        if not self._ended:
+            work(*args)
+            self._news.set()
+
+    def _receive(self, message: pb.WatchResponse) -> None:
+        if self._given_up:
+            return
+        try:
+            self._session.received(message)
+        except Exception:
+            # Whatever it was, some change has not been applied: only a new stream mends that.
+            logger.exception("a change could not be applied: the stream begins again")
+            self._session.lost()
+            self.give_up()
+
+    def _lose(self) -> None:
+        self._given_up = False
+        self._session.lost()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -23,6 +23,7 @@ from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
 from .._lease import Consistency
 from .._near import OnDisconnect
+from .._reading import Line
 from .._session import Session
 from .._statuses import to_error, too_late
 from ..entry import Entry
@@ -57,13 +58,11 @@ class Store:
         self._timeout = timeout
         self._credentials = credentials
         self._channel = self._connect()
-        # A stream has a connection of its own, so that nothing large stands before its messages.
-        self._watch_channel: grpc.aio.Channel | None = None
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
-        self._watching = Watching(session, self._open_watch)
+        self._watching = Watching(session, Line(self.target, credentials))
         if watch:
             self.changes.session = session
         self.expiry = LoopExpiry()
@@ -98,8 +97,6 @@ class Store:
             self.expiry.close()
             await self._watching.close()
             await self._channel.close()
-            if self._watch_channel is not None:
-                await self._watch_channel.close()
 
     async def dict(
         self,
@@ -307,11 +304,12 @@ class Store:
             return await method(request, timeout=self._timeout if timeout is None else timeout)
 
     def pause(self) -> bool:
-        """A stream of an event loop cannot be ended here; it counts as a call under way."""
-        return False
+        """Ends the stream of changes for the time of a fork; returns whether there was one."""
+        return self._watching.pause()
 
     def resume(self) -> None:
-        """Nothing was paused."""
+        """Opens the stream of changes again, in the parent after a fork."""
+        self._watching.resume()
 
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
@@ -371,19 +369,10 @@ class Store:
                 raise ClosedError(self._closed) from None
             raise
 
-    def _connect(self, *options: tuple[str, Any]) -> grpc.aio.Channel:
+    def _connect(self) -> grpc.aio.Channel:
         if self._credentials is None:
-            return grpc.aio.insecure_channel(self.target, [*_channel.OPTIONS, *options])
-        return grpc.aio.secure_channel(self.target, self._credentials, [*_channel.OPTIONS, *options])
-
-    async def _open_watch(self, requests: AsyncIterator[pb.WatchRequest]) -> Any:
-        # For each stream a connection of its own, since that of the one before may have gone silent: gRPC
-        # would open the next stream on it until it notices that, after a quarter of a minute.
-        if self._watch_channel is not None:
-            await self._watch_channel.close()
-        self._watch_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
-        stub: Any = storage_pb2_grpc.StorageServiceStub(self._watch_channel)
-        return stub.Watch(requests)
+            return grpc.aio.insecure_channel(self.target, _channel.OPTIONS)
+        return grpc.aio.secure_channel(self.target, self._credentials, _channel.OPTIONS)
 
     def check_open(self) -> None:
         if self._closed:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
+from .._reading import FIRST_PAUSE, LONGEST_PAUSE
 from .._session import PING_SECONDS, TRUST_SECONDS
 from .._statuses import rejected, to_error, too_late
-from .._watching import FIRST_PAUSE, LONGEST_PAUSE
 from ..errors import DeadlineExceededError, UnavailableError
 from ..v1 import storage_pb2 as pb
 

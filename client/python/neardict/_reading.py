@@ -1,0 +1,128 @@
+"""Reads the Watch stream of a store, synchronous or not, with a thread that can be ended before a fork."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+
+from . import _channel
+from .v1 import storage_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .v1 import storage_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+# Between attempts to open a stream: longer each time, and never two clients in step.
+FIRST_PAUSE = 0.05  # seconds
+LONGEST_PAUSE = 2.0
+# For so long, in seconds, one who ends a stream waits for the service to hear that leases are given back.
+FAREWELL_SECONDS = 0.5
+
+
+class Receiver(Protocol):
+    """Is told of streams by the thread that reads them. What `Session` says of these holds here too."""
+
+    def opened(self, send: Callable[[pb.WatchRequest], None]) -> None: ...
+
+    def received(self, message: pb.WatchResponse) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+class Line:
+    """Opens streams, each on a connection of its own.
+
+    So nothing large stands before its messages, and no stream is opened on the connection of the one
+    before, which may have gone silent: gRPC would do that until it notices, after a quarter of a minute.
+    """
+
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._channel: grpc.Channel | None = None
+
+    def open(self, requests: Iterator[pb.WatchRequest]) -> Any:
+        """Calls the RPC Watch with these requests, and returns the call. Ends the one before."""
+        self.close()
+        self._channel = _channel.connect(
+            self._target, self._credentials, ("grpc.use_local_subchannel_pool", 1)
+        )
+        return storage_pb2_grpc.StorageServiceStub(self._channel).Watch(requests)
+
+    def close(self) -> None:
+        """Ends the stream, and its connection."""
+        if self._channel is not None:
+            self._channel.close()
+
+
+class Reading:
+    """A thread that opens a stream, tells the receiver what it brings, and opens another, until `end`."""
+
+    def __init__(self, receiver: Receiver, line: Line) -> None:
+        self._receiver = receiver
+        self._line = line
+        self.stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._call: Any = None
+        # What is to be sent on the stream; None ends this side of it.
+        self._requests: queue.SimpleQueue[pb.WatchRequest | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, name="neardict watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def give_up(self) -> None:
+        """Ends the stream that is open now."""
+        with self._lock:
+            if self._call is not None:
+                self._call.cancel()
+
+    def end(self, leave: Callable[[], bool]) -> None:
+        """Ends the stream and the thread; `leave` is called once no other stream will be opened.
+
+        It returns whether it has sent what the service should hear before.
+        """
+        self.stopped.set()
+        if leave():
+            self._requests.put(None)
+            self._join(FAREWELL_SECONDS)
+        self.give_up()
+        self._join()
+
+    def _join(self, seconds: float | None = None) -> None:
+        if self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    def _read(self) -> None:
+        longest = FIRST_PAUSE
+        while not self.stopped.is_set():
+            requests = self._requests = queue.SimpleQueue()
+            call = self._line.open(iter(requests.get, None))
+            with self._lock:
+                self._call = call
+            if self.stopped.is_set():
+                call.cancel()
+            try:
+                self._receiver.opened(requests.put)
+                for message in call:
+                    longest = FIRST_PAUSE
+                    self._receiver.received(message)
+            except grpc.RpcError as error:
+                logger.debug("the watch stream has ended: %s", error.code())
+            except Exception:
+                # Whatever it was, some change has not been applied: only a new stream mends that.
+                logger.exception("a change could not be applied: the stream begins again")
+            finally:
+                self._receiver.lost()
+                call.cancel()
+                requests.put(None)
+            self.stopped.wait(random.uniform(0, longest))  # noqa: S311  # no secret
+            longest = min(2 * longest, LONGEST_PAUSE)
