@@ -12,9 +12,9 @@ from neardict_server.backends import base
 from neardict_server.backends.memory import MemoryBackend
 from neardict_server.backends.sqlite import SqliteBackend
 from neardict_server.changes.hub import Hub
-from neardict_server.changes.leases import DRIFT, LONGEST_SECONDS, MOST_WAITING, LeasedBackend, Leases, Term
+from neardict_server.changes.leases import DRIFT, LONGEST_SECONDS, LeasedBackend, Leases, Term
 from neardict_server.changes.turns import Turns
-from neardict_server.changes.watcher import Watcher
+from neardict_server.changes.watcher import MAX_WAITING_MESSAGES, Watcher
 from neardict_server.errors import BackendUnavailableError, CapabilityMissingError
 
 SECONDS = 3.0
@@ -242,7 +242,7 @@ async def test_who_gives_his_lease_back_is_not_waited_for(service: Service) -> N
 async def test_a_holder_who_reads_nothing_is_reset_in_the_end(service: Service) -> None:
     holder = await service.join()
     await sent(holder)
-    for _ in range(MOST_WAITING + 1):
+    for _ in range(MAX_WAITING_MESSAGES + 1):
         holder.put(pb.WatchResponse(heartbeat=pb.Heartbeat()))
     write = service.write()
     await settle()

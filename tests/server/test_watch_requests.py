@@ -16,7 +16,8 @@ from neardict_server.changes.beginnings import AT_ONCE
 from neardict_server.changes.hub import Hub
 from neardict_server.changes.leases import Term
 from neardict_server.changes.stream import Streams
-from neardict_server.errors import BackendUnavailableError
+from neardict_server.changes.watcher import MAX_WAITING_MESSAGES
+from neardict_server.errors import BackendUnavailableError, InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -188,3 +189,20 @@ async def test_the_log_tells_of_a_loss_once_however_many_watch(
         assert [record.getMessage() for record in caplog.records] == [
             "changes of 'd' were lost: 20 watchers begin anew"
         ]
+
+
+async def test_who_asks_and_does_not_read_is_not_listened_to_for_ever() -> None:
+    async def pings() -> AsyncIterator[pb.WatchRequest]:
+        for number in range(1, 2 * MAX_WAITING_MESSAGES):
+            taken.append(number)
+            yield pb.WatchRequest(ping=pb.Ping(number=number))
+
+    taken: list[int] = []
+    streams = Streams(lambda domain: Hub(), 60, Term(3))
+    responses = streams.serve(pings())
+    assert (await anext(responses)).heartbeat.ping == 1
+    await asyncio.sleep(0)
+    # One more than may wait, and the one at which it was noticed.
+    assert len(taken) == MAX_WAITING_MESSAGES + 2
+    with pytest.raises(InvalidRequestError, match="does not read"):
+        await anext(response async for response in responses if not response.HasField("heartbeat"))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from neardict.v1 import storage_pb2 as pb
 
 from ..backends import base
+from .watcher import MAX_WAITING_MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 DRIFT = 1.02
 # Where it cannot be read for how long an earlier process gave leases: the longest that can be configured.
 LONGEST_SECONDS = 60.0
-# A holder for whom more messages wait than this does not read them.
-MOST_WAITING = 20_000
 
 # Numbers tell the revokes of a stream apart, whatever their backends.
 _numbers = itertools.count(1)
@@ -114,7 +113,7 @@ class Leases:
         """Registers the write; returns who holds a lease of its domain."""
         self._writes.setdefault(write.domain, {})[write] = None
         for watcher in tuple(self._holders.get(write.domain, ())):
-            if watcher.waiting > MOST_WAITING:
+            if watcher.waiting > MAX_WAITING_MESSAGES:
                 self._reset(watcher, write.domain)
         return list(self._holders.get(write.domain, ()))
 

@@ -12,7 +12,7 @@ from .beginnings import Beginnings
 from .hub import Hub
 from .leases import Term
 from .turns import Turns
-from .watcher import Watcher
+from .watcher import MAX_WAITING_MESSAGES, Watcher
 
 
 class Streams:
@@ -67,6 +67,8 @@ class Streams:
         self, requests: AsyncIterator[pb.WatchRequest], watcher: Watcher, beginnings: Beginnings
     ) -> None:
         async for request in requests:
+            if watcher.waiting > MAX_WAITING_MESSAGES:
+                raise InvalidRequestError("the client sends requests and does not read what it is sent")
             which = request.WhichOneof("request")
             if which == "subscribe":
                 self._subscribe(request.subscribe, watcher, beginnings)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # most is reset: its client reads it anew, which is then cheaper than to go on.
 MAX_WAITING_CHANGES = 20_000
 MAX_WAITING_BYTES = 8 * 1024 * 1024
+# Messages that may wait, several changes of a domain counted once: one who has so many does not read them.
+MAX_WAITING_MESSAGES = 20_000
 # Values up to this size travel with the change; larger ones are read by those who want them.
 MAX_INLINE_VALUE = 4 * 1024
 # A message with changes closes when it holds this much.
