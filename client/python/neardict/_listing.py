@@ -60,7 +60,7 @@ class ListedDict(NearDict):
             for key in [key for key in self._held_keys() if key not in listing.keys]:
                 # It was absent at that revision; if what is held is newer, it stays.
                 self._remove(key, listing.revision, listing.call)
-            self._versions.settle(listing.call)
+            self._versions.settle(listing.call, listing.revision)
             self._unreadable = frozenset(listing.unreadable)
             self._listed = not self._versions.predates_doubt("", listing.call)
         if listing.unreadable:

@@ -161,8 +161,6 @@ class NearDict(Contents):
         """Takes notice of a write; for this package."""
         key, revision, message, expires, call, streamed = change
         value = MISSING
-        if streamed and message is not None and self._versions.may_be_past(key, revision):
-            message = NOT_SENT  # what there is now has to be read
         # A look without the lock, which saves decoding what is older than all that is known, or not used.
         if (
             message is not None
@@ -177,6 +175,11 @@ class NearDict(Contents):
         with self._lock:
             # A look-up that began before the change must not answer for one that begins after it.
             self._flights.pop(key, None)
+            if streamed and message is not None:
+                if self._load and self._versions.was_listed(key, revision):
+                    message = None  # it is gone by now, which the stream will tell too
+                elif self._versions.may_be_past(key, revision):
+                    value = MISSING  # what there is now has to be read
             if message is None:
                 self._remove(key, revision, call)
             elif value is not MISSING:

@@ -35,6 +35,8 @@ class Versions:
         # which that is not remembered.
         self._passed: float = 0 if streamed else math.inf
         self._forgotten = 0
+        # The whole domain was listed as it was at this revision, or later.
+        self._listed = 0
         self.held: dict[str, int] = {}
         # Keys that a failed write has perhaps written, with the latest call that had begun when it failed.
         # They stay until a later read tells what is stored.
@@ -108,8 +110,13 @@ class Versions:
         self.forget(key, least)
         self.doubtful[key] = self._calls.latest()
 
-    def settle(self, call: int) -> None:
-        """Notes that a listing, which began as `call`, has told of every key, as far as it could know."""
+    def settle(self, call: int, revision: int) -> None:
+        """Notes that a listing, which began as `call`, has told of every key, as far as it could know.
+
+        It reflects all that was written up to the revision.
+        """
+        if call > self._since:
+            self._listed = max(self._listed, revision)
         for key, latest in list(self.doubtful.items()):
             if latest < call and self._floors.get(key, (0, 0))[0] < call:
                 del self.doubtful[key]
@@ -121,6 +128,10 @@ class Versions:
     def may_be_past(self, key: str, revision: int) -> bool:
         """Returns whether what the stream brings is perhaps older than what was known of the key here."""
         return revision < self._forgotten and key not in self.held and key not in self._floors
+
+    def was_listed(self, key: str, revision: int) -> bool:
+        """Returns whether a key that is not held was absent from a listing that reflects this revision."""
+        return revision <= self._listed and key not in self.held
 
     def _raise_floor(self, key: str, least: int) -> None:
         # Not needed any more once every call under way began after it, since what that brings is newer, and

@@ -59,8 +59,15 @@ class Dicts(RuleBasedStateMachine):
         with pytest.raises(kind):
             function()
 
+    async def until_fresh(self) -> None:
+        """After a long pause of this process nobody vouches for the dicts, for a moment."""
+        async with asyncio.timeout(20):
+            while not (self.mirror.fresh and self.cache.fresh):
+                await asyncio.sleep(0.005)
+
     @invariant()
     def what_is_held_is_what_is_stored(self) -> None:
+        self.wait(self.until_fresh())
         assert self.mirror == self.model
         held = {key: value for key, value in dict.items(self.cache)}  # noqa: C416  # dict(d) would raise
         assert held == {key: self.model.get(key, "absent") for key in held}
