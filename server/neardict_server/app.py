@@ -161,7 +161,9 @@ async def _open(
 ) -> base.Backend:
     try:
         backend = await kind.open(settings, surroundings)
-        if isinstance(backend, base.Feed):
+        if base.Capability.WATCH in backend.capabilities:
+            if not isinstance(backend, base.Feed):
+                raise ValueError(f"{kind!r} promises WATCH, and lacks position or certain")
             hub.attach(backend)
             if base.Capability.LEASES in backend.capabilities:
                 kept = surroundings.data_dir / "leases" / f"{quote(name, safe='')}.seconds"

@@ -273,3 +273,21 @@ def test_a_subscription_is_not_left_before_it_is_answered(stream: Stream) -> Non
     assert [request.unsubscribe.domain for request in stream.sent if request.HasField("unsubscribe")] == [
         "other"
     ]
+
+
+def test_the_lease_ends_with_the_last_dict_that_needs_it(stream: Stream) -> None:
+    plain = Listener()
+    stream.session._changes.subscribe(DOMAIN, plain)
+    stream.subscribed()
+    stream.answer()
+    stream.sent.clear()
+    stream.ping()
+    assert not any(request.HasField("unsubscribe") for request in stream.sent)
+    del stream.listener
+    stream.sent.clear()
+    stream.ping()
+    # Given back first, so that no writer waits, and then watched on from where it was.
+    _, given_back, again = stream.sent
+    assert given_back.unsubscribe.domain == DOMAIN
+    assert again.subscribe == pb.Subscribe(domain=DOMAIN, from_revision=7)
+    assert not stream.left

@@ -194,15 +194,15 @@ def test_it_tells_its_version_limits_backends_and_routes(tmp_path: Path) -> None
     assert (limits.max_value_bytes, limits.max_json_depth) == (1000, 9)
     assert limits.request_id_window.ToSeconds() == 60
     told = {
-        backend.name: (backend.implementation, {pb.Capability.Name(c) for c in backend.capabilities})
+        backend.name: (
+            backend.implementation,
+            {pb.Capability.Name(c).removeprefix("CAPABILITY_") for c in backend.capabilities},
+        )
         for backend in info.backends
     }
     assert told == {
-        "disk": (
-            "sqlite",
-            {"CAPABILITY_DURABLE", "CAPABILITY_TTL", "CAPABILITY_DURABLE_REQUEST_ID", "CAPABILITY_LEASES"},
-        ),
-        "files": ("json", {"CAPABILITY_DURABLE"}),
+        "disk": ("sqlite", {"DURABLE", "TTL", "DURABLE_REQUEST_ID", "LEASES", "WATCH"}),
+        "files": ("json", {"DURABLE", "WATCH"}),
     }
     routes = [(route.domain, route.backend) for route in info.routes]
     assert routes == [("a.*", "files"), ("b", "disk"), ("*", "disk")]

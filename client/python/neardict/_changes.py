@@ -145,6 +145,10 @@ class Changes:
             self._listeners.pop(domain, None)
             return False
 
+    def leased(self, domain: str) -> bool:
+        """Returns whether anybody who listens to the domain needs a lease of it."""
+        return any(listener.leased for listener in self._alive(domain))
+
     def publish(self, domain: str, change: Change, *, but: Listener | None = None) -> None:
         """Tells every listener of the domain, except the one that knows already."""
         for listener in self._alive(domain):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,7 +32,8 @@ def leave_at_exit(store: Any) -> None:
 @atexit.register
 def _leave() -> None:
     for store in list(_stores):
-        store.close()
+        with contextlib.suppress(Exception):
+            store.close()
 
 
 def check(consistency: str, on_disconnect: str) -> bool:

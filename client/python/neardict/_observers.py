@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from ._where import where
 from .errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -130,15 +131,8 @@ class Observer:
             elif (cache := self._cache()) is not None:
                 self._on_change(change.key, cache.value_of(change), change.revision)
         except Exception as error:
-            # Without its text, which could quote a value.
-            place = error.__traceback__
-            while place is not None and place.tb_next is not None:
-                place = place.tb_next
-            where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
             logger.error(
-                "a callback of on_change raised %s at %s; it is called for later changes all the same",
-                type(error).__name__,
-                where,
+                "a callback of on_change raised %s; it is called for later changes all the same", where(error)
             )
         finally:
             self._schedule(self._tell)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from . import _channel
+from ._where import where
 from .v1 import storage_pb2_grpc
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ FIRST_PAUSE = 0.05  # seconds
 LONGEST_PAUSE = 2.0
 # For so long, in seconds, one who ends a stream waits for the service to hear that leases are given back.
 FAREWELL_SECONDS = 0.5
+# With these, trying again helps only when somebody has changed something.
+_LASTING = {
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+}
 
 
 class Receiver(Protocol):
@@ -45,7 +53,7 @@ class Line:
     """
 
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
-        self._target = target
+        self.target = target
         self._credentials = credentials
         self._channel: grpc.Channel | None = None
 
@@ -53,7 +61,7 @@ class Line:
         """Calls the RPC Watch with these requests, and returns the call. Ends the one before."""
         self.close()
         self._channel = _channel.connect(
-            self._target, self._credentials, ("grpc.use_local_subchannel_pool", 1)
+            self.target, self._credentials, ("grpc.use_local_subchannel_pool", 1)
         )
         return storage_pb2_grpc.StorageServiceStub(self._channel).Watch(requests)
 
@@ -70,6 +78,7 @@ class Reading:
         self._receiver = receiver
         self._line = line
         self.stopped = threading.Event()
+        self._warned = False
         self._lock = threading.Lock()
         self._call: Any = None
         # What is to be sent on the stream; None ends this side of it.
@@ -97,6 +106,17 @@ class Reading:
         self.give_up()
         self._join()
 
+    def _ended(self, error: grpc.RpcError) -> None:
+        logger.debug("the watch stream has ended: %s", error.code())
+        if error.code() in _LASTING and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s does not tell of changes, so that its dicts ask for every read: %s, %s",
+                self._line.target,
+                error.code().name,
+                error.details(),
+            )
+
     def _join(self, seconds: float | None = None) -> None:
         if self._thread is not threading.current_thread():
             self._thread.join(seconds)
@@ -116,10 +136,10 @@ class Reading:
                     longest = FIRST_PAUSE
                     self._receiver.received(message)
             except grpc.RpcError as error:
-                logger.debug("the watch stream has ended: %s", error.code())
-            except Exception:
+                self._ended(error)
+            except Exception as error:
                 # Whatever it was, some change has not been applied: only a new stream mends that.
-                logger.exception("a change could not be applied: the stream begins again")
+                logger.error("a change could not be applied, and the stream begins again: %s", where(error))
             finally:
                 self._receiver.lost()
                 call.cancel()

@@ -175,8 +175,7 @@ class Session:
             for name in leased:
                 if not self.closed:
                     self._end(name, self._domains[name])
-                if self._send is not None:
-                    self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
+                self._unsubscribe(name)
             return bool(leased)
 
     def close(self) -> None:
@@ -376,16 +375,25 @@ class Session:
             self._send(pb.WatchRequest(subscribe=subscribe))
 
     def _leave(self) -> None:
-        """Ends the subscriptions to domains that nobody listens to any more.
+        """Ends the subscriptions to domains that nobody listens to any more, and leases that nobody needs.
 
         Not those that are not answered yet: the answer would be taken for that to a later request.
         """
-        answered = [name for name, domain in self._domains.items() if domain.asked is None]
-        for name in [name for name in answered if not self._changes.heard(name)]:
-            del self._domains[name]
-            self._retries.pop(name, None)
-            if self._send is not None:
-                self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
+        answered = [(name, domain) for name, domain in self._domains.items() if domain.asked is None]
+        for name, domain in answered:
+            if not self._changes.heard(name):
+                del self._domains[name]
+                self._retries.pop(name, None)
+                self._unsubscribe(name)
+            elif domain.lease is not None and not self._changes.leased(name):
+                self._end(name, domain)
+                domain.lease = None
+                self._unsubscribe(name)
+                self._subscribe(name)
+
+    def _unsubscribe(self, name: str) -> None:
+        if self._send is not None:
+            self._send(pb.WatchRequest(unsubscribe=pb.Unsubscribe(domain=name)))
 
     def _judge(self, name: str, domain: _Domain) -> None:
         """Tells the listeners of the domain if it has become fresh, or stale."""

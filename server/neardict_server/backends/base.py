@@ -129,6 +129,8 @@ class Capability(enum.Enum):
     # What it writes, it writes for this server alone, and publishes before the write returns, or raises,
     # also if that is CancelledError: see `changes.leases`.
     LEASES = "LEASES"
+    # It satisfies `Feed`, and calls `Surroundings.publish`.
+    WATCH = "WATCH"
 
 
 class Settings(BaseModel):

@@ -33,7 +33,7 @@ class JsonBackend:
         # The folder of the files; by default `json` in the server's data folder.
         root_dir: Path | None = None
 
-    capabilities: frozenset[base.Capability] = frozenset({base.Capability.DURABLE})
+    capabilities: frozenset[base.Capability] = frozenset({base.Capability.DURABLE, base.Capability.WATCH})
 
     @classmethod
     async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:

@@ -33,7 +33,9 @@ class MemoryBackend:
     class Settings(base.Settings):
         pass
 
-    capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL, base.Capability.LEASES})
+    capabilities: frozenset[base.Capability] = frozenset(
+        {base.Capability.TTL, base.Capability.LEASES, base.Capability.WATCH}
+    )
 
     def __init__(self, clock: base.Clock = base.wall_clock, publish: base.Publish = base.unheard) -> None:
         self._clock = clock

@@ -13,7 +13,9 @@ class NullBackend:
     class Settings(base.Settings):
         pass
 
-    capabilities: frozenset[base.Capability] = frozenset({base.Capability.TTL, base.Capability.LEASES})
+    capabilities: frozenset[base.Capability] = frozenset(
+        {base.Capability.TTL, base.Capability.LEASES, base.Capability.WATCH}
+    )
 
     def __init__(self, clock: base.Clock = base.wall_clock) -> None:
         self._clock = clock

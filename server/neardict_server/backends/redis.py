@@ -40,7 +40,12 @@ class RedisBackend:
     Settings = RedisSettings
 
     capabilities: frozenset[base.Capability] = frozenset(
-        {base.Capability.TTL, base.Capability.DURABLE_REQUEST_ID, base.Capability.SHARED}
+        {
+            base.Capability.TTL,
+            base.Capability.DURABLE_REQUEST_ID,
+            base.Capability.SHARED,
+            base.Capability.WATCH,
+        }
     )
 
     @classmethod

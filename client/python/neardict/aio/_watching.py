@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .. import _forks
 from .._reading import Line, Reading
 from .._session import PING_SECONDS
+from .._where import where
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,9 +184,9 @@ class _Relay:
             return
         try:
             self._session.received(message)
-        except Exception:
+        except Exception as error:
             # Whatever it was, some change has not been applied: only a new stream mends that.
-            logger.exception("a change could not be applied: the stream begins again")
+            logger.error("a change could not be applied, and the stream begins again: %s", where(error))
             self._session.lost()
             self.give_up()
 

@@ -19,12 +19,14 @@ class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAPABILITY_DURABLE_REQUEST_ID: _ClassVar[Capability]
     CAPABILITY_SHARED: _ClassVar[Capability]
     CAPABILITY_LEASES: _ClassVar[Capability]
+    CAPABILITY_WATCH: _ClassVar[Capability]
 CAPABILITY_UNSPECIFIED: Capability
 CAPABILITY_DURABLE: Capability
 CAPABILITY_TTL: Capability
 CAPABILITY_DURABLE_REQUEST_ID: Capability
 CAPABILITY_SHARED: Capability
 CAPABILITY_LEASES: Capability
+CAPABILITY_WATCH: Capability
 
 class Value(_message.Message):
     __slots__ = ("json", "raw")

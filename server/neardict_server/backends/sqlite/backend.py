@@ -27,6 +27,7 @@ class SqliteBackend:
             base.Capability.TTL,
             base.Capability.DURABLE_REQUEST_ID,
             base.Capability.LEASES,
+            base.Capability.WATCH,
         }
     )
 
