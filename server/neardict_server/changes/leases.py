@@ -66,7 +66,7 @@ class Leases:
         self._reset = reset
         self._prepared: asyncio.Lock | None = asyncio.Lock()
         self._holders: dict[str, dict[Watcher, None]] = {}
-        # When the leases are over of those who do not listen any more, the domain that lost one last at the end.
+        # When the leases are over of those who do not listen any more; who left last is at the end.
         self._lapsing: dict[str, float] = {}
         self._writes: dict[str, dict[Write, None]] = {}
         # The process before this one may have given leases, and cannot tell to whom.
