@@ -9,7 +9,7 @@ import neardict
 import neardict.aio
 from coherence.history import Op, Outcome, Recorder, now
 from coherence.noting import Arrivals, note_async_revisions
-from coherence.workload import REFUSALS, TIMEOUT_SECONDS, Plan
+from coherence.workload import REFUSALS, RENEWAL, TIMEOUT_SECONDS, Plan, View
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +22,7 @@ class AsyncWork:
         self._target = target
         self._plan = plan
         self._recorder = recorder
+        self._renewals = 0
         self._resting = asyncio.Event()
         self._closing = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -31,8 +32,8 @@ class AsyncWork:
         self._store = neardict.aio.connect(self._target, timeout=TIMEOUT_SECONDS)
         self._noted = note_async_revisions(self._store)
         self._views = {
-            "mirror": await _patiently(lambda: self._dict()),
-            "cache": await _patiently(lambda: self._dict(load=False)),
+            "mirror": View("mirror", await _patiently(lambda: self._dict())),
+            "cache": View("cache", await _patiently(lambda: self._dict(load=False))),
         }
         self._arrivals = Arrivals(self._plan.name, self._recorder)
         self._store.changes.subscribe(self._plan.domain, self._arrivals)
@@ -41,6 +42,7 @@ class AsyncWork:
             (lambda: self._read("mirror"), self._closing, 2.0),
             (lambda: self._read("cache"), self._closing, 2.0),
             (self._ask, self._closing, 1.0),
+            (self._renew, self._resting, RENEWAL),
         ]
         self._tasks = [asyncio.create_task(self._repeat(*job)) for job in jobs]
 
@@ -54,7 +56,7 @@ class AsyncWork:
 
     async def final(self) -> dict[str, dict[str, Any]]:
         """Returns what the views hold; nothing while that is not known to be right."""
-        mirror, cache = self._views["mirror"], self._views["cache"]
+        mirror, cache = self._views["mirror"].cache, self._views["cache"].cache
         try:
             await mirror.snapshot()  # a mirror that was reset is read when it is used
         except neardict.NeardictError:
@@ -87,31 +89,47 @@ class AsyncWork:
             if action == "delete":
                 await self._store.delete_key(plan.domain, key)
             elif action == "conflict":
-                await self._views["mirror"].compare_and_set(key, value, 1)
+                await self._views["mirror"].cache.compare_and_set(key, value, 1)
             elif action == "store":
                 await self._store.set_value(plan.domain, key, value)
             else:
-                await self._views[action].set(key, value)
+                await self._views[action].cache.set(key, value)
         except neardict.NeardictError as error:
             outcome = "refused" if isinstance(error, REFUSALS) else "unknown"
         self._recorder.answer(number, outcome, self._noted.revision, existed=self._noted.existed)
 
     async def _read(self, view: str) -> None:
-        cache = self._views[view]
+        name, cache = self._views[view]
         key = self._plan.key()
         fresh, begin = cache.fresh, now()
         hit = dict.__contains__(cache, key)
         try:
-            value = cache.get(key)
+            if view == "mirror" and self._plan.whole():
+                value = (await cache.snapshot()).get(key)
+            else:
+                value = cache.get(key)
         except neardict.NotHeldError:
             try:
                 value = await cache.fetch(key, None)
             except neardict.NeardictError:
                 return
+        except neardict.NeardictError:
+            return
         end = now()
         fresh = fresh and cache.fresh
-        name = self._plan.name
-        self._recorder.op(Op(self._plan.read, name, key, value, begin, end, view=view, hit=hit, fresh=fresh))
+        client = self._plan.name
+        self._recorder.op(
+            Op(self._plan.read, client, key, value, begin, end, view=name, hit=hit, fresh=fresh)
+        )
+
+    async def _renew(self) -> None:
+        view = self._plan.view()
+        try:
+            made = await self._dict(load=view == "mirror")
+        except neardict.NeardictError:
+            return
+        self._renewals += 1
+        self._views[view] = View(f"{view} {self._renewals}", made)
 
     async def _ask(self) -> None:
         key = self._plan.key()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import neardict
 from coherence.history import Op, Outcome, Recorder, now
 from coherence.noting import Arrivals, note_revisions
-from coherence.workload import REFUSALS, TIMEOUT_SECONDS, Plan
+from coherence.workload import REFUSALS, RENEWAL, TIMEOUT_SECONDS, Plan, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ class SyncWork:
         self._recorder = recorder
         self._store = neardict.connect(target, timeout=TIMEOUT_SECONDS)
         self._noted = note_revisions(self._store)
+        self._renewals = 0
         self._resting = threading.Event()
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -29,8 +30,8 @@ class SyncWork:
     def start(self) -> None:
         """Begins, once the service answers."""
         self._views = {
-            "mirror": _patiently(lambda: self._dict()),
-            "cache": _patiently(lambda: self._dict(load=False)),
+            "mirror": View("mirror", _patiently(lambda: self._dict())),
+            "cache": View("cache", _patiently(lambda: self._dict(load=False))),
         }
         self._arrivals = Arrivals(self._plan.name, self._recorder)
         self._store.changes.subscribe(self._plan.domain, self._arrivals)
@@ -39,6 +40,7 @@ class SyncWork:
             (lambda: self._read("mirror"), self._closing, 2.0),
             (lambda: self._read("cache"), self._closing, 2.0),
             (self._ask, self._closing, 1.0),
+            (self._renew, self._resting, RENEWAL),
         ]
         for job, end, times in jobs:
             thread = threading.Thread(target=self._repeat, args=(job, end, times), daemon=True)
@@ -55,7 +57,7 @@ class SyncWork:
 
     def final(self) -> dict[str, dict[str, Any]]:
         """Returns what the views hold; nothing while that is not known to be right."""
-        mirror, cache = self._views["mirror"], self._views["cache"]
+        mirror, cache = self._views["mirror"].cache, self._views["cache"].cache
         try:
             mirror.snapshot()  # a mirror that was reset is read when it is used
         except neardict.NeardictError:
@@ -87,28 +89,40 @@ class SyncWork:
             if action == "delete":
                 self._store.delete_key(plan.domain, key)
             elif action == "conflict":
-                self._views["mirror"].compare_and_set(key, value, 1)
+                self._views["mirror"].cache.compare_and_set(key, value, 1)
             elif action == "store":
                 self._store.set_value(plan.domain, key, value)
             else:
-                self._views[action][key] = value
+                self._views[action].cache[key] = value
         except neardict.NeardictError as error:
             outcome = "refused" if isinstance(error, REFUSALS) else "unknown"
         self._recorder.answer(number, outcome, self._noted.revision, existed=self._noted.existed)
 
     def _read(self, view: str) -> None:
-        cache = self._views[view]
+        name, cache = self._views[view]
         key = self._plan.key()
         fresh, begin = cache.fresh, now()
         hit = dict.__contains__(cache, key)
         try:
-            value = cache.get(key)
+            whole = view == "mirror" and self._plan.whole()
+            value = cache.snapshot().get(key) if whole else cache.get(key)
         except neardict.NeardictError:
             return
         end = now()
         fresh = fresh and cache.fresh
-        name = self._plan.name
-        self._recorder.op(Op(self._plan.read, name, key, value, begin, end, view=view, hit=hit, fresh=fresh))
+        client = self._plan.name
+        self._recorder.op(
+            Op(self._plan.read, client, key, value, begin, end, view=name, hit=hit, fresh=fresh)
+        )
+
+    def _renew(self) -> None:
+        view = self._plan.view()
+        try:
+            made = self._dict(load=view == "mirror")
+        except neardict.NeardictError:
+            return
+        self._renewals += 1
+        self._views[view] = View(f"{view} {self._renewals}", made)
 
     def _ask(self) -> None:
         key = self._plan.key()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from neardict.errors import ConflictError, InvalidArgumentError, LimitExceededError
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 HOT_KEYS = [f"hot-{number}" for number in range(8)]
 COLD_KEYS = [f"cold-{number}" for number in range(120)]
 HOT_SHARE = 0.6
+WHOLE_SHARE = 0.1
+# New dicts are made so many times less often than something is written.
+RENEWAL = 0.05
 
 # After these a write has certainly not been applied.
 REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError)
@@ -28,6 +31,13 @@ LINEARIZABLE = "linearizable"
 # `conflict` is a write under a condition that never holds.
 Action = Literal["store", "mirror", "cache", "delete", "conflict"]
 ACTIONS: dict[Action, float] = {"store": 0.3, "mirror": 0.3, "cache": 0.25, "delete": 0.1, "conflict": 0.05}
+
+
+class View(NamedTuple):
+    """A dict, and what it is called in the history; one that takes its place has another name."""
+
+    name: str
+    cache: Any
 
 
 @dataclass
@@ -56,6 +66,14 @@ class Plan:
 
     def action(self) -> Action:
         return self.randomness.choices(list(ACTIONS), list(ACTIONS.values()))[0]
+
+    def whole(self) -> bool:
+        """Returns whether the next read of a mirror goes by a copy of all of it."""
+        return self.randomness.random() < WHOLE_SHARE
+
+    def view(self) -> Literal["mirror", "cache"]:
+        """Returns which dict is replaced by a new one."""
+        return self.randomness.choice(["mirror", "cache"])
 
     def pause(self, times: float = 1.0) -> float:
         """Returns how long to wait before the next write; `times` as many for something more frequent."""
