@@ -56,6 +56,13 @@ def from_duration(duration: duration_pb2.Duration) -> int:
     return duration.seconds * 1_000_000 + -(-duration.nanos // 1000)
 
 
+def to_duration(seconds: float) -> duration_pb2.Duration:
+    """Returns the message for a number of seconds, to the microsecond."""
+    message = duration_pb2.Duration()
+    message.FromMicroseconds(round(seconds * 1_000_000))
+    return message
+
+
 def to_timestamp(microseconds: int) -> timestamp_pb2.Timestamp:
     seconds, rest = divmod(microseconds, 1_000_000)
     return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * 1000)

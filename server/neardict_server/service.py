@@ -5,15 +5,13 @@ from __future__ import annotations  # grpc classes are generic for type checkers
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import duration_pb2
-
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from . import limits as checks
 from .backends import base
 from .backends.request_ids import WINDOW
 from .errors import CapabilityMissingError
-from .messages import from_condition, from_duration, from_value, to_entry, to_timestamp
+from .messages import from_condition, from_duration, from_value, to_duration, to_entry, to_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -140,7 +138,7 @@ def server_info(
             max_key_bytes=checks.MAX_KEY_BYTES,
             max_value_bytes=limits.max_value_bytes,
             max_json_depth=limits.max_json_depth,
-            request_id_window=duration_pb2.Duration(seconds=WINDOW // 1_000_000),
+            request_id_window=to_duration(WINDOW / 1_000_000),
         ),
         backends=[
             storage_pb2.BackendInfo(
@@ -150,8 +148,6 @@ def server_info(
             )
             for name, (implementation, backend) in backends.items()
         ],
-        heartbeat_period=duration_pb2.Duration(
-            seconds=int(heartbeat_seconds), nanos=int(heartbeat_seconds % 1 * 1e9)
-        ),
+        heartbeat_period=to_duration(heartbeat_seconds),
         routes=[storage_pb2.Route(domain=domain, backend=name) for domain, name in routes],
     )

@@ -407,3 +407,12 @@ async def test_a_cancelled_write_of_sqlite_ends_when_its_fate_is_known(tmp_path:
         fates.add(known)
     assert fates == {True, False}
     await backend.close()
+
+
+async def test_leases_that_are_over_are_forgotten_where_nobody_writes(service: Service, clock: Clock) -> None:
+    for number in range(3):
+        watcher = Watcher(Turns())
+        await service.hub.subscribe(watcher, f"d{number}", 0, lease=True)
+        service.hub.unsubscribe(watcher, f"d{number}", served=True)
+        clock.now += 2 * SECONDS
+    assert list(service.leases._lapsing) == ["d2"]

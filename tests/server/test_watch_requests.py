@@ -16,8 +16,9 @@ from neardict_server.changes.beginnings import AT_ONCE
 from neardict_server.changes.hub import Hub
 from neardict_server.changes.leases import Term
 from neardict_server.changes.stream import Streams
-from neardict_server.changes.watcher import MAX_WAITING_MESSAGES
-from neardict_server.errors import BackendUnavailableError, InvalidRequestError
+from neardict_server.changes.turns import Turns
+from neardict_server.changes.watcher import MAX_WAITING_MESSAGES, Watcher
+from neardict_server.errors import BackendUnavailableError, DrainingError, InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -206,3 +207,28 @@ async def test_who_asks_and_does_not_read_is_not_listened_to_for_ever() -> None:
     assert len(taken) == MAX_WAITING_MESSAGES + 2
     with pytest.raises(InvalidRequestError, match="does not read"):
         await anext(response async for response in responses if not response.HasField("heartbeat"))
+
+
+async def test_a_stream_that_ends_as_the_service_drains_says_so() -> None:
+    async def silent() -> AsyncIterator[pb.WatchRequest]:
+        await asyncio.Event().wait()
+        yield pb.WatchRequest()
+
+    streams = Streams(lambda _: Hub(), 60.0, Term(3.0))
+    first = asyncio.ensure_future(anext(streams.serve(silent())))
+    await asyncio.sleep(0)
+    streams.close()
+    with pytest.raises(DrainingError):
+        await first
+
+
+async def test_large_values_do_not_wait_for_one_who_does_not_read() -> None:
+    watcher = Watcher(Turns(), max_bytes=10_000)
+    for number in range(1, 11):
+        assert watcher.add("d", base.Change(f"k{number}", number, "x" * 100_000, 5_000_000))
+    assert [change.value for change in watcher._waiting["d"].changes.values()] == [""] * 10
+    (message,) = await watcher.next()
+    for change in message.changes.changes:
+        assert change.kind == pb.Change.KIND_SET
+        assert not change.HasField("value")
+        assert change.expire_time.seconds == 5

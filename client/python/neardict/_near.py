@@ -62,8 +62,8 @@ class NearDict(Contents):
     is set aside, where it waits for the stream to catch up, and keeps its identity.
 
     Invariants, under _lock: a key that is held has its revision in _versions; what is held for a key
-    only ever goes to a greater revision. The contents change through _hold, _remove and _drop alone, each
-    of them contents first: what an interrupt leaves behind has no revision, and so is replaced.
+    only ever goes to a greater revision. An entry changes in the contents first, and then its revision:
+    what an interrupt leaves behind has none, and so is replaced.
 
     No lock is held across I/O, nor while a value is decoded, which may run code of the program's own.
     """
@@ -339,16 +339,6 @@ class NearDict(Contents):
         else:
             self._versions.turn_down(key, revision, call)
 
-    # How values travel, in one place, for subclasses that have another way.
-
-    def _decode(self, message: pb.Value) -> Any:
-        """Returns the value of a message. Raises UndecodableValueError."""
-        return values.decode(message)
-
-    def _request(self, key: str, value: Any, **condition: Any) -> pb.SetValueRequest:
-        """Words a write. Raises UnsupportedValueError."""
-        return _requests.set_value(self._domain, key, values.encode(value), **condition)
-
     def _remove(self, key: str, revision: int, call: int = 0) -> bool:
         """Holds nothing under the key; False if something newer is known. The caller holds _lock."""
         if self._versions.admits_absence(key, revision, call):
@@ -404,6 +394,16 @@ class NearDict(Contents):
     def _missed(self, count: int) -> None:
         with self._lock:
             self._counts.misses += count
+
+    # How values travel, in one place, for subclasses that have another way.
+
+    def _decode(self, message: pb.Value) -> Any:
+        """Returns the value of a message. Raises UndecodableValueError."""
+        return values.decode(message)
+
+    def _request(self, key: str, value: Any, **condition: Any) -> pb.SetValueRequest:
+        """Words a write. Raises UnsupportedValueError."""
+        return _requests.set_value(self._domain, key, values.encode(value), **condition)
 
     # Holding, wherever it is shown. The caller holds _lock.
 

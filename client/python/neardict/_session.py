@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 PING_SECONDS = 1.0
 TRUST_SECONDS = 3 * PING_SECONDS
 NEVER = float("-inf")
-
-
-class Lease:
-    """Until when what is held of a domain may be served as if it had been asked for."""
-
-    __slots__ = ("until",)
-
-    def __init__(self) -> None:
-        self.until = NEVER
-
-
 # Before a subscription that was rejected is tried again: longer each time, and never two clients in step.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
@@ -52,6 +41,15 @@ _LASTING = {
         grpc.StatusCode.UNIMPLEMENTED,
     )
 }
+
+
+class Lease:
+    """Until when what is held of a domain may be served as if it had been asked for."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = NEVER
 
 
 @dataclass

@@ -28,6 +28,8 @@ Clock = Callable[[], int]
 # message limit of 4 MiB, even with one more entry of the largest default size.
 PAGE_BYTES = 256 * 1024
 PAGE_KEYS = 4096
+# Values up to this size come with their change; larger ones are read by those who want them.
+TOLD_BYTES = 4096
 
 
 def wall_clock() -> int:

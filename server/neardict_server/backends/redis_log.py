@@ -11,8 +11,6 @@ from .redis_scripts import FOLLOW
 
 # How many changes are read at once. With their values that is 2 MB at most.
 PAGE_CHANGES = 512
-# Entries up to this size come with their change; with the key, this is what a Watch stream would carry.
-TOLD_BYTES = 4096
 
 
 class LogPage(NamedTuple):
@@ -48,7 +46,7 @@ class RedisLog:
         announce = (self._revisions.floor, channel_of(self._prefix), domain)
         after = "" if since is None else since
         status, *rest = await self._client.run(
-            FOLLOW, [*places, places.entries + b":none"], *announce, after, PAGE_CHANGES, TOLD_BYTES
+            FOLLOW, [*places, places.entries + b":none"], *announce, after, PAGE_CHANGES, base.TOLD_BYTES
         )
         if status == b"corrupt revision":
             raise corrupt_revision()

@@ -2,12 +2,11 @@
 
 import logging
 
-from google.protobuf import duration_pb2
-
 from neardict.v1 import storage_pb2 as pb
 
 from ..backends import base
 from ..errors import BackendUnavailableError, CapabilityMissingError
+from ..messages import to_duration
 from .leases import Leases
 from .watcher import Watcher
 
@@ -79,7 +78,7 @@ class Hub:
             domain=domain, revision=revision, complete=from_revision > 0 and missed is not None
         )
         if leases is not None:
-            subscribed.lease_duration.CopyFrom(seconds_message(leases.term.seconds))
+            subscribed.lease_duration.CopyFrom(to_duration(leases.term.seconds))
         watcher.put(pb.WatchResponse(subscribed=subscribed))
 
     def unsubscribe(self, watcher: Watcher, domain: str, *, served: bool = False) -> None:
@@ -145,10 +144,3 @@ class Hub:
         if not watcher.add(domain, change):
             heaviest = watcher.heaviest()
             watcher.hubs[heaviest].slow(watcher, heaviest)
-
-
-def seconds_message(seconds: float) -> duration_pb2.Duration:
-    """Returns the message for a number of seconds, to the microsecond."""
-    message = duration_pb2.Duration()
-    message.FromMicroseconds(round(seconds * 1_000_000))
-    return message

@@ -66,7 +66,7 @@ class Leases:
         self._reset = reset
         self._prepared: asyncio.Lock | None = asyncio.Lock()
         self._holders: dict[str, dict[Watcher, None]] = {}
-        # When the leases are over of those who do not listen any more.
+        # When the leases are over of those who do not listen any more; who left last is at the end.
         self._lapsing: dict[str, float] = {}
         self._writes: dict[str, dict[Write, None]] = {}
         # The process before this one may have given leases, and cannot tell to whom.
@@ -100,7 +100,8 @@ class Leases:
         if not holders:
             del self._holders[domain]
         if served:
-            self._lapsing[domain] = max(watcher.lease_until, self._lapsing.get(domain, watcher.lease_until))
+            self._lapsing[domain] = max(watcher.lease_until, self._lapsing.pop(domain, watcher.lease_until))
+            self._forget_lapsed()
         else:
             for write in self._writes.get(domain, ()):
                 write.confirmed(watcher)
@@ -136,6 +137,12 @@ class Leases:
     async def begun(self) -> None:
         """Returns when the leases of earlier processes are over."""
         await asyncio.sleep(self._quarantined_until - self.term.clock())
+
+    def _forget_lapsed(self) -> None:
+        """Keeps no domain for long that nobody writes to, which `lapsed_at` would forget."""
+        now = self.term.clock()
+        for domain, _ in list(itertools.takewhile(lambda one: one[1] <= now, self._lapsing.items())):
+            del self._lapsing[domain]
 
     def _keep(self) -> None:
         self._kept.parent.mkdir(parents=True, exist_ok=True)

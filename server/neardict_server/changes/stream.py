@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from neardict.v1 import storage_pb2 as pb
 
 from ..edge import describe
-from ..errors import BackendUnavailableError, InvalidRequestError, StorageError
+from ..errors import DrainingError, InvalidRequestError, StorageError
 from .beginnings import Beginnings
 from .hub import Hub
 from .leases import Term
@@ -46,7 +46,7 @@ class Streams:
                     watcher.put(heartbeat(watcher))
                     timer = loop.call_later(self._heartbeat_seconds, watcher.wake)
             if self._closing.is_set():
-                raise BackendUnavailableError("the service is shutting down: connect again in a moment")
+                raise DrainingError("the service is shutting down: connect again in a moment")
             await reader
         finally:
             self._open.discard(watcher)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from neardict.v1 import storage_pb2 as pb
 
+from ..backends.base import TOLD_BYTES
 from ..messages import to_timestamp, to_value
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ MAX_WAITING_CHANGES = 20_000
 MAX_WAITING_BYTES = 8 * 1024 * 1024
 # Messages that may wait, several changes of a domain counted once: one who has so many does not read them.
 MAX_WAITING_MESSAGES = 20_000
-# Values up to this size travel with the change; larger ones are read by those who want them.
-MAX_INLINE_VALUE = 4 * 1024
 # A message with changes closes when it holds this much.
 MAX_MESSAGE_BYTES = 128 * 1024
 # So few changes are worded once for all who are sent them.
@@ -34,7 +33,10 @@ _FEW = 100
 
 
 class Waiting:
-    """The changes of a domain that wait: the last of each key, in the order of revisions."""
+    """The changes of a domain that wait: the last of each key, in the order of revisions.
+
+    What does not travel with its change, as it is large, does not wait either.
+    """
 
     def __init__(self) -> None:
         self.changes: dict[str, Change] = {}
@@ -42,6 +44,8 @@ class Waiting:
 
     def add(self, change: Change) -> int:
         """Adds a change, instead of an earlier one of its key; returns how many more wait now."""
+        if _size(change) > TOLD_BYTES:
+            change = change._replace(value="", told=False)
         replaced = self.changes.pop(change.key, None)
         if replaced is not None:
             self.bytes -= _size(replaced)
@@ -190,7 +194,7 @@ def _message(change: Change) -> pb.Change:
     if change.value is None:
         return pb.Change(key=change.key, revision=change.revision, kind=pb.Change.KIND_DELETE)
     message = pb.Change(key=change.key, revision=change.revision, kind=pb.Change.KIND_SET)
-    if change.told and _size(change) <= MAX_INLINE_VALUE:
+    if change.told:
         message.value.CopyFrom(to_value(change.value))
     if change.expires is not None:
         message.expire_time.CopyFrom(to_timestamp(change.expires))
@@ -199,7 +203,4 @@ def _message(change: Change) -> pb.Change:
 
 def _size(change: Change) -> int:
     """Returns about how many bytes the change takes, in memory and on the wire."""
-    value = change.value
-    if value is None:
-        return len(change.key) + 32
-    return len(change.key) + 32 + min(len(value), MAX_INLINE_VALUE + 1)
+    return len(change.key) + 32 + (len(change.value) if change.value is not None else 0)

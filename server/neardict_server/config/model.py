@@ -38,10 +38,11 @@ class Config(_Strict):
     data_dir: Path = Path("neardict-data")
     default: str | None = None
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, le=3600)
-    # How often a Watch stream proves that it lives. Clients go by it: three missed ones make a copy stale.
+    # How often a Watch stream gets a heartbeat that nobody asked for. What a client trusts does not depend on
+    # it, but on the answers to its own pings.
     heartbeat_seconds: float = Field(default=1.0, ge=0.05, le=60)
     # For how long a client may serve a domain from memory on a lease, and so for how long a write waits at
-    # most for one that does not answer.
+    # most for one that does not answer. Our client uses no more than 3 seconds of it.
     lease_seconds: float = Field(default=3.0, ge=1, le=60)
     limits: Limits = Limits()
     backends: dict[str, BackendConfig] = Field(

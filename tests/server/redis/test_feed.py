@@ -9,7 +9,6 @@ import pytest
 
 from neardict_server.backends import base
 from neardict_server.backends.redis import RedisBackend
-from neardict_server.backends.redis_log import TOLD_BYTES
 from neardict_server.errors import BackendUnavailableError, CorruptEntryError
 from redis_backend import DOMAIN, PLACE, opened, until_usable
 from redis_ear import Ear, hearing
@@ -74,7 +73,7 @@ async def test_what_fails_or_changes_nothing_is_not_heard(ear: Ear) -> None:
 
 async def test_large_and_damaged_values_are_heard_of_without_the_value(ear: Ear, admin: Any) -> None:
     await ear.watch(DOMAIN)
-    large = await ear.backend.set_value(DOMAIN, "large", b"x" * TOLD_BYTES, ttl=10**10)
+    large = await ear.backend.set_value(DOMAIN, "large", b"x" * base.TOLD_BYTES, ttl=10**10)
     await ear.until_heard(DOMAIN, large.revision)
     assert ear.heard[DOMAIN] == [base.Change("large", large.revision, "", large.expires, told=False)]
     position = await ear.watch(DOMAIN, 1)

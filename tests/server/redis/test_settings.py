@@ -8,6 +8,7 @@ import pytest
 import redis.asyncio
 from pydantic import ValidationError
 
+from neardict_server.backends import base
 from neardict_server.backends.redis import RedisBackend
 from neardict_server.errors import (
     BackendUnavailableError,
@@ -52,6 +53,10 @@ async def test_a_user_with_the_documented_permissions_is_enough() -> None:
             await backend.delete_key(DOMAIN, "brief")
             assert [page.keys async for page in backend.all_keys(DOMAIN)] == [["key"]]
             assert [len(page.entries) async for page in backend.all_keys(DOMAIN, entries=True)] == [1]
+            begun = await backend.position(DOMAIN, 0)
+            large = await backend.set_value(DOMAIN, "large", b"x" * base.TOLD_BYTES, ttl=10**9)
+            missed = (await backend.position(DOMAIN, begun.revision)).missed
+            assert missed == [base.Change("large", large.revision, "", large.expires, told=False)]
         with pytest.raises(ValueError, match="permission"):
             await try_to_open(server, username="nobody", password=SECRET)
 

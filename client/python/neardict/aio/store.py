@@ -327,7 +327,7 @@ class Store:
     async def _bulk(
         self, operation: Callable[[Any], Awaitable[Any]], requests: Mapping[str, Any]
     ) -> "dict_type[str, Any]":
-        """Runs them, up to _WINDOW at once, and returns the answers by key. Raises BulkError."""
+        """Runs them, up to WINDOW at once, and returns the answers by key. Raises BulkError."""
         answers: dict_type[str, Any] = {}
         failures: dict_type[str, NeardictError] = {}
         waiting = iter(requests.items())

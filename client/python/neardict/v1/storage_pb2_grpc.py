@@ -144,9 +144,9 @@ class StorageServiceServicer(object):
         change of the domain, in the order of revisions, until `unsubscribe`,
         `reset` or the end of the stream. Of several changes to one
         key it may send the last alone. It sends a `heartbeat` at least once in
-        every `GetServerInfoResponse.heartbeat_period`, which proves that all
-        domains are up to date, the quiet ones too. Whatever it cannot send it says
-        with `reset`: nothing is lost in silence.
+        every `GetServerInfoResponse.heartbeat_period`, and as the answer to each
+        `ping`, which proves that all domains are up to date, the quiet ones too.
+        Whatever it cannot send it says with `reset`: nothing is lost in silence.
 
         Also fails with INVALID_ARGUMENT for a request without content. The stream
         ends with UNAVAILABLE when the service drains.

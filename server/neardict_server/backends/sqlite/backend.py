@@ -140,10 +140,11 @@ class SqliteBackend:
             if kept is None or from_revision < kept:
                 return base.Position(revision, None)
             rows = self._reader.execute(
-                "SELECT c.key, max(c.revision), e.value, e.expires FROM changes c "
+                "SELECT c.key, max(c.revision), CASE WHEN length(e.value) > ? THEN '' ELSE e.value END, "
+                "e.expires, coalesce(length(e.value) <= ?, 1) FROM changes c "
                 "LEFT JOIN entries e ON e.domain = c.domain AND e.key = c.key "
                 "WHERE c.revision > ? AND c.domain = ? GROUP BY c.key ORDER BY 2",
-                (from_revision, identity),
+                (base.TOLD_BYTES, base.TOLD_BYTES, from_revision, identity),
             )
             return base.Position(revision, [base.Change(*row) for row in rows])
 
