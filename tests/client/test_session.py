@@ -141,14 +141,23 @@ def test_what_nobody_uses_any_more_is_not_tried_again(stream: Stream) -> None:
     assert [request.WhichOneof("request") for request in stream.sent] == ["ping", "unsubscribe"]
 
 
-def test_that_the_service_was_not_sure_before_it_had_begun_does_not_matter(stream: Stream) -> None:
+def test_one_of_whom_the_service_was_not_sure_before_it_had_begun_is_asked_about_again(
+    stream: Stream,
+) -> None:
     heartbeat = pb.Heartbeat(ping=1, uncertain_domains=[DOMAIN])
     stream.session.received(pb.WatchResponse(heartbeat=heartbeat))
-    assert not stream.session.settled(DOMAIN)
+    stream.sent.clear()
     stream.subscribed(7)
+    assert (stream.heard.fresh, stream.session.settled(DOMAIN)) == (False, False)
+    assert [request.ping.number for request in stream.sent] == [2]
+    stream.session.received(pb.WatchResponse(heartbeat=pb.Heartbeat(ping=2)))
+    assert (stream.heard.fresh, stream.session.settled(DOMAIN)) == (True, True)
+
+
+def test_one_of_whom_the_service_is_not_sure_is_settled_all_the_same(stream: Stream) -> None:
+    for number in (1, 2):
+        stream.subscribed(7)
+        heartbeat = pb.Heartbeat(ping=number, uncertain_domains=[DOMAIN])
+        stream.session.received(pb.WatchResponse(heartbeat=heartbeat))
     assert stream.session.settled(DOMAIN)
-    assert stream.heard.fresh
-    # What it says from then on does.
-    stream.session.ping()
-    stream.session.received(pb.WatchResponse(heartbeat=pb.Heartbeat(ping=2, uncertain_domains=[DOMAIN])))
     assert not stream.heard.fresh

@@ -51,7 +51,7 @@ def unprivileged(folder: Path) -> Iterator[None]:
 
 
 async def test_it_promises_durability_and_no_expiry(backend: JsonBackend) -> None:
-    assert backend.capabilities == {Capability.DURABLE}
+    assert backend.capabilities == {Capability.DURABLE, Capability.WATCH}
 
 
 async def test_a_container_of_the_sdk_is_where_the_sdk_has_it(backend: JsonBackend, tmp_path: Path) -> None:

@@ -274,8 +274,11 @@ class Session:
         if not message.complete:
             self._changes.reset(message.domain)
         domain.revision = max(message.revision, 1)
-        # With this the service vouches for the domain; an answer that came before knew nothing of it yet.
-        domain.live = domain.settled = domain.certain = True
+        domain.live = True
+        domain.settled = domain.certain
+        if not domain.certain:
+            # Perhaps only since it had not begun when the last ping was answered.
+            self.ping()
         self._retries.pop(message.domain, None)
         if domain.lease is not None and message.HasField("lease_duration"):
             domain.refused = ""
@@ -356,6 +359,7 @@ class Session:
         uncertain = set(message.uncertain_domains)
         for name, domain in self._domains.items():
             domain.certain = name not in uncertain
+            domain.settled = domain.settled or domain.live
             if domain.lease is not None:
                 renewed = domain.lease_seconds and domain.certain
                 domain.lease.until = sent + domain.lease_seconds if renewed else NEVER
