@@ -9,7 +9,7 @@ import neardict
 import neardict.aio
 from coherence.history import Op, Outcome, Recorder, now
 from coherence.noting import Arrivals, note_async_revisions
-from coherence.workload import REFUSALS, RENEWAL, TIMEOUT_SECONDS, Plan, View
+from coherence.workload import NEW_READS, REFUSALS, RENEWAL, TIMEOUT_SECONDS, Plan, View
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,15 +32,15 @@ class AsyncWork:
         self._store = neardict.aio.connect(self._target, timeout=TIMEOUT_SECONDS)
         self._noted = note_async_revisions(self._store)
         self._views = {
-            "mirror": View("mirror", await _patiently(lambda: self._dict())),
+            "mirror": View("mirror", await _patiently(lambda: self._dict()), whole=True),
             "cache": View("cache", await _patiently(lambda: self._dict(load=False))),
         }
         self._arrivals = Arrivals(self._plan.name, self._recorder)
         self._store.changes.subscribe(self._plan.domain, self._arrivals)
         jobs: list[tuple[Callable[[], Awaitable[None]], asyncio.Event, float]] = [
             (self._write, self._resting, 1.0),
-            (lambda: self._read("mirror"), self._closing, 2.0),
-            (lambda: self._read("cache"), self._closing, 2.0),
+            (lambda: self._read(self._views["mirror"]), self._closing, 2.0),
+            (lambda: self._read(self._views["cache"]), self._closing, 2.0),
             (self._ask, self._closing, 1.0),
             (self._renew, self._resting, RENEWAL),
         ]
@@ -98,16 +98,13 @@ class AsyncWork:
             outcome = "refused" if isinstance(error, REFUSALS) else "unknown"
         self._recorder.answer(number, outcome, self._noted.revision, existed=self._noted.existed)
 
-    async def _read(self, view: str) -> None:
-        name, cache = self._views[view]
+    async def _read(self, view: View) -> None:
+        name, cache, whole = view
         key = self._plan.key()
         fresh, begin = cache.fresh, now()
         hit = dict.__contains__(cache, key)
         try:
-            if view == "mirror" and self._plan.whole():
-                value = (await cache.snapshot()).get(key)
-            else:
-                value = cache.get(key)
+            value = (await cache.snapshot()).get(key) if whole and self._plan.whole() else cache.get(key)
         except neardict.NotHeldError:
             try:
                 value = await cache.fetch(key, None)
@@ -123,13 +120,16 @@ class AsyncWork:
         )
 
     async def _renew(self) -> None:
-        view = self._plan.view()
+        kind = self._plan.view()
         try:
-            made = await self._dict(load=view == "mirror")
+            made = await self._dict(load=kind == "mirror")
         except neardict.NeardictError:
             return
         self._renewals += 1
-        self._views[view] = View(f"{view} {self._renewals}", made)
+        view = View(f"{kind} {self._renewals}", made, whole=kind == "mirror")
+        for _ in range(NEW_READS):
+            await self._read(view)
+            await asyncio.sleep(self._plan.pause(4.0))
 
     async def _ask(self) -> None:
         key = self._plan.key()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import neardict
 from coherence.history import Op, Outcome, Recorder, now
 from coherence.noting import Arrivals, note_revisions
-from coherence.workload import REFUSALS, RENEWAL, TIMEOUT_SECONDS, Plan, View
+from coherence.workload import NEW_READS, REFUSALS, RENEWAL, TIMEOUT_SECONDS, Plan, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,15 +30,15 @@ class SyncWork:
     def start(self) -> None:
         """Begins, once the service answers."""
         self._views = {
-            "mirror": View("mirror", _patiently(lambda: self._dict())),
+            "mirror": View("mirror", _patiently(lambda: self._dict()), whole=True),
             "cache": View("cache", _patiently(lambda: self._dict(load=False))),
         }
         self._arrivals = Arrivals(self._plan.name, self._recorder)
         self._store.changes.subscribe(self._plan.domain, self._arrivals)
         jobs = [
             (self._write, self._resting, 1.0),
-            (lambda: self._read("mirror"), self._closing, 2.0),
-            (lambda: self._read("cache"), self._closing, 2.0),
+            (lambda: self._read(self._views["mirror"]), self._closing, 2.0),
+            (lambda: self._read(self._views["cache"]), self._closing, 2.0),
             (self._ask, self._closing, 1.0),
             (self._renew, self._resting, RENEWAL),
         ]
@@ -98,14 +98,13 @@ class SyncWork:
             outcome = "refused" if isinstance(error, REFUSALS) else "unknown"
         self._recorder.answer(number, outcome, self._noted.revision, existed=self._noted.existed)
 
-    def _read(self, view: str) -> None:
-        name, cache = self._views[view]
+    def _read(self, view: View) -> None:
+        name, cache, whole = view
         key = self._plan.key()
         fresh, begin = cache.fresh, now()
         hit = dict.__contains__(cache, key)
         try:
-            whole = view == "mirror" and self._plan.whole()
-            value = cache.snapshot().get(key) if whole else cache.get(key)
+            value = (cache.snapshot() if whole and self._plan.whole() else cache).get(key)
         except neardict.NeardictError:
             return
         end = now()
@@ -116,13 +115,16 @@ class SyncWork:
         )
 
     def _renew(self) -> None:
-        view = self._plan.view()
+        kind = self._plan.view()
         try:
-            made = self._dict(load=view == "mirror")
+            made = self._dict(load=kind == "mirror")
         except neardict.NeardictError:
             return
         self._renewals += 1
-        self._views[view] = View(f"{view} {self._renewals}", made)
+        view = View(f"{kind} {self._renewals}", made, whole=kind == "mirror")
+        for _ in range(NEW_READS):
+            self._read(view)
+            self._closing.wait(self._plan.pause(4.0))
 
     def _ask(self) -> None:
         key = self._plan.key()

@@ -19,8 +19,9 @@ HOT_KEYS = [f"hot-{number}" for number in range(8)]
 COLD_KEYS = [f"cold-{number}" for number in range(120)]
 HOT_SHARE = 0.6
 WHOLE_SHARE = 0.1
-# New dicts are made so many times less often than something is written.
+# New dicts are made so many times less often than something is written, and read so often.
 RENEWAL = 0.05
+NEW_READS = 10
 
 # After these a write has certainly not been applied.
 REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError)
@@ -34,10 +35,11 @@ ACTIONS: dict[Action, float] = {"store": 0.3, "mirror": 0.3, "cache": 0.25, "del
 
 
 class View(NamedTuple):
-    """A dict, and what it is called in the history; one that takes its place has another name."""
+    """A dict, and what it is called in the history."""
 
     name: str
     cache: Any
+    whole: bool = False
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Plan:
         return self.randomness.random() < WHOLE_SHARE
 
     def view(self) -> Literal["mirror", "cache"]:
-        """Returns which dict is replaced by a new one."""
+        """Returns which kind of dict is made anew, beside those that are there."""
         return self.randomness.choice(["mirror", "cache"])
 
     def pause(self, times: float = 1.0) -> float:
