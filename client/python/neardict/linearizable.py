@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._clock import now
 from ._lease import LeasedDict, leave_at_exit
 from .cached_dict import CachedDict
 
@@ -35,16 +34,6 @@ class LinearizableDict(LeasedDict, CachedDict):
     def __init__(self, store: Store, domain: str, **options: Any) -> None:
         leave_at_exit(store)
         super().__init__(store, domain, **options)
-
-    def __getitem__(self, key: str) -> Any:
-        if now() >= self._lease.until:
-            self._look_at_clock()
-        return dict.__getitem__(self, key)
-
-    def __contains__(self, key: object) -> bool:
-        if now() >= self._lease.until:
-            self._look_at_clock()
-        return dict.__contains__(self, key) or super().__contains__(key)
 
     def __len__(self) -> int:
         self._look_at_clock()

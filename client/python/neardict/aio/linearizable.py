@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._clock import now
 from .._contents import MISSING
 from .._lease import LeasedDict
 from .cached_dict import CachedDict
@@ -21,16 +20,6 @@ class LinearizableDict(LeasedDict, CachedDict):
     """
 
     __slots__ = ("_lease", "_revoked")
-
-    def __getitem__(self, key: str) -> Any:
-        if now() >= self._lease.until:
-            self._look_at_clock()
-        return dict.__getitem__(self, key)
-
-    def __contains__(self, key: object) -> bool:
-        if now() >= self._lease.until:
-            self._look_at_clock()
-        return dict.__contains__(self, key) or super().__contains__(key)
 
     def _need_whole(self) -> None:
         self._look_at_clock()
