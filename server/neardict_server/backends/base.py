@@ -207,6 +207,47 @@ class Backend(Protocol):
         ...
 
 
+class Get(NamedTuple):
+    """An operation: get_value."""
+
+    key: str
+
+
+class Set(NamedTuple):
+    """An operation: set_value."""
+
+    key: str
+    value: Value
+    ttl: int | None = None
+    condition: Condition = None
+    request_id: str = ""
+
+
+class Delete(NamedTuple):
+    """An operation: delete_key."""
+
+    key: str
+    condition: Condition = None
+    request_id: str = ""
+
+
+Operation = Get | Set | Delete
+Outcome = Lookup | Written | Deleted | Exception
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What a backend may also satisfy: it carries out many operations for the price of a few."""
+
+    async def execute(self, domain: str, operations: Sequence[Operation]) -> Sequence[Outcome]:
+        """Carries out the operations as if each was called when the one before has returned.
+
+        Returns for each what its call would have returned, or raised; one that fails, fails alone. Others
+        may run in between. If it is cancelled, those writes that have not taken effect may, or not.
+        """
+        ...
+
+
 class Position(NamedTuple):
     """Where a subscription begins: every change after `revision` will be published.
 

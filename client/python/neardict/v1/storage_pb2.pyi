@@ -134,6 +134,67 @@ class AllKeysResponse(_message.Message):
     unreadable_keys: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class ExecuteRequest(_message.Message):
+    __slots__ = ("operations", "cancelled_numbers")
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    operations: _containers.RepeatedCompositeFieldContainer[Operation]
+    cancelled_numbers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., cancelled_numbers: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Operation(_message.Message):
+    __slots__ = ("number", "get_value", "set_value", "delete_key", "timeout_milliseconds")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    GET_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SET_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_KEY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    get_value: GetValueRequest
+    set_value: SetValueRequest
+    delete_key: DeleteKeyRequest
+    timeout_milliseconds: int
+    def __init__(self, number: _Optional[int] = ..., get_value: _Optional[_Union[GetValueRequest, _Mapping]] = ..., set_value: _Optional[_Union[SetValueRequest, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKeyRequest, _Mapping]] = ..., timeout_milliseconds: _Optional[int] = ...) -> None: ...
+
+class ExecuteResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[OperationResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[OperationResult, _Mapping]]] = ...) -> None: ...
+
+class OperationResult(_message.Message):
+    __slots__ = ("number", "get_value", "set_value", "delete_key", "error")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    GET_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SET_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_KEY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    get_value: GetValueResponse
+    set_value: SetValueResponse
+    delete_key: DeleteKeyResponse
+    error: OperationError
+    def __init__(self, number: _Optional[int] = ..., get_value: _Optional[_Union[GetValueResponse, _Mapping]] = ..., set_value: _Optional[_Union[SetValueResponse, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKeyResponse, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ...) -> None: ...
+
+class OperationError(_message.Message):
+    __slots__ = ("code", "reason", "message", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    reason: str
+    message: str
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class WatchRequest(_message.Message):
     __slots__ = ("subscribe", "unsubscribe", "ping", "revoked")
     SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]

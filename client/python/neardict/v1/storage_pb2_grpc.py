@@ -62,6 +62,11 @@ class StorageServiceStub(object):
                 request_serializer=neardict_dot_v1_dot_storage__pb2.AllKeysRequest.SerializeToString,
                 response_deserializer=neardict_dot_v1_dot_storage__pb2.AllKeysResponse.FromString,
                 _registered_method=True)
+        self.Execute = channel.stream_stream(
+                '/neardict.v1.StorageService/Execute',
+                request_serializer=neardict_dot_v1_dot_storage__pb2.ExecuteRequest.SerializeToString,
+                response_deserializer=neardict_dot_v1_dot_storage__pb2.ExecuteResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.stream_stream(
                 '/neardict.v1.StorageService/Watch',
                 request_serializer=neardict_dot_v1_dot_storage__pb2.WatchRequest.SerializeToString,
@@ -134,6 +139,31 @@ class StorageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Execute(self, request_iterator, context):
+        """Carries out operations as they come, many on one stream: what GetValue,
+        SetValue and DeleteKey do, for a fraction of what a call each would cost.
+
+        Operations on one domain take effect in the order in which they were sent on
+        the stream; on different domains they do not wait for each other. Each gets
+        one result, with the operation's number, in any order: results of several
+        requests may come in one response, and those of one request in several. An
+        operation that fails, fails alone, with the status that its call would have
+        had.
+
+        The service reads no further while 8,192 operations, or 64 MiB of them, are
+        unanswered. A client that keeps at most 1,024 of one domain unanswered is not
+        held up by another domain whose backend has stalled.
+
+        Idempotent as the operations are. The stream itself fails with
+        INVALID_ARGUMENT for an operation without content, or for the number of one
+        that is unanswered; with UNAVAILABLE when the service drains, after the
+        results of what it has begun. What has had no result then may have taken
+        effect, or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request_iterator, context):
         """Sends the changes of domains as they are made: one stream serves all the
         domains of a client.
@@ -186,6 +216,11 @@ def add_StorageServiceServicer_to_server(servicer, server):
                     servicer.AllKeys,
                     request_deserializer=neardict_dot_v1_dot_storage__pb2.AllKeysRequest.FromString,
                     response_serializer=neardict_dot_v1_dot_storage__pb2.AllKeysResponse.SerializeToString,
+            ),
+            'Execute': grpc.stream_stream_rpc_method_handler(
+                    servicer.Execute,
+                    request_deserializer=neardict_dot_v1_dot_storage__pb2.ExecuteRequest.FromString,
+                    response_serializer=neardict_dot_v1_dot_storage__pb2.ExecuteResponse.SerializeToString,
             ),
             'Watch': grpc.stream_stream_rpc_method_handler(
                     servicer.Watch,
@@ -314,6 +349,33 @@ class StorageService(object):
             '/neardict.v1.StorageService/AllKeys',
             neardict_dot_v1_dot_storage__pb2.AllKeysRequest.SerializeToString,
             neardict_dot_v1_dot_storage__pb2.AllKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Execute(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/neardict.v1.StorageService/Execute',
+            neardict_dot_v1_dot_storage__pb2.ExecuteRequest.SerializeToString,
+            neardict_dot_v1_dot_storage__pb2.ExecuteResponse.FromString,
             options,
             channel_credentials,
             insecure,

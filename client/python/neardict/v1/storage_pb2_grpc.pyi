@@ -106,6 +106,22 @@ _StorageServiceAllKeysType = typing_extensions.TypeVar(
     ],
 )
 
+_StorageServiceExecuteType = typing_extensions.TypeVar(
+    '_StorageServiceExecuteType',
+    grpc.StreamStreamMultiCallable[
+        neardict.v1.storage_pb2.ExecuteRequest,
+        neardict.v1.storage_pb2.ExecuteResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        neardict.v1.storage_pb2.ExecuteRequest,
+        neardict.v1.storage_pb2.ExecuteResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        neardict.v1.storage_pb2.ExecuteRequest,
+        neardict.v1.storage_pb2.ExecuteResponse,
+    ],
+)
+
 _StorageServiceWatchType = typing_extensions.TypeVar(
     '_StorageServiceWatchType',
     grpc.StreamStreamMultiCallable[
@@ -138,7 +154,7 @@ _StorageServiceGetServerInfoType = typing_extensions.TypeVar(
     ],
 )
 
-class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageServiceSetValueType, _StorageServiceDeleteKeyType, _StorageServiceAllKeysType, _StorageServiceWatchType, _StorageServiceGetServerInfoType]):
+class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageServiceSetValueType, _StorageServiceDeleteKeyType, _StorageServiceAllKeysType, _StorageServiceExecuteType, _StorageServiceWatchType, _StorageServiceGetServerInfoType]):
     """Stores values under (domain, key), in the backend that the operator of the
     service chose for the domain.
 
@@ -168,6 +184,10 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
             neardict.v1.storage_pb2.AllKeysResponse,
         ],
         grpc.StreamStreamMultiCallable[
+            neardict.v1.storage_pb2.ExecuteRequest,
+            neardict.v1.storage_pb2.ExecuteResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
             neardict.v1.storage_pb2.WatchRequest,
             neardict.v1.storage_pb2.WatchResponse,
         ],
@@ -194,6 +214,10 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
         grpc.aio.UnaryStreamMultiCallable[
             neardict.v1.storage_pb2.AllKeysRequest,
             neardict.v1.storage_pb2.AllKeysResponse,
+        ],
+        grpc.aio.StreamStreamMultiCallable[
+            neardict.v1.storage_pb2.ExecuteRequest,
+            neardict.v1.storage_pb2.ExecuteResponse,
         ],
         grpc.aio.StreamStreamMultiCallable[
             neardict.v1.storage_pb2.WatchRequest,
@@ -242,6 +266,28 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
     Idempotent. An entry that cannot be read does not end a listing.
     """
 
+    Execute: _StorageServiceExecuteType
+    """Carries out operations as they come, many on one stream: what GetValue,
+    SetValue and DeleteKey do, for a fraction of what a call each would cost.
+
+    Operations on one domain take effect in the order in which they were sent on
+    the stream; on different domains they do not wait for each other. Each gets
+    one result, with the operation's number, in any order: results of several
+    requests may come in one response, and those of one request in several. An
+    operation that fails, fails alone, with the status that its call would have
+    had.
+
+    The service reads no further while 8,192 operations, or 64 MiB of them, are
+    unanswered. A client that keeps at most 1,024 of one domain unanswered is not
+    held up by another domain whose backend has stalled.
+
+    Idempotent as the operations are. The stream itself fails with
+    INVALID_ARGUMENT for an operation without content, or for the number of one
+    that is unanswered; with UNAVAILABLE when the service drains, after the
+    results of what it has begun. What has had no result then may have taken
+    effect, or not.
+    """
+
     Watch: _StorageServiceWatchType
     """Sends the changes of domains as they are made: one stream serves all the
     domains of a client.
@@ -282,6 +328,10 @@ StorageServiceAsyncStub: typing_extensions.TypeAlias = StorageServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         neardict.v1.storage_pb2.AllKeysRequest,
         neardict.v1.storage_pb2.AllKeysResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        neardict.v1.storage_pb2.ExecuteRequest,
+        neardict.v1.storage_pb2.ExecuteResponse,
     ],
     grpc.aio.StreamStreamMultiCallable[
         neardict.v1.storage_pb2.WatchRequest,
@@ -359,6 +409,33 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         without entries gives a single message without keys.
 
         Idempotent. An entry that cannot be read does not end a listing.
+        """
+
+    @abc.abstractmethod
+    def Execute(
+        self,
+        request_iterator: _MaybeAsyncIterator[neardict.v1.storage_pb2.ExecuteRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[neardict.v1.storage_pb2.ExecuteResponse], collections.abc.AsyncIterator[neardict.v1.storage_pb2.ExecuteResponse]]:
+        """Carries out operations as they come, many on one stream: what GetValue,
+        SetValue and DeleteKey do, for a fraction of what a call each would cost.
+
+        Operations on one domain take effect in the order in which they were sent on
+        the stream; on different domains they do not wait for each other. Each gets
+        one result, with the operation's number, in any order: results of several
+        requests may come in one response, and those of one request in several. An
+        operation that fails, fails alone, with the status that its call would have
+        had.
+
+        The service reads no further while 8,192 operations, or 64 MiB of them, are
+        unanswered. A client that keeps at most 1,024 of one domain unanswered is not
+        held up by another domain whose backend has stalled.
+
+        Idempotent as the operations are. The stream itself fails with
+        INVALID_ARGUMENT for an operation without content, or for the number of one
+        that is unanswered; with UNAVAILABLE when the service drains, after the
+        results of what it has begun. What has had no result then may have taken
+        effect, or not.
         """
 
     @abc.abstractmethod
