@@ -24,6 +24,7 @@ from .changes.stream import Streams
 from .config import BackendConfig, Config
 from .config.load import explain
 from .edge import Edge
+from .execution import Executions
 from .limits import check_domain
 from .router import Router
 from .service import StorageService, server_info
@@ -79,6 +80,7 @@ async def serving(
             return hub_router.backend(domain)
 
         streams = Streams(hub_of, config.heartbeat_seconds, term)
+        executions = Executions(router, config.limits)
         edge = Edge("/neardict.v1.")
         server = grpc.aio.server(
             interceptors=[edge],
@@ -97,6 +99,7 @@ async def serving(
             StorageService(
                 router,
                 streams,
+                executions,
                 config.limits,
                 server_info(
                     metadata.version("neardict"), config.limits, backends, routes, config.heartbeat_seconds
@@ -124,6 +127,7 @@ async def serving(
             await health_servicer.enter_graceful_shutdown()
             # They would last as long as their clients.
             streams.close()
+            executions.close()
             await edge.drain(config.shutdown_grace_seconds, notice=notice)
             await server.stop(min(FAREWELL_SECONDS, config.shutdown_grace_seconds))
 

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from . import limits as checks
-from .backends import base
+from . import operations
 from .backends.request_ids import WINDOW
-from .errors import CapabilityMissingError
-from .messages import from_condition, from_duration, from_value, to_duration, to_entry, to_timestamp
+from .messages import to_duration, to_entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     import grpc.aio
 
+    from .backends import base
     from .changes.stream import Streams
+    from .execution import Executions
     from .limits import Limits
     from .router import Router
 
@@ -32,63 +33,49 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self,
         router: Router[base.Backend],
         streams: Streams,
+        executions: Executions,
         limits: Limits,
         info: storage_pb2.GetServerInfoResponse,
     ) -> None:
         self._router = router
         self._streams = streams
+        self._executions = executions
         self._limits = limits
         self._info = info
 
     async def GetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.GetValueRequest, context: _Context
     ) -> storage_pb2.GetValueResponse:
-        checks.check_key(request.key)
-        backend = self._backend(request.domain)
-        entry, revision = await backend.get_value(request.domain, request.key)
-        if entry is None:
-            return storage_pb2.GetValueResponse(domain_revision=revision)
-        return storage_pb2.GetValueResponse(found=True, entry=to_entry(entry), domain_revision=revision)
+        (key,) = operations.read_get(request)
+        return operations.found(await self._backend(request.domain).get_value(request.domain, key))
 
     async def SetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.SetValueRequest, context: _Context
     ) -> storage_pb2.SetValueResponse:
-        checks.check_key(request.key)
-        checks.check_request_id(request.request_id)
-        value = from_value(request.value)
-        checks.check_value(value, self._limits)
         backend = self._backend(request.domain)
-        ttl = None
-        if request.HasField("ttl"):
-            ttl = from_duration(request.ttl)
-            checks.check_ttl(ttl)
-            if base.Capability.TTL not in backend.capabilities:
-                raise CapabilityMissingError("CAPABILITY_TTL")
-        written = await backend.set_value(
-            request.domain,
-            request.key,
-            value,
-            ttl=ttl,
-            condition=from_condition(request),
-            request_id=request.request_id,
+        key, value, ttl, condition, request_id = operations.read_set(request, backend, self._limits)
+        return operations.written(
+            await backend.set_value(
+                request.domain, key, value, ttl=ttl, condition=condition, request_id=request_id
+            )
         )
-        response = storage_pb2.SetValueResponse(revision=written.revision)
-        if written.expires is not None:
-            response.expire_time.CopyFrom(to_timestamp(written.expires))
-        return response
 
     async def DeleteKey(  # noqa: N802  # the contract's name
         self, request: storage_pb2.DeleteKeyRequest, context: _Context
     ) -> storage_pb2.DeleteKeyResponse:
-        checks.check_key(request.key)
-        checks.check_request_id(request.request_id)
-        existed, revision = await self._backend(request.domain).delete_key(
-            request.domain,
-            request.key,
-            condition=from_condition(request),
-            request_id=request.request_id,
+        key, condition, request_id = operations.read_delete(request)
+        return operations.deleted(
+            await self._backend(request.domain).delete_key(
+                request.domain, key, condition=condition, request_id=request_id
+            )
         )
-        return storage_pb2.DeleteKeyResponse(existed=existed, revision=revision)
+
+    async def Execute(  # noqa: N802  # the contract's name
+        self, request_iterator: AsyncIterator[storage_pb2.ExecuteRequest], context: _Context
+    ) -> AsyncIterator[storage_pb2.ExecuteResponse]:
+        async with aclosing(self._executions.serve(request_iterator)) as responses:
+            async for response in responses:
+                yield response
 
     async def AllKeys(  # noqa: N802  # the contract's name
         self, request: storage_pb2.AllKeysRequest, context: _Context

@@ -1,0 +1,166 @@
+"""The streams of Execute: each takes its client's operations, and sends their results."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+from .. import limits as checks
+from .. import operations
+from ..backends import base
+from ..errors import DrainingError, InvalidRequestError
+from .job import Job
+from .lane import Lane
+from .outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from neardict.v1 import storage_pb2 as pb
+
+    from ..limits import Limits
+    from ..router import Router
+
+# With so much unanswered a stream is not read, which gRPC's flow control tells the client. The contract
+# names both.
+MAX_UNANSWERED = 8192
+MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
+
+
+class Executions:
+    """All Execute streams of a service. `close` ends them, which gRPC's own shutdown would not."""
+
+    def __init__(self, router: Router[base.Backend], limits: Limits) -> None:
+        self._router = router
+        self._limits = limits
+        self._open: set[_Stream] = set()
+        self._closing = False
+
+    async def serve(
+        self, requests: AsyncIterator[pb.ExecuteRequest]
+    ) -> AsyncGenerator[pb.ExecuteResponse, None]:
+        """Yields the results to one client until he has ended his side and has them all.
+
+        Raises when the service drains, after the results of what had begun.
+        """
+        stream = _Stream(requests, self._router, self._limits)
+        self._open.add(stream)
+        try:
+            async for response in stream.responses():
+                yield response
+            if self._closing:
+                raise DrainingError("the service is shutting down: connect again in a moment")
+        finally:
+            self._open.discard(stream)
+            await stream.close()
+
+    def close(self) -> None:
+        """Ends all streams, when the operations that have begun are over."""
+        self._closing = True
+        for stream in self._open:
+            stream.drain()
+
+
+class _Stream:
+    """Reads from its construction until `close`."""
+
+    def __init__(
+        self, requests: AsyncIterator[pb.ExecuteRequest], router: Router[base.Backend], limits: Limits
+    ) -> None:
+        self._router = router
+        self._limits = limits
+        self._outbox = Outbox()
+        self._lanes: dict[str, Lane] = {}
+        self._unanswered: dict[int, Job] = {}
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._reader = asyncio.create_task(self._read(requests))
+        self._reader.add_done_callback(lambda _: self._outbox.wake())
+
+    async def responses(self) -> AsyncGenerator[pb.ExecuteResponse, None]:
+        """Yields until nothing is read any more and everything is answered. Raises what reading raised."""
+        while True:
+            response, jobs = self._outbox.take()
+            if jobs:
+                yield response
+                self._answered(jobs)
+            elif self._reader.done() and not self._lanes:
+                break
+            else:
+                await self._outbox.wait()
+        if not self._reader.cancelled():
+            self._reader.result()
+
+    def drain(self) -> None:
+        """Takes no more operations, and forgets those that have not begun."""
+        self._reader.cancel()
+        for lane in self._lanes.values():
+            lane.drop_waiting()
+
+    async def close(self) -> None:
+        """Ends everything. What is under way may take effect, or not."""
+        tasks = [self._reader, *(lane.task for lane in self._lanes.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, requests: AsyncIterator[pb.ExecuteRequest]) -> None:
+        async for request in requests:
+            for number in request.cancelled_numbers:
+                if job := self._unanswered.get(number):
+                    job.cancelled = True
+            now = asyncio.get_running_loop().time()
+            for operation in request.operations:
+                self._take(operation, now)
+            while len(self._unanswered) >= MAX_UNANSWERED or self._bytes >= MAX_UNANSWERED_BYTES:
+                self._room.clear()
+                await self._room.wait()
+
+    def _take(self, message: pb.Operation, now: float) -> None:
+        number = message.number
+        if number in self._unanswered:
+            raise InvalidRequestError(f"operation {number} is unanswered: give each a number of its own")
+        which = message.WhichOneof("operation")
+        if which is None:
+            raise InvalidRequestError("an Operation needs get_value, set_value or delete_key")
+        milliseconds = message.timeout_milliseconds
+        job = Job(number, now + milliseconds / 1000 if milliseconds else math.inf)
+        self._unanswered[number] = job
+        try:
+            domain, operation = self._read_operation(which, message)
+            lane = self._lanes.get(domain)
+            if lane is None:
+                backend = self._router.backend(domain)
+                lane = self._lanes[domain] = Lane(domain, backend, self._outbox, self._idle)
+        except Exception as error:
+            # Also what is unforeseen: it is of this operation alone.
+            self._outbox.put(job, error)
+            return
+        if isinstance(operation, base.Set):
+            job.size = len(operation.value)
+            self._bytes += job.size
+        lane.add(job, operation)
+
+    def _read_operation(self, which: str, message: pb.Operation) -> tuple[str, base.Operation]:
+        if which == "get_value":
+            get = message.get_value
+            checks.check_domain(get.domain)
+            return get.domain, operations.read_get(get)
+        if which == "set_value":
+            set_ = message.set_value
+            checks.check_domain(set_.domain)
+            return set_.domain, operations.read_set(set_, self._router.backend(set_.domain), self._limits)
+        delete = message.delete_key
+        checks.check_domain(delete.domain)
+        return delete.domain, operations.read_delete(delete)
+
+    def _answered(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            del self._unanswered[job.number]
+            self._bytes -= job.size
+        self._room.set()
+
+    def _idle(self, domain: str) -> None:
+        del self._lanes[domain]
+        self._outbox.wake()

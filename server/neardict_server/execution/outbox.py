@@ -1,0 +1,128 @@
+"""What a stream has to send: outcomes, which are worded when it is their turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import grpc
+
+from neardict.v1 import storage_pb2 as pb
+
+from .. import operations
+from ..backends import base
+from ..edge import describe
+from .job import CancelledJobError, LateJobError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .job import Job
+
+# A response closes with so many results, or bytes: far below gRPC's default message limit of 4 MiB, even with
+# one more of the largest default size.
+RESPONSE_RESULTS = 512
+RESPONSE_BYTES = 256 * 1024
+# With more than this to be sent, nothing more is carried out.
+MAX_BYTES = 4 * 1024 * 1024
+# How many operations a lane carries out at once: fewer while the values that they bring are large.
+MAX_BATCH = 256
+FIRST_BATCH = 32
+BATCH_BYTES = 512 * 1024
+# What a result takes beside its value, about.
+_OVERHEAD = 64
+
+
+class Outbox:
+    """Of one stream, used on the event loop alone."""
+
+    def __init__(self) -> None:
+        self.batch = FIRST_BATCH
+        self._waiting: deque[tuple[Job, base.Outcome]] = deque()
+        self._bytes = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def put(self, job: Job, outcome: base.Outcome) -> None:
+        """Has the outcome sent."""
+        self._put(job, outcome)
+        self._news.set()
+
+    def put_batch(self, jobs: Sequence[Job], outcomes: Sequence[base.Outcome]) -> None:
+        """Has the outcomes of a batch sent, and learns from it how large the next one should be."""
+        before = self._bytes
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            self._put(job, outcome)
+        size = self._bytes - before
+        if size > BATCH_BYTES:
+            self.batch = max(1, self.batch // 2)
+        elif size < BATCH_BYTES // 2:
+            self.batch = min(MAX_BATCH, 2 * self.batch)
+        self._news.set()
+
+    async def room(self) -> None:
+        """Returns when what waits is little enough."""
+        await self._room.wait()
+
+    def wake(self) -> None:
+        """Lets `wait` return."""
+        self._news.set()
+
+    async def wait(self) -> None:
+        """Returns when there is something to send, or after `wake`."""
+        if not self._waiting:
+            await self._news.wait()
+        self._news.clear()
+
+    def take(self) -> tuple[pb.ExecuteResponse, list[Job]]:
+        """Returns the next response, and the operations that it answers: none if nothing waits."""
+        response = pb.ExecuteResponse()
+        jobs: list[Job] = []
+        size = 0
+        while self._waiting and size < RESPONSE_BYTES and len(jobs) < RESPONSE_RESULTS:
+            job, outcome = self._waiting.popleft()
+            jobs.append(job)
+            size += _size(outcome)
+            _word(response.results.add(number=job.number), outcome)
+        self._bytes -= size
+        if self._bytes <= MAX_BYTES:
+            self._room.set()
+        return response, jobs
+
+    def _put(self, job: Job, outcome: base.Outcome) -> None:
+        self._waiting.append((job, outcome))
+        self._bytes += _size(outcome)
+        if self._bytes > MAX_BYTES:
+            self._room.clear()
+
+
+def _size(outcome: base.Outcome) -> int:
+    if isinstance(outcome, base.Lookup) and outcome.entry is not None:
+        return _OVERHEAD + len(outcome.entry.value)
+    return _OVERHEAD
+
+
+def _word(result: pb.OperationResult, outcome: base.Outcome) -> None:
+    if isinstance(outcome, base.Lookup):
+        result.get_value.CopyFrom(operations.found(outcome))
+    elif isinstance(outcome, base.Written):
+        result.set_value.CopyFrom(operations.written(outcome))
+    elif isinstance(outcome, base.Deleted):
+        result.delete_key.CopyFrom(operations.deleted(outcome))
+    else:
+        _word_error(result.error, outcome)
+
+
+def _word_error(error: pb.OperationError, caught: Exception) -> None:
+    if isinstance(caught, CancelledJobError):
+        error.code = grpc.StatusCode.CANCELLED.value[0]
+        error.message = "the operation was cancelled before it began"
+    elif isinstance(caught, LateJobError):
+        error.code = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+        error.message = "the operation did not begin in time"
+    else:
+        code, error.message, error.reason, metadata = describe("Execute", caught)
+        error.code = code.value[0]
+        error.metadata.update(metadata)

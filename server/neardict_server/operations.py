@@ -1,0 +1,52 @@
+"""Reads and checks the requests of single operations, and words their outcomes: for calls and streams."""
+
+from neardict.v1 import storage_pb2 as pb
+
+from . import limits as checks
+from .backends import base
+from .errors import CapabilityMissingError
+from .limits import Limits
+from .messages import from_condition, from_duration, from_value, to_entry, to_timestamp
+
+
+def read_get(request: pb.GetValueRequest) -> base.Get:
+    checks.check_key(request.key)
+    return base.Get(request.key)
+
+
+def read_set(request: pb.SetValueRequest, backend: base.Backend, limits: Limits) -> base.Set:
+    checks.check_key(request.key)
+    checks.check_request_id(request.request_id)
+    value = from_value(request.value)
+    checks.check_value(value, limits)
+    ttl = None
+    if request.HasField("ttl"):
+        ttl = from_duration(request.ttl)
+        checks.check_ttl(ttl)
+        if base.Capability.TTL not in backend.capabilities:
+            raise CapabilityMissingError("CAPABILITY_TTL")
+    return base.Set(request.key, value, ttl, from_condition(request), request.request_id)
+
+
+def read_delete(request: pb.DeleteKeyRequest) -> base.Delete:
+    checks.check_key(request.key)
+    checks.check_request_id(request.request_id)
+    return base.Delete(request.key, from_condition(request), request.request_id)
+
+
+def found(lookup: base.Lookup) -> pb.GetValueResponse:
+    entry, revision = lookup
+    if entry is None:
+        return pb.GetValueResponse(domain_revision=revision)
+    return pb.GetValueResponse(found=True, entry=to_entry(entry), domain_revision=revision)
+
+
+def written(outcome: base.Written) -> pb.SetValueResponse:
+    response = pb.SetValueResponse(revision=outcome.revision)
+    if outcome.expires is not None:
+        response.expire_time.CopyFrom(to_timestamp(outcome.expires))
+    return response
+
+
+def deleted(outcome: base.Deleted) -> pb.DeleteKeyResponse:
+    return pb.DeleteKeyResponse(existed=outcome.existed, revision=outcome.revision)
