@@ -24,11 +24,21 @@ def to_value(value: base.Value) -> storage_pb2.Value:
 
 
 def to_entry(entry: base.Entry) -> storage_pb2.Entry:
+    message = storage_pb2.Entry()
+    fill_entry(entry, message)
+    return message
+
+
+def fill_entry(entry: base.Entry, message: storage_pb2.Entry) -> None:
     key, value, revision, expires = entry
-    message = storage_pb2.Entry(key=key, value=to_value(value), revision=revision)
+    message.key = key
+    message.revision = revision
+    if isinstance(value, str):
+        message.value.json = value
+    else:
+        message.value.raw = value
     if expires is not None:
         message.expire_time.CopyFrom(to_timestamp(expires))
-    return message
 
 
 def from_condition(request: storage_pb2.SetValueRequest | storage_pb2.DeleteKeyRequest) -> base.Condition:

@@ -47,28 +47,32 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self, request: storage_pb2.GetValueRequest, context: _Context
     ) -> storage_pb2.GetValueResponse:
         (key,) = operations.read_get(request)
-        return operations.found(await self._backend(request.domain).get_value(request.domain, key))
+        response = storage_pb2.GetValueResponse()
+        operations.word_lookup(await self._backend(request.domain).get_value(request.domain, key), response)
+        return response
 
     async def SetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.SetValueRequest, context: _Context
     ) -> storage_pb2.SetValueResponse:
         backend = self._backend(request.domain)
         key, value, ttl, condition, request_id = operations.read_set(request, backend, self._limits)
-        return operations.written(
-            await backend.set_value(
-                request.domain, key, value, ttl=ttl, condition=condition, request_id=request_id
-            )
+        written = await backend.set_value(
+            request.domain, key, value, ttl=ttl, condition=condition, request_id=request_id
         )
+        response = storage_pb2.SetValueResponse()
+        operations.word_written(written, response)
+        return response
 
     async def DeleteKey(  # noqa: N802  # the contract's name
         self, request: storage_pb2.DeleteKeyRequest, context: _Context
     ) -> storage_pb2.DeleteKeyResponse:
         key, condition, request_id = operations.read_delete(request)
-        return operations.deleted(
-            await self._backend(request.domain).delete_key(
-                request.domain, key, condition=condition, request_id=request_id
-            )
+        deleted = await self._backend(request.domain).delete_key(
+            request.domain, key, condition=condition, request_id=request_id
         )
+        response = storage_pb2.DeleteKeyResponse()
+        operations.word_deleted(deleted, response)
+        return response
 
     async def Execute(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.ExecuteRequest], context: _Context

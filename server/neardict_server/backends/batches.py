@@ -9,8 +9,10 @@ async def execute(
     backend: base.Backend, domain: str, operations: Sequence[base.Operation]
 ) -> Sequence[base.Outcome]:
     """Does what `base.Batches` says, with any backend."""
-    if isinstance(backend, base.Batches):
-        return await backend.execute(domain, operations)
+    # Not isinstance, which takes ten microseconds with a protocol.
+    whole: base.Batches | None = backend if hasattr(backend, "execute") else None  # type: ignore[assignment]
+    if whole is not None:
+        return await whole.execute(domain, operations)
     return await one_by_one(backend, domain, operations)
 
 

@@ -106,11 +106,11 @@ def _size(outcome: base.Outcome) -> int:
 
 def _word(result: pb.OperationResult, outcome: base.Outcome) -> None:
     if isinstance(outcome, base.Lookup):
-        result.get_value.CopyFrom(operations.found(outcome))
+        operations.word_lookup(outcome, result.get_value)
     elif isinstance(outcome, base.Written):
-        result.set_value.CopyFrom(operations.written(outcome))
+        operations.word_written(outcome, result.set_value)
     elif isinstance(outcome, base.Deleted):
-        result.delete_key.CopyFrom(operations.deleted(outcome))
+        operations.word_deleted(outcome, result.delete_key)
     else:
         _word_error(result.error, outcome)
 
