@@ -15,6 +15,8 @@ import grpc
 
 from neardict.v1 import storage_pb2 as pb
 
+from .gated_stream import execute
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -94,9 +96,10 @@ class Fault(NamedTuple):
 class Gate:
     """Serves at `address` what the service at `target` answers. `calls` is what was asked, in order.
 
-    Listings of entries are passed on with one entry in each page, so that there are places between.
-    `faults`, if set, is asked for each unary call how to disturb it. `revisions` is which revision each
-    value was written with, and `deletions` those of each key's deletions, known to the client or not.
+    An operation on a stream is a call of its RPC here too. Listings of entries are passed on with one entry
+    in each page, so that there are places between. `faults`, if set, is asked for each unary call how to
+    disturb it. `revisions` is which revision each value was written with, and `deletions` those of each
+    key's deletions, known to the client or not.
     """
 
     def __init__(self, target: str) -> None:
@@ -223,6 +226,10 @@ class _Handlers(grpc.GenericRpcHandler):
         if method == "AllKeys":
             return grpc.unary_stream_rpc_method_handler(
                 lambda data, context: self._gate.stream(method, data, context)
+            )
+        if method == "Execute":
+            return grpc.stream_stream_rpc_method_handler(
+                lambda requests, context: execute(requests, self._gate.unary, context.add_callback)
             )
         return grpc.unary_unary_rpc_method_handler(
             lambda data, context: self._gate.unary(method, data, context)

@@ -51,6 +51,15 @@ class Failing(storage_pb2_grpc.StorageServiceServicer):
     def AllKeys(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         yield self.fail(request, context)
 
+    def Execute(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
+        """Fails each operation alone."""
+        for request in request_iterator:
+            for operation in request.operations:
+                error = pb.OperationError(
+                    code=self.status.value[0], reason=self.reason, message="the message", metadata=self.facts
+                )
+                yield pb.ExecuteResponse(results=[pb.OperationResult(number=operation.number, error=error)])
+
     def Watch(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         yield self.fail(request_iterator, context)
 

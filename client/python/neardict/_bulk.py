@@ -1,35 +1,42 @@
-"""Many calls at once: a window of them is under way."""
+"""Many operations at once: a window of them is under way."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import grpc
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import BulkError, ClosedError, DeadlineExceededError, NeardictError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# How many calls of a bulk operation are under way at once.
-WINDOW = 128
+# How many operations of a bulk are under way at once: as many as the service takes of one domain.
+WINDOW = 1024
 
-# After these the calls that have not begun would wait as long for nothing: they fail with the same error.
+# After these the operations that have not begun would wait as long for nothing: they fail with the same.
 HOPELESS = (ClosedError, DeadlineExceededError, UnavailableError)
+
+
+class Begun(NamedTuple):
+    """An operation under way. Called, once, it returns the response, or raises a NeardictError."""
+
+    cancel: Callable[[], object]
+    finish: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        return self.finish()
 
 
 def bulk(
     requests: Mapping[str, Any],
-    begin: Callable[[Any], Any],
-    to_error: Callable[[Any], NeardictError],
+    begin: Callable[[Any], Begun],
     *,
     answered: Callable[[str, Any], None] = lambda key, answer: None,
     failed: Callable[[str, BaseException], None] = lambda key, error: None,
 ) -> dict[str, Any]:
-    """Makes the calls and returns the answers by key; raises BulkError if some failed.
+    """Carries out the operations and returns the answers by key; raises BulkError if some failed.
 
-    `begin` returns the gRPC future of a request. `answered` is told of each answer, `failed` of each call
-    that began and did not succeed; what is under way when an interrupt ends it all is cancelled.
+    `begin` sends a request. `answered` is told of each answer, `failed` of each operation that began and did
+    not succeed; what is under way when an interrupt ends it all is cancelled.
     """
     answers: dict[str, Any] = {}
     failures: dict[str, NeardictError] = {}
@@ -39,12 +46,12 @@ def bulk(
     hopeless: NeardictError | None = None
 
     def take() -> NeardictError | None:
-        key, future = next(iter(under_way.items()))
+        key, begun = next(iter(under_way.items()))
         error = None
         try:
-            answers[key] = future.result()
-        except (grpc.RpcError, grpc.FutureCancelledError):
-            failures[key] = error = to_error(future)
+            answers[key] = begun()
+        except NeardictError as caught:
+            failures[key] = error = caught
             failed(key, error)
         else:
             answered(key, answers[key])
@@ -67,9 +74,9 @@ def bulk(
         while under_way:
             take()
     except BaseException as error:
-        for key, future in under_way.items():
-            if future is not None:
-                future.cancel()
+        for key, begun in under_way.items():
+            if begun is not None:
+                begun.cancel()
             failed(key, error)
         raise
     if failures:

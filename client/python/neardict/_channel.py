@@ -7,26 +7,28 @@ from typing import Any
 
 import grpc
 
+from . import _retries
 from .errors import InvalidArgumentError
 
 DEFAULT_TARGET = "localhost:50051"
 # Long enough for a service that restarts, short enough for a person who waits.
 DEFAULT_TIMEOUT = 10.0  # seconds
 
-# Retries are gRPC's own. They are safe for every call of ours: reads change nothing, and each write
-# carries a request_id, which the service applies once.
+_SERVICE = "neardict.v1.StorageService"
+# Retries of calls are gRPC's own. Streams begin again by themselves, and their messages are theirs to repeat.
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
-            "name": [{"service": "neardict.v1.StorageService"}],
+            "name": [{"service": _SERVICE}],
             "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2.5,
+                "maxAttempts": _retries.ATTEMPTS,
+                "initialBackoff": f"{_retries.FIRST_SECONDS}s",
+                "maxBackoff": f"{_retries.LONGEST_SECONDS}s",
+                "backoffMultiplier": _retries.MULTIPLIER,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
+        {"name": [{"service": _SERVICE, "method": "Execute"}, {"service": _SERVICE, "method": "Watch"}]},
     ]
 }
 

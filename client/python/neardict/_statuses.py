@@ -28,8 +28,18 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
 
 def rejected(message: pb.Rejected, target: str) -> errors.NeardictError:
     """Returns the error to raise for a subscription that `target` rejected, as for a call that failed."""
-    code = next((code for code in grpc.StatusCode if code.value[0] == message.code), grpc.StatusCode.UNKNOWN)
+    code = _code(message.code)
     return _error(code, message.message or code.name, message.reason, {}, target)
+
+
+def failed(message: pb.OperationError, target: str) -> errors.NeardictError:
+    """Returns the error to raise for an operation on a stream that failed, as for a call that failed."""
+    code = _code(message.code)
+    return _error(code, message.message or code.name, message.reason, dict(message.metadata), target)
+
+
+def _code(number: int) -> grpc.StatusCode:
+    return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)
 
 
 def _error(

@@ -8,13 +8,16 @@ import grpc
 
 from . import _channel, _clock, _forks, _lease, _requests, values
 from ._auditor import Auditor, AuditThread
-from ._bulk import bulk
+from ._bulk import Begun, bulk
 from ._changes import Changes, Listener
+from ._executing import Executing
 from ._expiry import ExpiryTimer
 from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
+from ._operations import RPC, Kind, response, word
 from ._patience import patiently
+from ._pending import Pending, tell
 from ._reading import Line
 from ._session import Session
 from ._statuses import to_error, too_late
@@ -53,11 +56,13 @@ class Store:
         self._timeout = timeout
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
+        self._executing = Executing(self._stub.Execute, tell)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
         self._line = Line(self.target, credentials)
         self._watching = Watching(session, self._line)
+        self._watched = False  # before a fork
         if watch:
             self.changes.session = session
         self.expiry = ExpiryTimer()
@@ -87,6 +92,7 @@ class Store:
             self.expiry.close()
             self._watching.close()
             self._teller.close()
+            self._executing.close(ClosedError(self._closed))
             self._channel.close()
             if self._audit is not None:
                 self._audit.join()
@@ -142,8 +148,8 @@ class Store:
 
     def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
-        response = self.call(self._stub.GetValue, _requests.get_value(domain, key), timeout)
-        return _requests.entry(response.entry) if response.found else None
+        found = self._operate("get_value", _requests.get_value(domain, key), timeout)
+        return _requests.entry(found.entry) if found.found else None
 
     def set_value(
         self,
@@ -222,7 +228,7 @@ class Store:
         def answered(key: str, response: pb.DeleteKeyResponse, call: int) -> None:
             self.changes.publish(domain, _requests.removed(requests[key], response, call))
 
-        found = self._write_bulk(domain, self._stub.DeleteKey, requests, timeout, answered)
+        found = self._write_bulk(domain, "delete_key", requests, timeout, answered)
         return sum(response.existed for response in found.values())
 
     def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
@@ -232,19 +238,20 @@ class Store:
     # What follows is for this package: requests and responses as messages.
 
     def lookup(self, domain: str, key: str) -> pb.GetValueResponse:
-        return self.call(self._stub.GetValue, _requests.get_value(domain, key), None)
+        response: pb.GetValueResponse = self._operate("get_value", _requests.get_value(domain, key), None)
+        return response
 
     def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         requests = {key: _requests.get_value(domain, key) for key in keys}
-        return self._read_bulk(self._stub.GetValue, requests, timeout)
+        return self._read_bulk("get_value", requests, timeout)
 
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response = self.call(self._stub.SetValue, request, timeout)
+            response: pb.SetValueResponse = self._operate("set_value", request, timeout)
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
@@ -252,7 +259,7 @@ class Store:
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
         with self.changes.writing(request.domain, request.key) as call:
-            response = self.call(self._stub.DeleteKey, request, timeout)
+            response: pb.DeleteKeyResponse = self._operate("delete_key", request, timeout)
             self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
@@ -270,7 +277,7 @@ class Store:
                 written(key, response.revision)
             self.changes.publish(domain, _requests.written(requests[key], response, call), but=by)
 
-        found = self._write_bulk(domain, self._stub.SetValue, requests, timeout, answered)
+        found = self._write_bulk(domain, "set_value", requests, timeout, answered)
         return {key: response.revision for key, response in found.items()}
 
     def pages(
@@ -291,12 +298,15 @@ class Store:
             return method(request, timeout=self._timeout if timeout is None else timeout)
 
     def pause(self) -> bool:
-        """Ends the stream of changes for the time of a fork; returns whether there was one."""
-        return self._watching.pause()
+        """Ends the streams for the time of a fork; returns whether there was one."""
+        self._watched = self._watching.pause()
+        return self._executing.pause() or self._watched
 
     def resume(self) -> None:
-        """Opens the stream of changes again, in the parent after a fork."""
-        self._watching.start()
+        """Opens the streams again, in the parent after a fork."""
+        self._executing.resume()
+        if self._watched:
+            self._watching.start()
 
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
@@ -307,28 +317,50 @@ class Store:
         self.expiry.forked()
         self._teller.forked()
 
+    def _operate(self, kind: Kind, request: Any, timeout: float | None) -> Any:
+        """Carries out an operation and returns the response of its RPC."""
+        return self._begin(kind, request, timeout)()
+
+    def _begin(self, kind: Kind, request: Any, timeout: float | None) -> Begun:
+        """Sends an operation; what is returned can be called once, for the response."""
+        seconds = self._timeout if timeout is None else timeout
+        self.check_open()
+        if self._executing.supported and (worded := word(kind, request)) is not None:
+            pending = Pending(self._executing, request.domain, *worded, seconds)
+            return Begun(pending.cancel, lambda: self._finish(pending, kind, request, seconds))
+        with self._translated():
+            future = getattr(self._stub, RPC[kind]).future(request, timeout=seconds)
+        return Begun(future.cancel, lambda: self._called(future))
+
+    def _finish(self, pending: Pending, kind: Kind, request: Any, seconds: float) -> Any:
+        try:
+            with _forks.call():
+                outcome = pending.result()
+        except TimeoutError:
+            raise too_late(self.target) from None
+        found = response(kind, outcome, self.target)
+        return self._begin(kind, request, seconds)() if found is None else found
+
+    def _called(self, future: Any) -> Any:
+        with self._translated():
+            return future.result()
+
     def _read_bulk(
-        self, method: Any, requests: Mapping[str, Any], timeout: float | None, **heard: Any
+        self, kind: Kind, requests: Mapping[str, Any], timeout: float | None, **heard: Any
     ) -> "dict_type[str, Any]":
-        timeout = self._timeout if timeout is None else timeout
-
-        def begin(request: Any) -> Any:
-            with self._translated():
-                return method.future(request, timeout=timeout)
-
-        return bulk(requests, begin, self._error, **heard)
+        return bulk(requests, lambda request: self._begin(kind, request, timeout), **heard)
 
     def _write_bulk(
         self,
         domain: str,
-        method: Any,
+        kind: Kind,
         requests: Mapping[str, Any],
         timeout: float | None,
         answered: Callable[[str, Any, int], None],
     ) -> "dict_type[str, Any]":
         with self.changes.calls.under_way() as call:
             return self._read_bulk(
-                method,
+                kind,
                 requests,
                 timeout,
                 answered=lambda key, response: answered(key, response, call),

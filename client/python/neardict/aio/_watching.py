@@ -16,6 +16,7 @@ from .. import _forks
 from .._reading import Line, Reading
 from .._session import PING_SECONDS
 from .._where import where
+from ._threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,24 +88,10 @@ class Watching:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
         if self._relay is not None:
-            await self._end(self._relay)
-            self._relay = None
-        self._line.close()
-
-    async def _end(self, relay: _Relay) -> None:
-        """Ends the thread that reads, which may take a while, without making the loop wait."""
-        ended = asyncio.Event()
-
-        def end() -> None:
+            relay, self._relay = self._relay, None
             # Nobody need wait for what was leased here, if the service hears that it is given back.
-            relay.end(self._session.leave)
-            with contextlib.suppress(RuntimeError):  # the loop has been closed
-                self._loop.call_soon_threadsafe(ended.set)
-
-        thread = threading.Thread(target=end, name="neardict close", daemon=True)
-        thread.start()
-        await ended.wait()
-        thread.join()
+            await in_thread(lambda: relay.end(self._session.leave), name="neardict close")
+        self._line.close()
 
     async def _tick(self) -> None:
         wait: float | None = PING_SECONDS

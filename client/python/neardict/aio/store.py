@@ -23,6 +23,7 @@ from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
 from .._lease import Consistency
 from .._near import OnDisconnect
+from .._operations import RPC, Kind, response, word
 from .._reading import Line
 from .._session import Session
 from .._statuses import to_error, too_late
@@ -32,6 +33,7 @@ from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
 from ._expiry import LoopExpiry
+from ._pending import Pendings
 from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
@@ -59,10 +61,14 @@ class Store:
         self._credentials = credentials
         self._channel = self._connect()
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
+        # What is sent by threads; all else is asyncio's.
+        self._stream_channel = _channel.connect(self.target, credentials)
+        self._pendings = Pendings(storage_pb2_grpc.StorageServiceStub(self._stream_channel).Execute)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
         self._watching = Watching(session, Line(self.target, credentials))
+        self._watched = False  # before a fork
         if watch:
             self.changes.session = session
         self.expiry = LoopExpiry()
@@ -96,6 +102,8 @@ class Store:
             self._teller.close()
             self.expiry.close()
             await self._watching.close()
+            await self._pendings.close(ClosedError(self._closed))
+            self._stream_channel.close()
             await self._channel.close()
 
     async def dict(
@@ -142,8 +150,8 @@ class Store:
 
     async def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
-        response = await self.call(self._stub.GetValue, _requests.get_value(domain, key), timeout)
-        return _requests.entry(response.entry) if response.found else None
+        found = await self._operate("get_value", _requests.get_value(domain, key), timeout)
+        return _requests.entry(found.entry) if found.found else None
 
     async def set_value(
         self,
@@ -235,14 +243,14 @@ class Store:
 
     async def lookup(self, domain: str, key: str) -> pb.GetValueResponse:
         request = _requests.get_value(domain, key)
-        response: pb.GetValueResponse = await self.call(self._stub.GetValue, request, None)
+        response: pb.GetValueResponse = await self._operate("get_value", request, None)
         return response
 
     async def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         async def look_up(request: pb.GetValueRequest) -> Any:
-            return await self.call(self._stub.GetValue, request, timeout)
+            return await self._operate("get_value", request, timeout)
 
         return await self._bulk(look_up, {key: _requests.get_value(domain, key) for key in keys})
 
@@ -250,7 +258,7 @@ class Store:
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.SetValueResponse = await self.call(self._stub.SetValue, request, timeout)
+            response: pb.SetValueResponse = await self._operate("set_value", request, timeout)
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
@@ -276,7 +284,7 @@ class Store:
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.DeleteKeyResponse = await self.call(self._stub.DeleteKey, request, timeout)
+            response: pb.DeleteKeyResponse = await self._operate("delete_key", request, timeout)
             self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
@@ -299,17 +307,34 @@ class Store:
             finally:
                 call.cancel()
 
+    async def _operate(self, kind: Kind, request: Any, timeout: float | None) -> Any:
+        """Carries out an operation, on the stream or as a call, and returns the response of its RPC."""
+        self.check_open()
+        if self._pendings.executing.supported and (worded := word(kind, request)) is not None:
+            seconds = self._timeout if timeout is None else timeout
+            try:
+                outcome = await self._pendings.result(request.domain, *worded, seconds)
+            except TimeoutError:
+                raise too_late(self.target) from None
+            found = response(kind, outcome, self.target)
+            if found is not None:
+                return found
+        return await self.call(getattr(self._stub, RPC[kind]), request, timeout)
+
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
         with self._translated():
             return await method(request, timeout=self._timeout if timeout is None else timeout)
 
     def pause(self) -> bool:
-        """Ends the stream of changes for the time of a fork; returns whether there was one."""
-        return self._watching.pause()
+        """Ends the streams for the time of a fork; returns whether there was one."""
+        self._watched = self._watching.pause()
+        return self._pendings.executing.pause() or self._watched
 
     def resume(self) -> None:
-        """Opens the stream of changes again, in the parent after a fork."""
-        self._watching.resume()
+        """Opens the streams again, in the parent after a fork."""
+        self._pendings.executing.resume()
+        if self._watched:
+            self._watching.resume()
 
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""

@@ -1,0 +1,194 @@
+"""Sends the operations of a store, synchronous or not, on an Execute stream, from whatever thread they come.
+
+By threads for asyncio too: a stream of grpc.aio could not be ended before a fork, and the child would crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from ._pipeline import Pipeline
+from ._retries import AGAIN, LOST, UNSUPPORTED
+from ._where import where
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ._pipeline import Operation
+    from .v1 import storage_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+# What is put into the inbox beside operations: look again what is to be sent.
+_LOOK = None
+
+
+class Executing:
+    """One stream at a time, and the thread that reads it, while there is something to do.
+
+    Whoever waits for a result holds no lock that the thread needs, since a signal handler may use the store
+    while the code that it interrupts does.
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[Iterator[pb.ExecuteRequest]], Any],
+        tell: Callable[[list[Operation]], None],
+    ) -> None:
+        """`open_stream` calls the RPC with these requests, and returns the call.
+
+        `tell` is called with operations that are settled, by any thread. It must not block.
+        """
+        self._open_stream = open_stream
+        self._tell = tell
+        self._inbox: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        # Guards the pipeline, for the two threads of a stream: ours, and gRPC's, which takes the requests.
+        self._lock = threading.Lock()
+        self._pipeline = Pipeline()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._call: Any = None
+        self._stopped = False
+        self._closed: Exception | None = None
+        self.supported = True
+
+    def put(self, operation: Operation) -> None:
+        """Has the operation sent, or, if it is abandoned, forgotten."""
+        self._inbox.put(operation)
+        if self._thread is None:
+            self._start()
+
+    def pause(self) -> bool:
+        """Ends the stream and the thread, until `resume`; returns whether they ran."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+            if thread is None:
+                return False
+            self._stopped = True
+        self._inbox.put(_LOOK)
+        if (call := self._call) is not None:
+            call.cancel()
+        if thread is not threading.current_thread():
+            thread.join()
+        return True
+
+    def resume(self) -> None:
+        """Lets the thread run again."""
+        self._stopped = False
+        if not self._inbox.empty():
+            self._start()
+
+    def close(self, error: Exception) -> None:
+        """Ends everything for good: what is under way has this error as its outcome."""
+        self._closed = error
+        self.pause()
+        self._refuse(error)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None and not self._stopped and self._closed is None:
+                self._thread = threading.Thread(target=self._work, name="neardict execute", daemon=True)
+                self._thread.start()
+        if self._closed is not None:
+            self._refuse(self._closed)
+
+    def _refuse(self, outcome: object) -> None:
+        """Settles all that is known here and not sent."""
+        with self._lock:
+            self._add_all()
+            refused = self._pipeline.fail(outcome)
+        self._tell(refused)
+
+    def _add_all(self) -> None:
+        """Takes in what is in the inbox. The caller holds the lock."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._add(self._inbox.get_nowait())
+
+    def _add(self, operation: Operation | None) -> None:
+        """Takes in what came from the inbox. The caller holds the lock."""
+        if operation is None:
+            return
+        if operation.abandoned:
+            self._pipeline.abandon(operation)
+        else:
+            self._pipeline.add(operation)
+
+    def _work(self) -> None:
+        while self._await_operation():
+            outcome = self._serve()
+            with self._lock:
+                failed = self._pipeline.fail(AGAIN if self._stopped else outcome)
+            self._tell(failed)
+
+    def _await_operation(self) -> bool:
+        """Returns when there is something to send, or, with False, when nothing more shall be."""
+        while not self._stopped:
+            operation = self._inbox.get()
+            with self._lock:
+                self._add(operation)
+                if self._pipeline.waits:
+                    return not self._stopped
+        return False
+
+    def _serve(self) -> object:
+        """Opens a stream, and reads it to its end. Returns what that means for operations without result."""
+        over = threading.Event()
+        taking = threading.Lock()
+        try:
+            self._call = call = self._open_stream(self._requests(over, taking))
+            if self._stopped:
+                call.cancel()
+            for response in call:
+                with self._lock:
+                    settled = self._pipeline.received(response)
+                    waits = self._pipeline.waits
+                self._tell(settled)
+                if waits:
+                    self._inbox.put(_LOOK)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                self.supported = False
+                return UNSUPPORTED
+            return error
+        except Exception as error:
+            logger.error("a result could not be taken in, and the stream begins again: %s", where(error))
+        finally:
+            over.set()
+            if self._call is not None:
+                self._call.cancel()
+                self._call = None
+            # So that none but the next stream takes what comes from now on.
+            self._inbox.put(_LOOK)
+            with taking:
+                pass
+        return LOST
+
+    def _requests(self, over: threading.Event, taking: threading.Lock) -> Iterator[pb.ExecuteRequest]:
+        """Yields what there is to send, in a thread of gRPC, until the stream is over.
+
+        Holds `taking` while it may take something from the inbox.
+        """
+        while True:
+            with taking:
+                request = None
+                while request is None:
+                    if over.is_set():
+                        return
+                    with self._lock:
+                        self._add_all()
+                        request = self._pipeline.take()
+                    if request is None:
+                        operation = self._inbox.get()
+                        if over.is_set():
+                            self._inbox.put(operation)
+                            return
+                        with self._lock:
+                            self._add(operation)
+            yield request

@@ -1,0 +1,63 @@
+"""An operation of a synchronous store that is under way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from ._pipeline import Operation, milliseconds
+from ._retries import pause_after, pauses
+
+if TYPE_CHECKING:
+    from ._executing import Executing
+    from .v1 import storage_pb2 as pb
+
+
+class Pending:
+    """Has been sent, and has a `result`, which can be had once."""
+
+    def __init__(
+        self, executing: Executing, domain: str, message: pb.Operation, size: int, seconds: float
+    ) -> None:
+        """`executing` must have been given `tell`."""
+        self._executing = executing
+        self._deadline = time.monotonic() + seconds
+        message.timeout_milliseconds = milliseconds(seconds)
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._operation = Operation(domain, message, size, waiter)
+        executing.put(self._operation)
+
+    def result(self) -> Any:
+        """Waits for the outcome, and tries again where that helps. Raises TimeoutError.
+
+        Returns a pb.OperationResult, the grpc.RpcError with which the last stream has ended, LOST,
+        UNSUPPORTED, or the error given to `Executing.close`.
+        """
+        operation = self._operation
+        further = pauses()
+        try:
+            while True:
+                seconds = self._deadline - time.monotonic()
+                if not operation.waiter.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
+                    raise TimeoutError
+                pause = pause_after(operation.outcome, further, self._deadline - time.monotonic())
+                if pause is None:
+                    return operation.outcome
+                time.sleep(pause)
+                self._executing.put(operation)
+        except BaseException:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """Nobody waits for the result any more."""
+        self._operation.abandoned = True
+        self._executing.put(self._operation)
+
+
+def tell(settled: list[Operation]) -> None:
+    """Wakes those who wait for these."""
+    for operation in settled:
+        operation.waiter.release()

@@ -1,0 +1,65 @@
+"""How often, and after what time, one tries again where the service cannot be reached.
+
+For unary calls gRPC does it, by service config; what travels on a stream has to be repeated by hand. It is
+safe for every operation of ours: reads change nothing, and each write carries a request_id, which the
+service applies once.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ATTEMPTS = 5
+FIRST_SECONDS = 0.1
+LONGEST_SECONDS = 2.0
+MULTIPLIER = 2.5
+
+# Outcomes of operations that are neither results nor errors of gRPC.
+AGAIN = object()  # the stream was ended on this side, and the operation may go on the next one at once
+LOST = object()  # the stream ended, and nothing says why
+UNSUPPORTED = object()  # the service has no such stream
+
+# How a stream ends that says something of every operation on it. After any other end, one that had no
+# result may have it on the next stream.
+_LASTING = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAUTHENTICATED,
+}
+
+
+def pauses() -> Iterator[float]:
+    """Yields for how many seconds to wait before each further attempt: never two clients in step."""
+    longest = FIRST_SECONDS
+    for _ in range(ATTEMPTS - 1):
+        yield longest * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+        longest = min(MULTIPLIER * longest, LONGEST_SECONDS)
+
+
+def pause_after(outcome: object, further: Iterator[float], seconds: float) -> float | None:
+    """Returns for how long to wait until the operation is tried again; None if it is over.
+
+    `outcome` is a result, or how the stream ended; `seconds` are left of the time for the operation.
+    """
+    if outcome is AGAIN:
+        return 0.0
+    if not _worthwhile(outcome):
+        return None
+    pause = next(further, None)
+    return None if pause is None or pause > seconds else pause
+
+
+def _worthwhile(outcome: object) -> bool:
+    if outcome is LOST:
+        return True
+    if isinstance(outcome, grpc.RpcError):
+        return outcome.code() not in _LASTING
+    error = getattr(outcome, "error", None)
+    return error is not None and error.code == grpc.StatusCode.UNAVAILABLE.value[0]

@@ -1,0 +1,27 @@
+"""Runs what may take a while in a thread of its own, without making the event loop wait."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+
+
+async def in_thread(work: Callable[[], object], *, name: str) -> None:
+    """Returns when the work is done. Cancelled, it leaves the work to end by itself.
+
+    Not asyncio.to_thread, whose threads may all be taken by the program's own work.
+    """
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(ended.set)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    await ended.wait()
+    thread.join()
