@@ -148,7 +148,7 @@ class RequestIds:
         return outcomes
 
     async def _some(self, domain: str, operations: Sequence[base.Operation]) -> list[base.Outcome]:
-        """Carries out the first of the operations, and all up to one that depends on what becomes of another."""
+        """Carries out the first operations, up to one that depends on what becomes of another."""
         run = _Run()
         known: dict[int, base.Outcome] = {}
         for index, operation in enumerate(operations):
