@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from neardict.v1 import storage_pb2 as pb
-from neardict_server.backends import base
 from neardict_server.backends.memory import MemoryBackend
 from neardict_server.changes.hub import Hub
 from neardict_server.changes.leased_backend import LeasedBackend
@@ -17,6 +15,9 @@ from neardict_server.changes.watcher import Watcher
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from neardict.v1 import storage_pb2 as pb
+    from neardict_server.backends import base
 
 SECONDS = 3.0
 DOMAIN = "d"

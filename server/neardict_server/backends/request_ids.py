@@ -17,6 +17,8 @@ _Result = TypeVar("_Result")
 # A domain and a request id.
 _Identity = tuple[str, str]
 _Write = base.Set | base.Delete
+# A key, and what its write returned.
+_Done = tuple[str, base.Written | base.Deleted]
 
 
 def reused(request_id: str) -> InvalidRequestError:
@@ -30,24 +32,14 @@ def reused(request_id: str) -> InvalidRequestError:
 class _Run:
     """Operations that are under way together. `outcomes` are there when `over` is done."""
 
-    __slots__ = ("operations", "outcomes", "over")
+    __slots__ = ("identities", "operations", "outcomes", "over")
 
     def __init__(self) -> None:
         self.operations: list[base.Operation] = []
+        # Of each of them; None without a request id.
+        self.identities: list[_Identity | None] = []
         self.outcomes: list[base.Outcome] = []
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-
-class _Running(NamedTuple):
-    """Which of a run's operations is the one with the request id."""
-
-    run: _Run
-    place: int
-
-
-class _Done(NamedTuple):
-    key: str
-    result: base.Written | base.Deleted
 
 
 class _Remembered(NamedTuple):
@@ -68,7 +60,7 @@ class RequestIds:
         self._inner = inner
         self._clock = clock
         self.capabilities = inner.capabilities
-        self._running: dict[_Identity, _Running] = {}
+        self._running: dict[_Identity, tuple[_Run, int]] = {}  # and which of its operations
         self._done: dict[_Identity, _Done] = {}
         # What is in there, in the order in which it was remembered.
         self._order: deque[_Remembered] = deque()
@@ -152,17 +144,19 @@ class RequestIds:
         run = _Run()
         known: dict[int, base.Outcome] = {}
         for index, operation in enumerate(operations):
+            identity = None
             if not isinstance(operation, base.Get) and operation.request_id:
                 identity = (domain, operation.request_id)
                 if done := self._done.get(identity):
-                    known[index] = _again(operation, done.key, done.result)
+                    known[index] = _again(operation, *done)
                     continue
                 if running := self._running.get(identity):
                     if index == 0:
-                        return [await _repeated(operation, running)]
+                        return [await _repeated(operation, *running)]
                     break
-                self._running[identity] = _Running(run, len(run.operations))
+                self._running[identity] = (run, len(run.operations))
             run.operations.append(operation)
+            run.identities.append(identity)
         if run.operations:
             await self._run(domain, run)
         if not known:
@@ -173,25 +167,22 @@ class RequestIds:
 
     async def _run(self, domain: str, run: _Run) -> None:
         """Carries out what is registered as running, and remembers what succeeded."""
-        identities: list[_Identity] = []
+        succeeded: list[_Identity] = []
         try:
             run.outcomes = await self._carry_out(domain, run.operations)
-            for operation, outcome in zip(run.operations, run.outcomes, strict=True):
-                if (
-                    isinstance(outcome, (base.Written, base.Deleted))
-                    and not isinstance(operation, base.Get)
-                    and operation.request_id
-                ):
-                    identity = (domain, operation.request_id)
-                    self._done[identity] = _Done(operation.key, outcome)
-                    identities.append(identity)
+            for operation, identity, outcome in zip(
+                run.operations, run.identities, run.outcomes, strict=True
+            ):
+                if identity is not None and isinstance(outcome, (base.Written, base.Deleted)):
+                    self._done[identity] = (operation.key, outcome)
+                    succeeded.append(identity)
             run.over.set_result(None)
         finally:
-            for operation in run.operations:
-                if not isinstance(operation, base.Get) and operation.request_id:
-                    del self._running[domain, operation.request_id]
-            if identities:
-                self._order.append(_Remembered(self._clock(), identities))
+            for identity in run.identities:
+                if identity is not None:
+                    del self._running[identity]
+            if succeeded:
+                self._order.append(_Remembered(self._clock(), succeeded))
             # If it has not come to an end, nor will those who wait for it.
             run.over.cancel()
 
@@ -212,9 +203,8 @@ class RequestIds:
                 del self._done[identity]
 
 
-async def _repeated(write: _Write, running: _Running) -> base.Outcome:
+async def _repeated(write: _Write, run: _Run, place: int) -> base.Outcome:
     """Returns the outcome of the write that is under way, if this one is the same."""
-    run, place = running
     first = run.operations[place]
     if type(first) is not type(write) or first.key != write.key:
         return reused(write.request_id)
