@@ -19,7 +19,8 @@ from neardict.v1 import storage_pb2, storage_pb2_grpc
 from .backends import base
 from .backends.request_ids import RequestIds
 from .changes.hub import Hub
-from .changes.leases import LeasedBackend, Leases, Term
+from .changes.leased_backend import LeasedBackend
+from .changes.leases import Leases, Term
 from .changes.stream import Streams
 from .config import BackendConfig, Config
 from .config.load import explain
