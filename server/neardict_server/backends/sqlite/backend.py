@@ -14,6 +14,10 @@ from .database import begin, open_file, prepare, translated
 from .statements import MOST_VALUES, Choice
 from .writer import Writer
 
+_LOOK_AT_ONE = (
+    "SELECT d.revision, e.value, e.revision, e.expires FROM domains d "
+    "LEFT JOIN entries e ON e.domain = d.id AND e.key = ? WHERE d.name = ?"
+)
 _LOOK = Choice(
     "SELECT d.revision, e.key, e.value, e.revision, e.expires FROM domains d "
     "LEFT JOIN entries e ON e.domain = d.id AND e.key IN",
@@ -67,8 +71,14 @@ class SqliteBackend:
         self._closed = False
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
-        (lookup,) = self._look(domain, (key,))
-        return lookup
+        with translated():
+            row = self._reader.execute(_LOOK_AT_ONE, (key, domain)).fetchone()
+        if row is None:
+            return base.Lookup(None, self._started)
+        domain_revision, value, revision, expires = row
+        if revision is None or (expires is not None and expires <= self._clock()):
+            return base.Lookup(None, domain_revision)
+        return base.Lookup(base.Entry(key, value, revision, expires), domain_revision)
 
     async def set_value(
         self,
