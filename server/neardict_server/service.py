@@ -11,7 +11,15 @@ from . import limits as checks
 from .backends import base
 from .backends.request_ids import WINDOW
 from .errors import CapabilityMissingError
-from .messages import from_condition, from_duration, from_value, to_duration, to_entry, to_timestamp
+from .messages import (
+    from_condition,
+    from_duration,
+    from_value,
+    to_duration,
+    to_found,
+    to_page,
+    to_timestamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -45,10 +53,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     ) -> storage_pb2.GetValueResponse:
         checks.check_key(request.key)
         backend = self._backend(request.domain)
-        entry, revision = await backend.get_value(request.domain, request.key)
-        if entry is None:
-            return storage_pb2.GetValueResponse(domain_revision=revision)
-        return storage_pb2.GetValueResponse(found=True, entry=to_entry(entry), domain_revision=revision)
+        return to_found(await backend.get_value(request.domain, request.key))
 
     async def SetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.SetValueRequest, context: _Context
@@ -99,12 +104,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         listing = backend.all_keys(request.domain, prefix=request.prefix, entries=request.include_entries)
         async with aclosing(listing):  # type: ignore[type-var]  # every backend yields from a generator
             async for page in listing:
-                yield storage_pb2.AllKeysResponse(
-                    domain_revision=page.domain_revision,
-                    keys=page.keys,
-                    entries=map(to_entry, page.entries),
-                    unreadable_keys=page.unreadable,
-                )
+                yield to_page(page)
 
     async def Watch(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.WatchRequest], context: _Context

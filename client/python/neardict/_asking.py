@@ -103,6 +103,11 @@ class AskingDict(ObservedDict):
         listing = self._read_all()
         return self._when_whole(lambda: self._copy_listed(listing), listed=True)
 
+    def _load_all(self) -> None:
+        """Reads the whole domain, and holds it."""
+        self._read_all()
+        self._when_whole(lambda: None, listed=True)
+
     def _read_all(self) -> Listing:
         with self._store.changes.calls.under_way() as call:
             listing = Listing(call)

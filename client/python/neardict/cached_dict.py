@@ -353,7 +353,7 @@ class CachedDict(AskingDict):
     def refresh(self, key: str | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew."""
         if key is None:
-            self._list()
+            self._load_all()
         elif _requests.may_exist(key):
             self._look_up(key)
 

@@ -1,4 +1,4 @@
-"""Cuts a listing into pages that are bounded in bytes and in keys."""
+"""Cuts a listing into pages that are bounded in bytes and in number."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,12 +9,13 @@ def pages(found: Iterable[base.Entry], domain_revision: int, *, entries: bool) -
     """Yields the entries, or only their keys, in pages; one empty page if there are none."""
     batch: list[base.Entry] = []
     size = 0
+    most = base.PAGE_ENTRIES if entries else base.PAGE_KEYS
     first = True
     for entry in found:
         batch.append(entry)
         # Four bytes for each character: no text is longer in UTF-8.
         size += 4 * len(entry.key) + (_size(entry.value) if entries else 0)
-        if size >= base.PAGE_BYTES or len(batch) >= base.PAGE_KEYS:
+        if size >= base.PAGE_BYTES or len(batch) >= most:
             yield _page(batch, domain_revision, entries=entries)
             batch, size = [], 0
             first = False

@@ -188,7 +188,7 @@ class CachedDict(ObservedDict):
     async def refresh(self, key: str | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew."""
         if key is None:
-            await self._list()
+            await self._read_all()
         elif _requests.may_exist(key):
             await self._look_up(key)
 
@@ -378,7 +378,7 @@ class CachedDict(ObservedDict):
     async def _reload(self) -> None:
         while not self._listed:
             try:
-                await self._list()
+                await self._read_all()
             except ClosedError:
                 return
             except NeardictError as error:
@@ -416,6 +416,10 @@ class CachedDict(ObservedDict):
 
     async def _list(self) -> dict[str, Any]:
         """Reads the whole domain, holds it and returns it as a plain dict."""
+        return self._copy_listed(await self._read_all())
+
+    async def _read_all(self) -> Listing:
+        """Reads the whole domain, and holds it."""
         while True:
             with self._store.changes.calls.under_way() as call:
                 listing = Listing(call)
@@ -425,7 +429,7 @@ class CachedDict(ObservedDict):
                         self._take_page(listing, page)
                 self._end_listing(listing)
             if self._is_whole():
-                return self._copy_listed(listing)
+                return listing
 
 
 # Told apart from "no default was given".
