@@ -34,7 +34,10 @@ def to_found(lookup: base.Lookup) -> storage_pb2.GetValueResponse:
 
 def to_page(page: base.Page) -> storage_pb2.AllKeysResponse:
     response = storage_pb2.AllKeysResponse(
-        domain_revision=page.domain_revision, keys=page.keys, unreadable_keys=page.unreadable
+        domain_revision=page.domain_revision,
+        keys=page.keys,
+        unreadable_keys=page.unreadable,
+        total_keys=page.total,
     )
     add = response.entries.add
     for entry in page.entries:

@@ -28,6 +28,13 @@ class Listing:
     unreadable: list[str] = field(default_factory=list)
     # Of a bounded cache, which may have no room for them: what was listed, unless it is held.
     values: dict[str, Any] = field(default_factory=dict)
+    # About how many entries there are, if the service knows.
+    total: int | None = None
+
+    @property
+    def loaded(self) -> int:
+        """How many entries have come, the unreadable ones included."""
+        return len(self.keys) + len(self.unreadable)
 
 
 class _Columns(NamedTuple):
@@ -69,6 +76,7 @@ class ListedDict(NearDict):
     def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
         listing.revision = page.domain_revision
         listing.unreadable += page.unreadable_keys
+        listing.total = page.total_keys or listing.total
         listed = new = _Columns.of(page)
         if self._residents is None:
             # What is held already need not be decoded. Looked up without the lock, which is sound since it

@@ -79,13 +79,15 @@ class Deleted(NamedTuple):
 class Page(NamedTuple):
     """One bounded batch of a listing: `entries` if they were asked for, else `keys`.
 
-    `unreadable` are keys whose entries were asked for but are corrupt.
+    `unreadable` are keys whose entries were asked for but are corrupt. `total` is about how many keys the
+    whole listing has, in its first page, where a backend can tell that at little cost; else 0.
     """
 
     domain_revision: int
     keys: Sequence[str] = ()
     entries: Sequence[Entry] = ()
     unreadable: Sequence[str] = ()
+    total: int = 0
 
 
 class Change(NamedTuple):

@@ -107,7 +107,8 @@ class MemoryBackend:
             return
         # The keys are held once more while the listing lasts, as references.
         found = self._listed(stored, list(stored.entries), prefix)
-        for page in pages(found, stored.revision, entries=entries):
+        total = 0 if prefix else len(stored.entries)
+        for page in pages(found, stored.revision, entries=entries, total=total):
             yield page
 
     async def position(self, domain: str, from_revision: int) -> base.Position:

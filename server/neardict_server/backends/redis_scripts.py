@@ -223,7 +223,8 @@ return table.concat(found, ' ')
 
 # ARGV: a range of keys as ZRANGEBYLEX takes it, at most how many to look at, after how many bytes to
 # stop, 'keys' or 'entries'. Returns the domain's revision, the time, the last key looked at if there may
-# be more, and either the keys that have not expired, or keys and entries in turn, expired or not.
+# be more, either the keys that have not expired, or keys and entries in turn, expired or not,
+# and how many keys there are.
 PAGE = _script("""
 local entries, counter, keys, expiries = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local count, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -250,5 +251,5 @@ for at, key in ipairs(found) do
   if size >= bytes then break end
 end
 local more = looked < #found or #found == count
-return {redis.call('GET', counter), time[1], time[2], more and found[looked], page}
+return {redis.call('GET', counter), time[1], time[2], more and found[looked], page, redis.call('ZCARD', keys)}
 """)
