@@ -19,6 +19,7 @@ from ._operations import RPC, Kind, response, word
 from ._patience import patiently
 from ._pending import Pending, tell
 from ._pipeline import Operation
+from ._progress import OnProgress
 from ._reading import Line
 from ._session import Session
 from ._statuses import to_error, too_late
@@ -106,6 +107,7 @@ class Store:
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
         consistency: Consistency = "bounded",
+        on_progress: OnProgress | None = None,
     ) -> CachedDict:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
 
@@ -115,12 +117,23 @@ class Store:
         `max_entries` bounds a cache: the entry that came first makes room. That one is used shows nowhere,
         so that it is not spared; it comes back when it is looked up.
 
+        While a mirror loads, `on_progress(loaded, total)` is called again and again in this thread: how many
+        entries have come, and about how many there are, None if the service does not know. In the last call
+        both are the same. What it raises is logged.
+
         `consistency="linearizable"` gives a LinearizableDict, whose hits are as if the service was asked.
         Raises CapabilityMissingError if the domain's backend gives no leases.
         """
         self.check_open()
         kind = LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
-        return kind(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+        return kind(
+            self,
+            domain,
+            load=load,
+            on_disconnect=on_disconnect,
+            max_entries=max_entries,
+            on_progress=on_progress,
+        )
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
         """Compares `sample` hits of the store's dicts with the service `every` so many seconds.

@@ -112,14 +112,16 @@ class RedisBackend:
         began: int | None = None
         last: bytes | None = b""
         while last is not None:
-            revision, seconds, microseconds, last, listed = await self._client.run(
+            revision, seconds, microseconds, last, listed, count = await self._client.run(
                 PAGE, places, start, end, PAGE_KEYS, base.PAGE_BYTES, what
             )
             first, began = began is None, revision_of(revision) if began is None else began
+            total = count if first and not prefix else 0
             if entries:
-                page = base.Page(began, entries=entries_of(listed, time_of(seconds, microseconds)))
+                found = entries_of(listed, time_of(seconds, microseconds))
+                page = base.Page(began, entries=found, total=total)
             else:
-                page = base.Page(began, keys=[text_of(key) for key in listed])
+                page = base.Page(began, keys=[text_of(key) for key in listed], total=total)
             if first or page.keys or page.entries:
                 yield page
             start = b"(" + (last or b"")

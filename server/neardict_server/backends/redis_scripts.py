@@ -30,8 +30,8 @@ def _script(text: str) -> Script:
 
 
 # ARGV: at how many bytes to stop, and keys. Returns the domain's revision, the time as Redis gives it, the
-# sizes of the entries of the first keys, at least one, '-' for none, and these entries, one behind the other: a
-# reply of many parts is slow to read.
+# sizes of the entries of the first keys, at least one, '-' for none, and these entries, one behind the
+# other: a reply of many parts is slow to read.
 READ = _script("""
 local time = redis.call('TIME')
 local sizes, found, size = {}, {}, 0
@@ -301,7 +301,8 @@ return table.concat(found, ' ')
 
 # ARGV: a range of keys as ZRANGEBYLEX takes it, at most how many to look at, after how many bytes to
 # stop, 'keys' or 'entries'. Returns the domain's revision, the time, the last key looked at if there may
-# be more, and either the keys that have not expired, or keys and entries in turn, expired or not.
+# be more, either the keys that have not expired, or keys and entries in turn, expired or not,
+# and how many keys there are.
 PAGE = _script("""
 local entries, counter, keys, expiries = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local count, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -328,5 +329,5 @@ for at, key in ipairs(found) do
   if size >= bytes then break end
 end
 local more = looked < #found or #found == count
-return {redis.call('GET', counter), time[1], time[2], more and found[looked], page}
+return {redis.call('GET', counter), time[1], time[2], more and found[looked], page, redis.call('ZCARD', keys)}
 """)

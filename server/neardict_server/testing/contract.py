@@ -356,6 +356,9 @@ class BackendContract(BatchContract):
         assert sorted(listed) == names
         assert sum(len(page.entries) for page in found) == len(names)
         assert [listed[name].revision for name in names] == [w.revision for w in written]
+        # Told by the first page, if at all.
+        assert found[0].total in (0, len(names))
+        assert not any(page.total for page in found[1:])
         assert sorted(await list_keys(backend, domain)) == names
 
     async def test_a_prefix_is_text_and_not_a_pattern(self, backend: Backend, domain: str) -> None:

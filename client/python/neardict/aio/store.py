@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Self
 import grpc
 import grpc.aio
 
-from .. import _channel, _clock, _forks, _lease, _operations, _requests, values
+from .. import _channel, _clock, _forks, _lease, _operations, _progress, _requests, values
 from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
@@ -25,6 +25,7 @@ from .._lease import Consistency
 from .._near import OnDisconnect
 from .._operations import RPC, Kind, response, word
 from .._pipeline import Operation
+from .._progress import OnProgress
 from .._reading import Line
 from .._session import Session
 from .._statuses import to_error, too_late
@@ -115,15 +116,17 @@ class Store:
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
         consistency: Consistency = "bounded",
+        on_progress: OnProgress | None = None,
     ) -> CachedDict:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
 
         While the stream of changes is broken, what the dict holds may be stale. Then reading raises
         NotHeldError, which names what to await, or with on_disconnect="serve_stale" goes on as before.
 
-        `consistency` is as for neardict.Store.
+        `consistency` and `on_progress` are as for neardict.Store; it is called on the event loop.
         """
         self.check_open()
+        _progress.check(on_progress, load=load)
         kind = LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
         cache = kind(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
         if self.changes.session is not None:
@@ -131,7 +134,7 @@ class Store:
             await self._watching.wait(domain, self._timeout)
             cache.check_granted()
         if load:
-            await cache.refresh()
+            await cache.refresh(on_progress=on_progress)
         return cache
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:

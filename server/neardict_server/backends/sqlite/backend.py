@@ -27,6 +27,8 @@ _LOOK = Choice(
 # reads about so much without a break, in which others run.
 _FIRST_READ = 8
 _UNBROKEN_BYTES = 1024 * 1024
+# So many entries are counted within a millisecond, for which the event loop may be held up.
+_FEW = 20_000
 
 
 class SqliteBackend:
@@ -56,6 +58,7 @@ class SqliteBackend:
     ) -> None:
         """Raises OSError if the file cannot be used or is in use, ValueError if it is no such database."""
         self._clock = clock
+        self._path = path
         with contextlib.ExitStack() as opened:
             opened.enter_context(ExclusiveLock(path.with_name(f"{path.name}.lock")))
             try:
@@ -133,6 +136,7 @@ class SqliteBackend:
             bound, end = "AND ? IS NULL", None
         # In the order of the index, each page after the last key of the one before: a key that stays is
         # met exactly once, whatever is written meanwhile, and no read lasts longer than its page.
+        total = await self._total(domain_id) if entries and not prefix else 0
         after, operator = prefix, ">="
         while True:
             with translated():
@@ -142,14 +146,15 @@ class SqliteBackend:
                     (domain_id, after, end, self._clock()),
                 )
                 with contextlib.closing(cursor):
-                    page = next(pages(map(base.Entry._make, cursor), revision, entries=entries))
+                    found = map(base.Entry._make, cursor)
+                    page = next(pages(found, revision, entries=entries, total=total))
             last = page.entries[-1].key if page.entries else page.keys[-1] if page.keys else None
             if last is None and operator == ">":
                 return
             yield page
             if last is None:
                 return
-            after, operator = last, ">"
+            after, operator, total = last, ">", 0
 
     def _look(self, domain: str, keys: Sequence[str]) -> list[base.Lookup]:
         """Returns what is stored under the keys at one moment, at most MOST_VALUES of them."""
@@ -206,6 +211,22 @@ class SqliteBackend:
             self._closed = True
             await self._writer.close()
             self._opened.close()
+
+    async def _total(self, domain_id: int | None) -> int:
+        """Returns how many entries the domain has, expired ones that are not deleted yet included."""
+        with translated():
+            (count,) = self._reader.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM entries WHERE domain = ? LIMIT ?)", (domain_id, _FEW)
+            ).fetchone()
+        return count if count < _FEW else await asyncio.to_thread(self._count, domain_id)
+
+    def _count(self, domain_id: int | None) -> int:
+        # In a thread, with a connection of its own.
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        with translated(), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            query = "SELECT count(*) FROM entries WHERE domain = ?"
+            count: int = connection.execute(query, (domain_id,)).fetchone()[0]
+            return count
 
 
 def _after_prefix(prefix: str) -> str | None:
