@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from .series import Series, Sweep
 
@@ -39,6 +40,9 @@ def draw(sweep: Sweep, folder: Path) -> Path:
                 linewidth=0,
             )
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks(range(len(places)), places)
         axes.set_xlabel(sweep.along)
         axes.set_ylabel(sweep.figure)
