@@ -8,10 +8,10 @@ PROTO_TOOLS := .tools/protos
 PROTOS := $(wildcard protos/neardict/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format protos bench soak coverage clean
+.PHONY: help run test check format protos bench bench-check soak coverage clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "neardict needs Python 3.11 or later")'
@@ -50,8 +50,11 @@ format: $(VENV)/.dev ## format the code and apply safe fixes
 protos: $(PROTO_TOOLS)/.done ## generate the stubs from the contract
 	tools/generate-stubs $(PROTO_TOOLS)/bin
 
-bench: $(VENV)/.dev ## measure the operations against their peers
+bench: $(VENV)/.dev ## measure against the peers, and write docs/performance.md (ARGS=--print: only show)
 	$(BIN)/python -m bench $(ARGS)
+
+bench-check: $(VENV)/.dev ## fail if a ratio to a peer has fallen by half, a minute
+	$(BIN)/python -m bench --check
 
 soak: $(VENV)/.dev ## clients and faults against what is promised, 20 minutes (ARGS=--write puts the figures)
 	PYTHONPATH=tests $(BIN)/python -m coherence $(ARGS)

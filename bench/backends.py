@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 from coherence.proxy import Proxy as Proxy
-from redis_server import RedisServer
+from redis_server import RedisServer as RedisServer
+from redis_server import binaries as binaries
+from redis_server import free_port as free_port
 from served import Served as Served
 
 NAMES = ("sqlite", "json", "memory", "null", "redis")
@@ -35,19 +37,20 @@ def served(names: Iterable[str]) -> Iterator[tuple[dict[str, str], dict[str, str
 
 
 @contextmanager
-def one(name: str) -> Iterator[Served]:
-    """Gives the server of this backend. Raises what starting it raises."""
+def one(name: str, redis: RedisServer | None = None) -> Iterator[Served]:
+    """Gives the server of this backend, on this Redis if it has one. Raises what starting it raises."""
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="neardict-bench-"))
-        yield _start(name, Path(folder, name), stack)
+        yield _start(name, Path(folder, name), stack, redis)
 
 
-def _start(name: str, folder: Path, stack: ExitStack) -> Served:
+def _start(name: str, folder: Path, stack: ExitStack, redis: RedisServer | None = None) -> Served:
     folder.mkdir()
     lines = [f"[backends.{name}]", f'implementation = "{name}"']
     if name == "redis":
         # As Redis comes: in memory, without an append-only file.
-        lines.append(f'settings = {{ url = "{stack.enter_context(RedisServer()).url}" }}')
+        redis = redis or stack.enter_context(RedisServer())
+        lines.append(f'settings = {{ url = "{redis.url}" }}')
     config = folder / "neardict.toml"
     config.write_text("\n".join(lines), encoding="utf-8")
     return stack.enter_context(Served("--config", config, "--data", folder / "data"))

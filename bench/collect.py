@@ -54,11 +54,11 @@ def collect(names: Iterable[str], size: Size, progress: Callable[[str], None]) -
         stores = {name: stack.enter_context(contextlib.closing(SyncStore(addresses[name]))) for name in stubs}
         sync_echo = stack.enter_context(contextlib.closing(SyncEcho(echo_address)))
         async_echo = runner.run(_async_echo(echo_address))
-        runner.run(load.run_async(async_echo.call, CONCURRENT, callers=CONCURRENT))  # warms it up
+        runner.run(load.run_async(async_echo.call, range(CONCURRENT), callers=CONCURRENT))  # warms it up
 
         def asynchronous(title: str, callers: int, counts: tuple[int, int]) -> Way:
             def run(call: load.AsyncCall, calls: int) -> load.Sample:
-                return runner.run(load.run_async(call, calls, callers=callers))
+                return runner.run(load.run_async(call, range(calls), callers=callers))
 
             return Way(title, *counts, run, async_echo.call, {name: stubs[name].calls for name in stubs})
 
@@ -68,7 +68,7 @@ def collect(names: Iterable[str], size: Size, progress: Callable[[str], None]) -
             Way(
                 "`neardict.Store`, 1 thread",
                 *size.one,
-                load.run_sync,
+                lambda call, calls: load.run_sync(call, range(calls)),
                 sync_echo.call,
                 {name: stores[name].calls for name in stores},
             ),

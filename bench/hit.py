@@ -9,6 +9,7 @@ open, and vouches for it.
 import random
 import statistics
 import timeit
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,23 +78,36 @@ def measure(address: str, *, repeats: int, look_ups: int, consistency: Consisten
         return hits
 
 
+def shuffled_keys() -> list[str]:
+    """Returns all keys in an order of their own, as objects that are equal to those held and not the same."""
+    keys = [key(number) for number in range(KEYS)]
+    random.Random(SEED).shuffle(keys)
+    return keys
+
+
 def _measure(
     statement: Statement, plain: dict[str, Any], mirror: dict[str, Any], repeats: int, look_ups: int
 ) -> Hit:
-    keys = [key(number) for number in range(KEYS)]
-    random.Random(SEED).shuffle(keys)
+    keys = shuffled_keys()
     hit = Hit(statement.title)
-    number = max(1, look_ups // statement.count)
-    # Names that the setup binds are local, as they are in a function that is fast.
     timers = [
-        timeit.Timer(
-            statement.code,
-            "d, keys, k = target, shuffled, held",
-            globals={"target": target, "shuffled": keys, "held": next(iter(plain))},
-        )
-        for target in (plain, mirror)
+        timer(statement, target, keys, next(iter(plain)), look_ups=look_ups) for target in (plain, mirror)
     ]
     for _ in range(repeats):
-        for times, timer in zip((hit.plain, hit.near), timers, strict=True):
-            times.append(timer.timeit(number) / number / statement.count * 1e9)
+        for times, take in zip((hit.plain, hit.near), timers, strict=True):
+            times.append(take())
     return hit
+
+
+def timer(
+    statement: Statement, target: Any, keys: list[str], held: str, *, look_ups: int
+) -> Callable[[], float]:
+    """Returns what takes the nanoseconds of one of the things, by doing it about so many times."""
+    number = max(1, look_ups // statement.count)
+    # Names that the setup binds are local, as they are in a function that is fast.
+    timed = timeit.Timer(
+        statement.code,
+        "d, keys, k = target, shuffled, held",
+        globals={"target": target, "shuffled": keys, "held": held},
+    )
+    return lambda: timed.timeit(number) / number / statement.count * 1e9

@@ -1,8 +1,10 @@
 """Closed loops: each caller makes its next call when the answer to the last one is there."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,28 +24,48 @@ class Sample:
         return len(self.latencies) / self.seconds
 
 
-async def run_async(call: AsyncCall, calls: int, *, callers: int) -> Sample:
-    """Makes `call(0)` to `call(calls - 1)`, by so many concurrent callers. Raises what a call raises."""
-    numbers = iter(range(calls))
+def lasting(seconds: float, start: int = 0, step: int = 1) -> Iterator[int]:
+    """Yields numbers until so much time has passed."""
+    end = time.perf_counter() + seconds
+    for number in itertools.count(start, step):
+        if time.perf_counter() >= end:
+            return
+        yield number
+
+
+async def run_async(call: AsyncCall, numbers: Iterable[int], *, callers: int) -> Sample:
+    """Makes a call of each number, by so many concurrent callers. Raises what a call raises."""
+    shared = iter(numbers)
     sample = Sample(0.0)
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
-            group.create_task(_caller(call, numbers, sample.latencies))
+            group.create_task(_caller(call, shared, sample.latencies))
     sample.seconds = time.perf_counter() - began
     return sample
 
 
-def run_sync(call: Callable[[int], Any], calls: int) -> Sample:
-    """Makes the calls one after the other, in this thread."""
+def run_sync(call: Callable[[int], Any], numbers: Iterable[int]) -> Sample:
+    """Makes a call of each number, one after the other, in this thread."""
     sample = Sample(0.0)
     began = time.perf_counter()
-    for number in range(calls):
+    for number in numbers:
         before = time.perf_counter_ns()
         call(number)
         sample.latencies.append(time.perf_counter_ns() - before)
     sample.seconds = time.perf_counter() - began
     return sample
+
+
+def run_threads(call: Callable[[int], Any], seconds: float, *, threads: int) -> Sample:
+    """Makes calls in so many threads for so long, of numbers that are different in each."""
+    with ThreadPoolExecutor(threads) as pool:
+        began = time.perf_counter()
+        samples = list(
+            pool.map(lambda first: run_sync(call, lasting(seconds, first, threads)), range(threads))
+        )
+        taken = time.perf_counter() - began
+    return Sample(taken, [latency for sample in samples for latency in sample.latencies])
 
 
 async def _caller(call: AsyncCall, numbers: Iterator[int], latencies: list[int]) -> None:

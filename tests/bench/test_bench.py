@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,32 +17,22 @@ WAYS = 3
 pytestmark = pytest.mark.xdist_group("bench")
 
 
-def written(part: str, folder: Path) -> str:
-    """Returns what `make bench` writes of the part in its short form, between the marks of the real page."""
-    page = folder / "performance.md"
-    page.write_text((ROOT / "docs/performance.md").read_text(encoding="utf-8"), encoding="utf-8")
-    subprocess.run(
-        [sys.executable, "-m", "bench", "--quick", "--part", part, "--write", page],
-        cwd=ROOT,
-        check=True,
-        timeout=100,
-    )
-    return page.read_text(encoding="utf-8").partition(f"{part}: begin")[2].partition(f"{part}: end")[0]
+Bench = Callable[[str], tuple[str, Path]]
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return written("operations", tmp_path_factory.mktemp("bench"))
+def page(bench: Bench) -> str:
+    return bench("operations")[0]
 
 
 @pytest.fixture(scope="module")
-def watch(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return written("watch", tmp_path_factory.mktemp("bench"))
+def watch(bench: Bench) -> str:
+    return bench("watch")[0]
 
 
 @pytest.fixture(scope="module")
-def leases(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return written("leases", tmp_path_factory.mktemp("bench"))
+def leases(bench: Bench) -> str:
+    return bench("leases")[0]
 
 
 def test_writes_with_holders_stand_beside_writes_without(leases: str) -> None:

@@ -1,0 +1,1 @@
+"""How a figure moves with something: what the plots show."""
