@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What is put into the inbox beside operations: look again what is to be sent.
-_LOOK = None
+# What is put into the inbox to have it looked again what is to be sent.
+_LOOK: tuple[Operation, ...] = ()
 
 
 class Executing:
@@ -47,7 +47,7 @@ class Executing:
         """
         self._open_stream = open_stream
         self._tell = tell
-        self._inbox: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[Operation, ...]] = queue.SimpleQueue()
         # Guards the pipeline, for the two threads of a stream: ours, and gRPC's, which takes the requests.
         self._lock = threading.Lock()
         self._pipeline = Pipeline()
@@ -62,9 +62,9 @@ class Executing:
         """Returns whether the operation may be put; if not, it has to be a call of its own."""
         return self.supported and operation.size <= LARGEST_BYTES
 
-    def put(self, operation: Operation) -> None:
-        """Has the operation sent, or, if it is abandoned, forgotten."""
-        self._inbox.put(operation)
+    def put(self, *operations: Operation) -> None:
+        """Has the operations sent, in this order; or forgotten, if they are abandoned."""
+        self._inbox.put(operations)
         if self._thread is None:
             self._start()
 
@@ -115,14 +115,13 @@ class Executing:
             while True:
                 self._add(self._inbox.get_nowait())
 
-    def _add(self, operation: Operation | None) -> None:
+    def _add(self, operations: tuple[Operation, ...]) -> None:
         """Takes in what came from the inbox. The caller holds the lock."""
-        if operation is None:
-            return
-        if operation.abandoned:
-            self._pipeline.abandon(operation)
-        else:
-            self._pipeline.add(operation)
+        for operation in operations:
+            if operation.abandoned:
+                self._pipeline.abandon(operation)
+            else:
+                self._pipeline.add(operation)
 
     def _work(self) -> None:
         while self._await_operation():
@@ -134,9 +133,9 @@ class Executing:
     def _await_operation(self) -> bool:
         """Returns when there is something to send, or, with False, when nothing more shall be."""
         while not self._stopped:
-            operation = self._inbox.get()
+            operations = self._inbox.get()
             with self._lock:
-                self._add(operation)
+                self._add(operations)
                 if self._pipeline.waits:
                     return not self._stopped
         return False
@@ -189,10 +188,10 @@ class Executing:
                         self._add_all()
                         request = self._pipeline.take()
                     if request is None:
-                        operation = self._inbox.get()
+                        operations = self._inbox.get()
                         if over.is_set():
-                            self._inbox.put(operation)
+                            self._inbox.put(operations)
                             return
                         with self._lock:
-                            self._add(operation)
+                            self._add(operations)
             yield request

@@ -33,6 +33,7 @@ class Pendings:
         self._deadlines: dict[asyncio.Future[Any], float] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._guard: asyncio.Task[None] | None = None
+        self._outgoing: list[Operation] = []
         self._alarm_at = math.inf
 
     async def result(self, operation: Operation, seconds: float) -> Any:
@@ -47,14 +48,14 @@ class Pendings:
             self._deadlines[waiter] = deadline
             if deadline < self._alarm_at:
                 self._set_alarm(deadline)
-            self.executing.put(operation)
+            self._put(operation)
             try:
                 outcome = await waiter
                 if outcome is _LATE:
                     raise TimeoutError
             except BaseException:
                 operation.abandoned = True
-                self.executing.put(operation)
+                self._put(operation)
                 raise
             finally:
                 del self._deadlines[waiter]
@@ -79,6 +80,16 @@ class Pendings:
             await self._loop.create_future()
         finally:
             self.executing.pause()
+
+    def _put(self, operation: Operation) -> None:
+        # What other tasks, that run now, have to send goes with it.
+        if not self._outgoing:
+            self._loop.call_soon(self._hand_over)
+        self._outgoing.append(operation)
+
+    def _hand_over(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        self.executing.put(*outgoing)
 
     def _tell(self, settled: list[Operation]) -> None:
         """In any thread."""
