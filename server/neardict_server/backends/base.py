@@ -232,7 +232,8 @@ class Delete(NamedTuple):
 
 
 Operation = Get | Set | Delete
-Outcome = Lookup | Written | Deleted | Exception
+Success = Lookup | Written | Deleted
+Outcome = Success | Exception
 
 
 @runtime_checkable
