@@ -42,12 +42,16 @@ class Execution:
         # Numbers, as their results came.
         self.order: list[int] = []
         self._numbers = itertools.count(1)
+        self._writing: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.call.cancel()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+            self._writing.cancelled() or self._writing.exception()
 
     def number(self, operations: Iterable[pb.Operation]) -> tuple[list[int], pb.ExecuteRequest]:
         """Gives each operation a number, and returns the numbers with the request."""
@@ -60,8 +64,22 @@ class Execution:
         """Sends one request and returns the numbers of its operations."""
         numbers, request = self.number(operations)
         request.cancelled_numbers.extend(cancel)
-        await asyncio.wait_for(self.call.write(request), DEADLINE_SECONDS)
+        assert await self.write(request, DEADLINE_SECONDS), "the service does not read"
         return numbers
+
+    async def write(self, request: pb.ExecuteRequest, seconds: float) -> bool:
+        """Returns whether the request is on its way within that time; if not, it goes later, before others."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=seconds)
+            if not self._writing.done():
+                return False
+        # Not cancelled when the time is over, which would end the stream.
+        self._writing = asyncio.ensure_future(self.call.write(request))
+        await asyncio.wait([self._writing], timeout=seconds)
+        if not self._writing.done():
+            return False
+        self._writing.result()
+        return True
 
     async def of(self, numbers: list[int]) -> list[pb.OperationResult]:
         """Returns the results of these operations, in this order, as soon as all have come."""
@@ -76,8 +94,16 @@ class Execution:
 
     async def end(self) -> Refusal | None:
         """Ends the client's side and reads on: returns the stream's own failure, None for OK."""
-        await asyncio.wait_for(self.call.done_writing(), DEADLINE_SECONDS)
-        return await self.ended()
+        async with asyncio.TaskGroup() as tasks:
+            # Results must be read meanwhile, or else what is still being sent would never be.
+            tasks.create_task(self._done_writing())
+            ended = tasks.create_task(self.ended())
+        return ended.result()
+
+    async def _done_writing(self) -> None:
+        if self._writing is not None:
+            await self._writing
+        await self.call.done_writing()
 
     async def ended(self) -> Refusal | None:
         """Reads on until the stream has ended."""

@@ -41,7 +41,6 @@ class Outbox:
         self._bytes = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        self._room.set()
 
     def put_failure(self, job: Job, error: Exception) -> None:
         """Has the operation fail with the error."""
@@ -67,7 +66,10 @@ class Outbox:
 
     async def room(self) -> None:
         """Returns when what waits is little enough."""
-        await self._room.wait()
+        # Each looks for himself: who has waited longest may have filled it up again.
+        while self._bytes > MAX_BYTES:
+            self._room.clear()
+            await self._room.wait()
 
     def wake(self) -> None:
         """Lets `wait` return."""
@@ -104,8 +106,6 @@ class Outbox:
     def _put(self, job: Job, outcome: base.Success | pb.OperationError) -> None:
         self._waiting.append((job, outcome))
         self._bytes += _size(outcome)
-        if self._bytes > MAX_BYTES:
-            self._room.clear()
 
 
 def _size(outcome: base.Success | pb.OperationError) -> int:
