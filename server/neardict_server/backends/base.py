@@ -236,7 +236,8 @@ class Delete(NamedTuple):
 
 
 Operation = Get | Set | Delete
-Outcome = Lookup | Written | Deleted | Exception
+Success = Lookup | Written | Deleted
+Outcome = Success | Exception
 
 
 @runtime_checkable
