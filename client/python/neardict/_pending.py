@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ._pipeline import Operation, milliseconds
-from ._retries import pause_after, pauses
 
 if TYPE_CHECKING:
     from ._executing import Executing
@@ -20,36 +19,31 @@ class Pending:
     def __init__(
         self, executing: Executing, domain: str, message: pb.Operation, size: int, seconds: float
     ) -> None:
-        """`executing` must have been given `tell`."""
+        """`executing` must have been given `tell`. With no time at all nothing is sent."""
         self._executing = executing
-        self._deadline = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
         message.timeout_milliseconds = milliseconds(seconds)
         waiter = threading.Lock()
         waiter.acquire()
-        self._operation = Operation(domain, message, size, waiter)
-        executing.put(self._operation)
+        self._operation = Operation(domain, message, size, waiter, self.deadline)
+        if seconds > 0:
+            executing.put(self._operation)
 
     def result(self) -> Any:
-        """Waits for the outcome, and tries again where that helps. Raises TimeoutError.
+        """Waits for the outcome. Raises TimeoutError.
 
         Returns a pb.OperationResult, the grpc.RpcError with which the last stream has ended, LOST,
         UNSUPPORTED, or the error given to `Executing.close`.
         """
         operation = self._operation
-        further = pauses()
         try:
-            while True:
-                seconds = self._deadline - time.monotonic()
-                if not operation.waiter.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
-                    raise TimeoutError
-                pause = pause_after(operation.outcome, further, self._deadline - time.monotonic())
-                if pause is None:
-                    return operation.outcome
-                time.sleep(pause)
-                self._executing.put(operation)
+            seconds = self.deadline - time.monotonic()
+            if not operation.waiter.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
+                raise TimeoutError
         except BaseException:
             self.cancel()
             raise
+        return operation.outcome
 
     def cancel(self) -> None:
         """Nobody waits for the result any more."""

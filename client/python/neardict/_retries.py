@@ -21,7 +21,7 @@ LONGEST_SECONDS = 2.0
 MULTIPLIER = 2.5
 
 # Outcomes of operations that are neither results nor errors of gRPC.
-AGAIN = object()  # the stream was ended on this side, and the operation may go on the next one at once
+AGAIN = object()  # the stream was ended on this side, and operations may go on the next one at once
 LOST = object()  # the stream ended, and nothing says why
 UNSUPPORTED = object()  # the service has no such stream
 

@@ -1,6 +1,8 @@
 """The synchronous client: the four operations, and dicts over them."""
 
 import contextlib
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -57,6 +59,7 @@ class Store:
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
+        weakref.finalize(self, self._executing.drop).atexit = False
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -325,21 +328,22 @@ class Store:
         """Sends an operation; what is returned can be called once, for the response."""
         seconds = self._timeout if timeout is None else timeout
         self.check_open()
-        if self._executing.supported and (worded := word(kind, request)) is not None:
+        supported = self._executing.supported
+        if supported is not False and (worded := word(kind, request)) is not None:
             pending = Pending(self._executing, request.domain, *worded, seconds)
-            return Begun(pending.cancel, lambda: self._finish(pending, kind, request, seconds))
+            return Begun(pending.cancel, lambda: self._finish(pending, kind, request), supported is True)
         with self._translated():
             future = getattr(self._stub, RPC[kind]).future(request, timeout=seconds)
         return Begun(future.cancel, lambda: self._called(future))
 
-    def _finish(self, pending: Pending, kind: Kind, request: Any, seconds: float) -> Any:
+    def _finish(self, pending: Pending, kind: Kind, request: Any) -> Any:
         try:
             with _forks.call():
                 outcome = pending.result()
         except TimeoutError:
             raise too_late(self.target) from None
         found = response(kind, outcome, self.target)
-        return self._begin(kind, request, seconds)() if found is None else found
+        return self._begin(kind, request, pending.deadline - time.monotonic())() if found is None else found
 
     def _called(self, future: Any) -> Any:
         with self._translated():
