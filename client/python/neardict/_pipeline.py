@@ -7,11 +7,11 @@ import itertools
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ._retries import pause_after, pauses
+from ._retries import AGAIN, jitter, pause_after
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 # So much of one domain may be unanswered, and of a stream: the contract says why. An operation counts as
 # one, and one more for each 4 KiB.
@@ -32,7 +32,7 @@ _MOST_MILLISECONDS = 2**32 - 1
 class Operation:
     """An operation on its way. `outcome` is its result, or why there will be none, once it is settled."""
 
-    __slots__ = ("abandoned", "cost", "deadline", "domain", "message", "outcome", "pauses", "size", "waiter")
+    __slots__ = ("abandoned", "attempt", "cost", "deadline", "domain", "message", "outcome", "size", "waiter")
 
     def __init__(self, domain: str, message: pb.Operation, size: int, waiter: Any, deadline: float) -> None:
         """`size` is in bytes. `waiter` is whom to tell that it is settled.
@@ -45,7 +45,7 @@ class Operation:
         self.cost = 1 + size // _COST_BYTES
         self.waiter = waiter
         self.deadline = deadline
-        self.pauses: Iterator[float] | None = None
+        self.attempt = 1
         self.outcome: Any = None
         self.abandoned = False
 
@@ -179,16 +179,16 @@ class Pipeline:
     def _settle(self, operations: Iterable[Operation], outcome: Any, now: float) -> list[Operation]:
         """Settles those that are not to be tried again, and returns them."""
         settled: list[Operation] = []
+        factor = jitter()  # of all of them, which keeps their order
         for operation in operations:
             if operation.abandoned:
                 continue
-            if operation.pauses is None:
-                operation.pauses = pauses()
-            pause = pause_after(outcome, operation.pauses, operation.deadline - now)
+            pause = pause_after(outcome, operation.attempt, factor, operation.deadline - now)
             if pause is None:
                 operation.outcome = outcome
                 settled.append(operation)
             else:
+                operation.attempt += outcome is not AGAIN
                 heapq.heappush(self._later, (now + pause, next(self._count), operation))
         return settled
 

@@ -8,12 +8,8 @@ service applies once.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 import grpc
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ATTEMPTS = 5
 FIRST_SECONDS = 0.1
@@ -35,25 +31,23 @@ _LASTING = {
 }
 
 
-def pauses() -> Iterator[float]:
-    """Yields for how many seconds to wait before each further attempt: never two clients in step."""
-    longest = FIRST_SECONDS
-    for _ in range(ATTEMPTS - 1):
-        yield longest * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
-        longest = min(MULTIPLIER * longest, LONGEST_SECONDS)
+def jitter() -> float:
+    """Returns a factor for pauses: never two clients in step."""
+    return random.uniform(0.8, 1.2)  # noqa: S311  # no secret
 
 
-def pause_after(outcome: object, further: Iterator[float], seconds: float) -> float | None:
+def pause_after(outcome: object, attempts: int, factor: float, seconds: float) -> float | None:
     """Returns for how long to wait until the operation is tried again; None if it is over.
 
-    `outcome` is a result, or how the stream ended; `seconds` are left of the time for the operation.
+    `outcome` is a result, or how the stream ended, after so many attempts; `seconds` are left of the time for
+    the operation.
     """
     if outcome is AGAIN:
         return 0.0
-    if not _worthwhile(outcome):
+    if attempts == ATTEMPTS or not _worthwhile(outcome):
         return None
-    pause = next(further, None)
-    return None if pause is None or pause > seconds else pause
+    pause = factor * min(FIRST_SECONDS * MULTIPLIER ** (attempts - 1), LONGEST_SECONDS)
+    return None if pause > seconds else pause
 
 
 def _worthwhile(outcome: object) -> bool:
