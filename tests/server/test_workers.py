@@ -16,6 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
+from neardict_server.config import Config
+from neardict_server.orders import Order
 from redis_server import RedisServer, free_port
 from served import Served
 from starting import start_and_fail
@@ -170,7 +172,7 @@ def test_a_worker_that_ends_is_replaced_and_the_others_go_on(number: signal.Sign
                 assert isinstance(answer, bytes), answer
     assert now - before
     assert now >= before - {victim}
-    how = "by SIGKILL" if number == signal.SIGKILL else "with exit code 0"
+    how = "by signal 9 (Killed)" if number == signal.SIGKILL else "with exit code 0"
     until_logged(server, f"(process {victim}) ended {how}: starting it again in 0 seconds")
     with channel_of_each(server) as channels:
         assert channels.keys() == now
@@ -193,6 +195,14 @@ def test_a_worker_that_cannot_start_again_is_tried_until_it_can(tmp_path: Path) 
         assert other in until_there_are(2, server)
         assert server.stop() == 0
     assert "a secret" not in server.output
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_worker_whose_supervisor_is_gone_before_it_began_ends_without_noise(length: int) -> None:
+    order = Order(1, Config(), "INFO", 0.0).to_bytes()[:length]
+    command = [sys.executable, "-m", "neardict_server.worker"]
+    done = subprocess.run(command, input=order, capture_output=True, timeout=DEADLINE_SECONDS, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 def test_workers_whose_supervisor_was_killed_drain_and_end(server: Served, config: Path) -> None:
