@@ -14,6 +14,8 @@ import pytest
 import redis as redis_py
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import neardict
+from coherence.traps import eventually
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 from neardict_server.config import Config
@@ -263,6 +265,19 @@ def test_every_worker_tells_the_same_of_the_server(server: Served) -> None:
     [info] = told
     assert isinstance(info, bytes)
     assert [route.backend for route in pb.GetServerInfoResponse.FromString(info).routes] == ["shared"]
+
+
+def test_workers_keep_no_files(tmp_path: Path, config: Path) -> None:
+    data = tmp_path / "data"
+    with Served("--config", config, "--data", data, "--workers", "2") as server:
+        with channel_of_each(server) as channels, neardict.connect(server.address) as store:
+            mirror = store.dict("unkept")
+            for number, channel in enumerate(channels.values()):
+                write = pb.SetValueRequest(domain="unkept", key="k", value=pb.Value(json=str(number)))
+                assert isinstance(ask(channel, "SetValue", write), bytes)
+                eventually(lambda number=number: mirror.get("k") == number)  # type: ignore[misc]  # mypy#15459
+        assert server.stop() == 0
+    assert not data.exists()
 
 
 def test_workers_serve_without_any_output_to_print_to(config: Path) -> None:
