@@ -66,9 +66,10 @@ def _peers(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
     text = table.tables(results)
     if results.costs:
         text += "\n\n" + _drawn(options, [keys.sweep(results.costs, min(size.keys))])
-    if not options.quick and options.write == PAGE:
+    failures = {each.title: each.reason for each in results.unmeasured if not each.absent}
+    if not failures and not options.quick and options.write == PAGE:
         ratios.write(results.rows)
-    return text, {each.title: each.reason for each in results.unmeasured if not each.absent}
+    return text, failures
 
 
 def _sweeps(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
