@@ -1,9 +1,8 @@
 """The life of a server: open the backends, serve, drain, close."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 from urllib.parse import quote
@@ -12,22 +11,22 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from pydantic import ValidationError
 
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
 from .backends import base
 from .backends.request_ids import RequestIds
 from .changes.hub import Hub
-from .changes.leases import LeasedBackend, Leases, Term
+from .changes.leased_backend import LeasedBackend
+from .changes.leases import Leases, Term
 from .changes.stream import Streams
-from .config import BackendConfig, Config
-from .config.load import explain
+from .config import Config
 from .edge import Edge
 from .execution import Executions
 from .limits import check_domain
 from .router import Router
 from .service import StorageService, server_info
+from .startup import Server, StartError, cannot_listen, chosen, routes_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,39 +38,32 @@ MESSAGE_OVERHEAD = 64 * 1024
 FAREWELL_SECONDS = 0.25
 
 
-class StartError(Exception):
-    """The server cannot start; the message tells the operator what to do."""
-
-
-@dataclass
-class Server:
-    """A running server. `address` is HOST:PORT with the real port."""
-
-    address: str
-    routes: list[tuple[str, str]] = field(default_factory=list)
-
-
 @asynccontextmanager
 async def serving(
-    config: Config, *, clock: base.Clock = base.wall_clock, notice: float = 0.0
+    config: Config,
+    *,
+    clock: base.Clock = base.wall_clock,
+    notice: float = 0.0,
+    shared_port: bool = False,
 ) -> AsyncIterator[Server]:
     """Serves while the context lasts; on leaving drains calls under way, then closes the backends.
 
-    `notice` is for how many seconds callers are told that it drains (see `Edge.drain`).
+    `notice` is for how many seconds callers are told that it drains (see `Edge.drain`). `shared_port` is for
+    workers, whose port their supervisor has reserved: others that say the same may serve it too.
     Raises StartError if the address is taken, the data is another server's or a setting is wrong.
     """
     async with AsyncExitStack() as stack:
         term = Term(config.lease_seconds)
         hubs: dict[str, Hub] = {}
         backends: dict[str, tuple[str, base.Backend]] = {}
-        for name, kind, settings in _chosen(config.backends):
+        for name, kind, settings in chosen(config.backends):
             hub = hubs[name] = Hub()
             surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched)
             backend = await _open(name, kind, settings, surroundings, hub, term)
             stack.push_async_callback(backend.close)
             backends[name] = (config.backends[name].implementation, backend)
         patterns = [(route.domain, route.backend) for route in config.routes]
-        routes = patterns + ([("*", config.default)] if config.default is not None else [])
+        routes = routes_of(config)
         router = Router({name: backend for name, (_, backend) in backends.items()}, patterns, config.default)
         hub_router = Router(hubs, patterns, config.default)
 
@@ -86,7 +78,7 @@ async def serving(
             interceptors=[edge],
             options=[
                 # Otherwise a second server on the port starts without an error and takes half of the calls.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shared_port)),
                 # Twice, so that a value over the limit meets our own error and not gRPC's.
                 ("grpc.max_receive_message_length", 2 * config.limits.max_value_bytes + MESSAGE_OVERHEAD),
                 ("grpc.max_send_message_length", -1),
@@ -116,13 +108,10 @@ async def serving(
         try:
             port = server.add_insecure_port(config.listen)
         except RuntimeError:
-            raise StartError(
-                f"cannot listen on {config.listen}: the port is taken by another program, or the address "
-                "is not this machine's; choose another with --listen HOST:PORT"
-            ) from None
+            raise cannot_listen(config.listen) from None
         await server.start()
         try:
-            yield Server(f"{host}:{port}", [(domain, name) for domain, name in routes])
+            yield Server(f"{host}:{port}", routes)
         finally:
             await health_servicer.enter_graceful_shutdown()
             # They would last as long as their clients.
@@ -130,29 +119,6 @@ async def serving(
             executions.close()
             await edge.drain(config.shutdown_grace_seconds, notice=notice)
             await server.stop(min(FAREWELL_SECONDS, config.shutdown_grace_seconds))
-
-
-def _chosen(entries: Mapping[str, BackendConfig]) -> list[tuple[str, base.BackendType, Any]]:
-    """Returns name, type and checked settings of each backend; raises StartError with every mistake."""
-    points = metadata.entry_points(group="neardict.backends")
-    chosen: list[tuple[str, base.BackendType, Any]] = []
-    mistakes = []
-    for name, entry in entries.items():
-        below = f"backends.{name}"
-        if entry.implementation not in points.names:
-            known = ", ".join(sorted(points.names))
-            mistakes.append(f"  {below}.implementation: {entry.implementation!r} is none of {known}")
-            continue
-        try:
-            kind: base.BackendType = points[entry.implementation].load()
-            chosen.append((name, kind, kind.Settings.model_validate(entry.settings)))
-        except ValidationError as error:
-            mistakes.append(explain(error, f"{below}.settings"))
-        except (ImportError, AttributeError) as error:
-            mistakes.append(f"  {below}.implementation: {entry.implementation} cannot be loaded: {error}")
-    if mistakes:
-        raise StartError("the configuration has mistakes:\n" + "\n".join(mistakes))
-    return chosen
 
 
 async def _open(

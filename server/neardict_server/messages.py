@@ -23,16 +23,22 @@ def to_value(value: base.Value) -> storage_pb2.Value:
     return storage_pb2.Value(json=value) if isinstance(value, str) else storage_pb2.Value(raw=value)
 
 
-def to_entry(entry: base.Entry) -> storage_pb2.Entry:
-    message = storage_pb2.Entry()
-    fill_entry(entry, message)
-    return message
+def to_page(page: base.Page) -> storage_pb2.AllKeysResponse:
+    response = storage_pb2.AllKeysResponse(
+        domain_revision=page.domain_revision,
+        keys=page.keys,
+        unreadable_keys=page.unreadable,
+        total_keys=page.total,
+    )
+    add = response.entries.add
+    for entry in page.entries:
+        fill_entry(entry, add())
+    return response
 
 
 def fill_entry(entry: base.Entry, message: storage_pb2.Entry) -> None:
-    key, value, revision, expires = entry
-    message.key = key
-    message.revision = revision
+    """Words the entry in place: messages that are made apart, and copied, take more than twice as long."""
+    message.key, value, message.revision, expires = entry
     if isinstance(value, str):
         message.value.json = value
     else:

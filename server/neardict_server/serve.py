@@ -1,16 +1,17 @@
 """The command `neardict serve`."""
 
 import asyncio
-import logging
 import os
-import signal
 import sys
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import click
 
-from .app import StartError, serving
 from .config import Config, ConfigError, load
+from .logs import log_to_stderr
+from .startup import Server, StartError
+from .stopping import stop_signals
 
 # Longer than a call takes, and not felt when a server is stopped.
 NOTICE_SECONDS = 0.2
@@ -27,40 +28,50 @@ NOTICE_SECONDS = 0.2
 @click.option("--listen", metavar="HOST:PORT", help="Address to serve; port 0 picks a free one.")
 @click.option("--data", "data_dir", metavar="DIR", help="Folder of the embedded backends.")
 @click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Processes that serve the port. More than 1 if all backends are redis.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     default="INFO",
     show_default=True,
     help="What is logged, to standard error.",
 )
-def serve(config_path: Path | None, listen: str | None, data_dir: str | None, log_level: str) -> None:
+def serve(
+    config_path: Path | None, listen: str | None, data_dir: str | None, workers: int | None, log_level: str
+) -> None:
     """Serve domains from the configured backends until SIGTERM or Ctrl-C."""
-    logging.basicConfig(
-        level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(log_level)
     try:
-        config = load(config_path, environ=os.environ, overrides={"listen": listen, "data_dir": data_dir})
-        asyncio.run(_serve(config))
+        overrides = {"listen": listen, "data_dir": data_dir, "workers": workers}
+        config = load(config_path, environ=os.environ, overrides=overrides)
+        asyncio.run(_serve(config, log_level))
     except (ConfigError, StartError) as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _serve(config: Config) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with serving(config, notice=NOTICE_SECONDS) as server:
-        _say(f"listening on {server.address}")
-        for domain, backend in server.routes:
-            _say(f"  {domain} -> {backend} ({config.backends[backend].implementation})")
-        await stop.wait()
-        _say("draining")
-    # All is closed. Were the loop to take its handlers away now, a second signal would end the process
-    # with an error while the interpreter is on its way out.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
+async def _serve(config: Config, log_level: str) -> None:
+    with stop_signals() as stop:
+        async with _running(config, log_level) as server:
+            _say(f"listening on {server.address}")
+            for domain, backend in server.routes:
+                _say(f"  {domain} -> {backend} ({config.backends[backend].implementation})")
+            await stop.wait()
+            _say("draining")
+
+
+def _running(config: Config, log_level: str) -> AbstractAsyncContextManager[Server]:
+    # A supervisor must not load gRPC, see there. A single server, which must, need not load a supervisor.
+    if config.workers > 1:
+        from .supervisor import supervising
+
+        return supervising(config, log_level=log_level, notice=NOTICE_SECONDS)
+    from .app import serving
+
+    return serving(config, notice=NOTICE_SECONDS)
 
 
 def _say(line: str) -> None:

@@ -10,7 +10,7 @@ from neardict.v1 import storage_pb2, storage_pb2_grpc
 from . import limits as checks
 from . import operations
 from .backends.request_ids import WINDOW
-from .messages import to_duration, to_entry
+from .messages import to_duration, to_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -90,12 +90,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         listing = backend.all_keys(request.domain, prefix=request.prefix, entries=request.include_entries)
         async with aclosing(listing):  # type: ignore[type-var]  # every backend yields from a generator
             async for page in listing:
-                yield storage_pb2.AllKeysResponse(
-                    domain_revision=page.domain_revision,
-                    keys=page.keys,
-                    entries=map(to_entry, page.entries),
-                    unreadable_keys=page.unreadable,
-                )
+                yield to_page(page)
 
     async def Watch(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.WatchRequest], context: _Context

@@ -1,12 +1,14 @@
 """What comes back as it was, and what is refused because it would not."""
 
 import collections
+import dataclasses
 import datetime
 import decimal
 import enum
 import fractions
 import json
 import math
+import re
 import uuid
 from typing import Any, NamedTuple
 
@@ -234,3 +236,36 @@ def test_what_the_service_refuses_is_an_argument_at_fault_or_a_limit(
     with pytest.raises(neardict.LimitExceededError):
         d["key"] = b"x" * 100_001
     assert dict(d) == {}
+
+
+@steady
+@given(st.lists(jsonable | st.binary(max_size=8), max_size=5))
+def test_values_decoded_together_are_what_each_is_alone(several: list[Any]) -> None:
+    messages = [values.encode(value) for value in several]
+    assert same(values.decode_all(messages), several)
+
+
+@steady
+@given(
+    st.lists(st.sampled_from(["1", "[1", "2]", ' {"a": 1}\n', "1,2", '"x', '":1', "", "\ufeff1", "[" * 9000]))
+)
+def test_text_that_is_no_json_harms_no_value_that_it_is_decoded_with(several: list[str]) -> None:
+    for text, value in zip(several, values.decode_all([pb.Value(json=t) for t in several]), strict=True):
+        if isinstance(value, neardict.UndecodableValueError):
+            with pytest.raises(neardict.UndecodableValueError, match=re.escape(str(value))):
+                values.decode(pb.Value(json=text))
+        else:
+            assert same(value, values.decode(pb.Value(json=text)))
+
+
+@neardict.register
+@dataclasses.dataclass
+class Place:
+    x: int
+    y: int
+
+
+def test_instances_of_registered_classes_are_decoded_among_others() -> None:
+    plain, instance = {"a": 1}, Place(1, 2)
+    messages = [values.encode(value) for value in (plain, instance, b"raw")]
+    assert values.decode_all(messages) == [plain, instance, b"raw"]

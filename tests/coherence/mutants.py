@@ -12,7 +12,6 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from neardict_server import service
 from neardict_server.backends import base, memory
 from neardict_server.backends.sqlite import transaction
 from neardict_server.changes import hub, leases, recent, watcher
@@ -62,16 +61,16 @@ def acknowledge_before_commit() -> None:
 
 def reply_out_of_order() -> None:
     """A look-up gets the reply that the one before it, of the same key, should have had."""
-    original = service.StorageService.GetValue
-    held: dict[tuple[str, str], Any] = {}
+    original = memory.MemoryBackend.get_value
+    held: dict[tuple[str, str], base.Lookup] = {}
 
-    async def get_value(self: service.StorageService, request: Any, context: Any) -> Any:
-        reply = await original(self, request, context)
-        earlier = held.get((request.domain, request.key), reply)
-        held[request.domain, request.key] = reply
+    async def get_value(self: memory.MemoryBackend, domain: str, key: str) -> base.Lookup:
+        reply = await original(self, domain, key)
+        earlier = held.get((domain, key), reply)
+        held[domain, key] = reply
         return earlier
 
-    service.StorageService.GetValue = get_value  # type: ignore[method-assign]
+    memory.MemoryBackend.get_value = get_value  # type: ignore[method-assign]
 
 
 def repeat_a_revision() -> None:

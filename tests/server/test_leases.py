@@ -7,56 +7,14 @@ from typing import Any
 
 import pytest
 
+from leased_service import DOMAIN, SECONDS, Clock, Service, confirm, kinds, sent, settle
 from neardict.v1 import storage_pb2 as pb
 from neardict_server.backends import base
-from neardict_server.backends.memory import MemoryBackend
 from neardict_server.backends.sqlite import SqliteBackend
-from neardict_server.changes.hub import Hub
-from neardict_server.changes.leases import DRIFT, LONGEST_SECONDS, LeasedBackend, Leases, Term
+from neardict_server.changes.leases import DRIFT, LONGEST_SECONDS
 from neardict_server.changes.turns import Turns
 from neardict_server.changes.watcher import MAX_WAITING_MESSAGES, Watcher
 from neardict_server.errors import BackendUnavailableError, CapabilityMissingError
-
-SECONDS = 3.0
-DOMAIN = "d"
-
-
-class Clock:
-    """Stands still unless it is turned. `asyncio.timeout` of what waits does not look at it: see `turn`."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Service:
-    """A hub with a backend of leases; what its watchers are sent is taken from their outboxes."""
-
-    def __init__(self, folder: Path, clock: Clock, seconds: float = SECONDS) -> None:
-        self.clock = clock
-        self.hub = Hub()
-        self.kept = folder / "leases" / "memory"
-        self.memory = MemoryBackend(publish=self.hub.publish)
-        self.hub.attach(self.memory)
-        self.leases = self.hub.leases = Leases(Term(seconds, clock), self.kept, self.hub.slow)
-        self.backend = LeasedBackend(self.memory, self.leases)
-
-    async def join(self, *, lease: bool = True, from_revision: int = 0) -> Watcher:
-        watcher = Watcher(Turns())
-        await self.hub.subscribe(watcher, DOMAIN, from_revision, lease=lease)
-        return watcher
-
-    def write(self, key: str = "k", value: str = "1") -> "asyncio.Task[base.Written]":
-        return asyncio.create_task(self.backend.set_value(DOMAIN, key, value))
-
-    def turn(self, seconds: float, *writes: "asyncio.Task[Any]") -> None:
-        """Lets time pass, for the clock and for those who wait."""
-        self.clock.now += seconds
-        for write in self.leases._writes.get(DOMAIN, {}):
-            if write._progress is not None:
-                write._progress.set()
 
 
 @pytest.fixture
@@ -69,30 +27,6 @@ async def service(tmp_path: Path, clock: Clock) -> AsyncIterator[Service]:
     service = Service(tmp_path, clock)
     yield service
     await service.backend.close()
-
-
-async def sent(watcher: Watcher) -> list[pb.WatchResponse]:
-    """Returns what has been put into the outbox so far."""
-    messages: list[pb.WatchResponse] = []
-    while watcher.waiting:
-        messages += await watcher.next()
-    return messages
-
-
-def kinds(messages: list[pb.WatchResponse]) -> list[str]:
-    return [message.WhichOneof("response") or "" for message in messages]
-
-
-async def settle() -> None:
-    """Lets all that can run do so."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def confirm(watcher: Watcher, messages: list[pb.WatchResponse]) -> None:
-    for message in messages:
-        if message.HasField("revoke"):
-            watcher.revokes[message.revoke.number].confirmed(watcher)
 
 
 async def test_a_write_waits_until_every_holder_has_confirmed(service: Service) -> None:

@@ -12,11 +12,13 @@ from ._contents import MISSING
 from ._listing import Listing
 from ._near import OUTDATED
 from ._observed import ObservedDict
+from ._progress import Progress
 from .errors import AbsentKeyError, DataLossError, UndecodableValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._progress import OnProgress
     from .store import Store
 
 _Result = TypeVar("_Result")
@@ -103,12 +105,22 @@ class AskingDict(ObservedDict):
         listing = self._read_all()
         return self._when_whole(lambda: self._copy_listed(listing), listed=True)
 
-    def _read_all(self) -> Listing:
+    def _load_all(self, on_progress: OnProgress | None = None) -> None:
+        """Reads the whole domain, and holds it."""
+        self._read_all(on_progress)
+        self._when_whole(lambda: None, listed=True)
+
+    def _read_all(self, on_progress: OnProgress | None = None) -> Listing:
+        progress = None if on_progress is None else Progress(on_progress)
         with self._store.changes.calls.under_way() as call:
             listing = Listing(call)
             for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
                 self._take_page(listing, page)
+                if progress is not None:
+                    progress.tell(listing.loaded, listing.total)
             self._end_listing(listing)
+        if progress is not None:
+            progress.tell(listing.loaded, listing.loaded)
         return listing
 
     def _when_whole(self, read: Callable[[], _Result], *, listed: bool = False) -> _Result:

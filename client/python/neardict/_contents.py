@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MISSING: Any = object()
 
@@ -45,6 +48,13 @@ class Contents(dict[str, Any]):
             dict.__setitem__(self, key, value)
         else:
             self._aside[key] = value
+
+    def _fill_slots(self, entries: Iterable[tuple[str, Any]]) -> None:
+        """Holds each value under its key."""
+        if self._aside is None:
+            dict.update(self, entries)
+        else:
+            self._aside.update(entries)
 
     def _clear_slot(self, key: str) -> None:
         """Holds nothing under the key."""

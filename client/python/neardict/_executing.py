@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ._pipeline import Pipeline
+from ._pipeline import LARGEST_BYTES, Pipeline
 from ._retries import AGAIN, LOST, UNSUPPORTED
 from ._where import where
 
@@ -57,6 +57,10 @@ class Executing:
         self._stopped = False
         self._closed: Exception | None = None
         self.supported = True
+
+    def takes(self, operation: Operation) -> bool:
+        """Returns whether the operation may be put; if not, it has to be a call of its own."""
+        return self.supported and operation.size <= LARGEST_BYTES
 
     def put(self, operation: Operation) -> None:
         """Has the operation sent, or, if it is abandoned, forgotten."""

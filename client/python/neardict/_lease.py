@@ -14,6 +14,8 @@ from ._session import Lease
 from .errors import CapabilityMissingError, InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._near import Near
 
 # What is promised of a read: see docs/consistency.md.
@@ -184,6 +186,13 @@ class LeasedDict(NearDict):
             super()._fill_slot(key, value)
         else:
             revoked.held = value
+
+    def _fill_slots(self, entries: Iterable[tuple[str, Any]]) -> None:
+        if not self._revoked:
+            super()._fill_slots(entries)
+        else:
+            for key, value in entries:
+                self._fill_slot(key, value)
 
     def _clear_slot(self, key: str) -> None:
         revoked = self._revoked.get(key)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._contents import MISSING
+from . import _requests
 from ._near import NearDict
 from .errors import UndecodableValueError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -22,10 +24,48 @@ class Listing:
 
     call: int
     revision: int = 0
-    keys: dict[str, None] = field(default_factory=dict)  # in the order of the listing
+    keys: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     # Of a bounded cache, which may have no room for them: what was listed, unless it is held.
     values: dict[str, Any] = field(default_factory=dict)
+    # About how many entries there are, if the service knows.
+    total: int | None = None
+
+    @property
+    def loaded(self) -> int:
+        """How many entries have come, the unreadable ones included."""
+        return len(self.keys) + len(self.unreadable)
+
+
+class _Columns(NamedTuple):
+    """Entries of a page. By columns, since code of ours for each entry costs more than all the rest of it."""
+
+    entries: Sequence[pb.Entry]
+    keys: Sequence[str]
+    revisions: Sequence[int]
+    values: Sequence[Any]
+
+    @classmethod
+    def of(cls, page: pb.AllKeysResponse) -> _Columns:
+        """Returns all, with the messages of their values."""
+        entries = list(page.entries)
+        return cls(
+            entries,
+            [entry.key for entry in entries],
+            [entry.revision for entry in entries],
+            [entry.value for entry in entries],
+        )
+
+    def at(self, places: Sequence[int]) -> _Columns:
+        """Returns those at these places alone."""
+        if len(places) == len(self.keys):
+            return self
+        return _Columns(
+            [self.entries[place] for place in places],
+            [self.keys[place] for place in places],
+            [self.revisions[place] for place in places],
+            [self.values[place] for place in places],
+        )
 
 
 class ListedDict(NearDict):
@@ -36,30 +76,60 @@ class ListedDict(NearDict):
     def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
         listing.revision = page.domain_revision
         listing.unreadable += page.unreadable_keys
-        new: list[tuple[pb.Entry, Any]] = []
-        for entry in page.entries:
-            try:
-                value = self._decode_new(entry, listing.call)
-                if self._residents is not None:
-                    listing.values[entry.key] = self._decode(entry.value) if value is MISSING else value
-            except UndecodableValueError:
-                listing.unreadable.append(entry.key)
-                continue
-            listing.keys[entry.key] = None
-            if value is not MISSING:
-                new.append((entry, value))
+        listing.total = page.total_keys or listing.total
+        listed = new = _Columns.of(page)
+        if self._residents is None:
+            # What is held already need not be decoded. Looked up without the lock, which is sound since it
+            # is asked again under it.
+            new = listed.at(self._versions.admitted(listed.keys, listed.revisions, listing.call))
+        new = new._replace(values=self._decode_all(new.values))
+        readable = [
+            place for place, value in enumerate(new.values) if not isinstance(value, UndecodableValueError)
+        ]
+        if len(readable) < len(new.keys):
+            unreadable = set(new.keys).difference(new.keys[place] for place in readable)
+            listing.unreadable += unreadable
+            listing.keys += [key for key in listed.keys if key not in unreadable]
+            new = new.at(readable)
+        else:
+            listing.keys += listed.keys
+        if self._residents is not None:
+            listing.values.update(zip(new.keys, new.values, strict=True))
         with self._lock:
-            for entry, value in new:
-                # A listing takes no place from what was looked up.
-                if self._has_room(entry.key):
-                    self._hold_entry(entry, value, listing.call)
+            if self._residents is None:
+                self._hold_columns(new, listing.call)
+            else:
+                for entry, value in zip(new.entries, new.values, strict=True):
+                    # A listing takes no place from what was looked up.
+                    if self._has_room(entry.key):
+                        self._hold_entry(entry, value, listing.call)
+
+    def _hold_columns(self, new: _Columns, call: int) -> None:
+        """Holds the values unless something newer is known. The caller holds _lock; there is no bound."""
+        places = self._versions.admitted(new.keys, new.revisions, call)
+        if len(places) < len(new.keys):
+            for place in set(range(len(new.keys))).difference(places):
+                self._versions.turn_down(new.keys[place], new.revisions[place], call)
+            new = new.at(places)
+        for key in new.keys if len(self._absent) else ():
+            self._absent.discard(key)
+        self._fill_slots(zip(new.keys, new.values, strict=True))
+        self._versions.install_all(zip(new.keys, new.revisions, strict=True))
+        self._counts.fills += len(new.keys)
+        for entry in new.entries:
+            if (expires := _requests.expiry(entry)) is not None:
+                self._store.expiry.add(self, entry.key, entry.revision, expires)
 
     def _end_listing(self, listing: Listing) -> None:
         """Drops what was not listed."""
         with self._lock:
-            for key in [key for key in self._held_keys() if key not in listing.keys]:
-                # It was absent at that revision; if what is held is newer, it stays.
-                self._remove(key, listing.revision, listing.call)
+            held = self._held_keys()
+            if held != listing.keys:  # which they are the first time, if nothing changed meanwhile
+                listed = set(listing.keys)
+                for key in held:
+                    if key not in listed:
+                        # It was absent at that revision; if what is held is newer, it stays.
+                        self._remove(key, listing.revision, listing.call)
             self._versions.settle(listing.call, listing.revision)
             self._unreadable = frozenset(listing.unreadable)
             self._listed = not self._versions.predates_doubt("", listing.call)

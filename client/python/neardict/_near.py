@@ -16,7 +16,7 @@ from ._versions import Versions
 from .errors import BulkError, ConflictError, InvalidArgumentError, UndecodableValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ._changes import Change, Changes
     from ._observers import Schedule
@@ -325,8 +325,7 @@ class NearDict(Contents):
         return MISSING
 
     def _hold_entry(self, entry: pb.Entry, value: Any, call: int) -> None:
-        expires = _requests.expire_time(entry)
-        self._hold(entry.key, entry.revision, value, expires.timestamp() if expires else None, call)
+        self._hold(entry.key, entry.revision, value, _requests.expiry(entry), call)
 
     def _hold(self, key: str, revision: int, value: Any, expires: float | None = None, call: int = 0) -> None:
         """Holds the value, unless something newer is known. The caller holds _lock."""
@@ -400,6 +399,10 @@ class NearDict(Contents):
     def _decode(self, message: pb.Value) -> Any:
         """Returns the value of a message. Raises UndecodableValueError."""
         return values.decode(message)
+
+    def _decode_all(self, messages: Sequence[pb.Value]) -> list[Any]:
+        """Returns the value of each message, or the UndecodableValueError in its place."""
+        return values.decode_all(messages)
 
     def _request(self, key: str, value: Any, **condition: Any) -> pb.SetValueRequest:
         """Words a write. Raises UnsupportedValueError."""

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import grpc
 
-from . import _statuses
-from ._pipeline import LARGEST_BYTES
+from . import _requests, _statuses
+from ._pipeline import Operation
 from ._retries import LOST, UNSUPPORTED
 from .errors import ServiceError, UnavailableError
 from .v1 import storage_pb2 as pb
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Kind = Literal["get_value", "set_value", "delete_key"]
 
 # The RPC that does the same as a call of its own.
 RPC: dict[Kind, str] = {"get_value": "GetValue", "set_value": "SetValue", "delete_key": "DeleteKey"}
 
-_WORD: dict[Kind, Callable[[Any], pb.Operation]] = {
-    "get_value": lambda request: pb.Operation(get_value=request),
-    "set_value": lambda request: pb.Operation(set_value=request),
-    "delete_key": lambda request: pb.Operation(delete_key=request),
-}
+# What an operation has beside its request: number, time, tags and lengths.
+_OVERHEAD = 32
 
 
-def word(kind: Kind, request: Any) -> tuple[pb.Operation, int] | None:
-    """Returns the message, and its size in bytes; None if it is too large for a stream."""
-    size = request.ByteSize()
-    return None if size > LARGEST_BYTES else (_WORD[kind](request), size)
+def get_value(domain: str, key: str) -> Operation:
+    """Returns the operation that looks the key up."""
+    _requests.check_text("domain", domain)
+    _requests.check_text("key", key)
+    message = pb.Operation()
+    request = message.get_value
+    request.domain = domain
+    request.key = key
+    # At most. To ask protobuf for the exact number takes as long as all the rest.
+    return Operation(domain, message, _OVERHEAD + 4 * (len(domain) + len(key)))
+
+
+def word(kind: Kind, request: Any) -> Operation:
+    """Returns the operation that makes the request, which is of its RPC."""
+    message = pb.Operation()
+    getattr(message, kind).CopyFrom(request)
+    return Operation(request.domain, message, _OVERHEAD + request.ByteSize())
 
 
 def response(kind: Kind, outcome: Any, target: str) -> Any:

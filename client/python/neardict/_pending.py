@@ -6,28 +6,26 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._pipeline import Operation, milliseconds
-from ._retries import pause_after, pauses
+from ._pipeline import milliseconds
+from ._retries import AGAIN, pause_after
 
 if TYPE_CHECKING:
     from ._executing import Executing
-    from .v1 import storage_pb2 as pb
+    from ._pipeline import Operation
 
 
 class Pending:
     """Has been sent, and has a `result`, which can be had once."""
 
-    def __init__(
-        self, executing: Executing, domain: str, message: pb.Operation, size: int, seconds: float
-    ) -> None:
+    def __init__(self, executing: Executing, operation: Operation, seconds: float) -> None:
         """`executing` must have been given `tell`."""
         self._executing = executing
+        self._operation = operation
         self._deadline = time.monotonic() + seconds
-        message.timeout_milliseconds = milliseconds(seconds)
-        waiter = threading.Lock()
-        waiter.acquire()
-        self._operation = Operation(domain, message, size, waiter)
-        executing.put(self._operation)
+        operation.message.timeout_milliseconds = milliseconds(seconds)
+        operation.waiter = threading.Lock()
+        operation.waiter.acquire()
+        executing.put(operation)
 
     def result(self) -> Any:
         """Waits for the outcome, and tries again where that helps. Raises TimeoutError.
@@ -36,13 +34,14 @@ class Pending:
         UNSUPPORTED, or the error given to `Executing.close`.
         """
         operation = self._operation
-        further = pauses()
+        attempt = 0
         try:
             while True:
                 seconds = self._deadline - time.monotonic()
                 if not operation.waiter.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
                     raise TimeoutError
-                pause = pause_after(operation.outcome, further, self._deadline - time.monotonic())
+                attempt += operation.outcome is not AGAIN
+                pause = pause_after(operation.outcome, attempt, self._deadline - time.monotonic())
                 if pause is None:
                     return operation.outcome
                 time.sleep(pause)

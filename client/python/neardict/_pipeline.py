@@ -24,19 +24,25 @@ _MOST_MILLISECONDS = 2**32 - 1
 
 
 class Operation:
-    """An operation on its way. `outcome` is its result, or why there will be none, once it is settled."""
+    """An operation on its way. `outcome` is its result, or why there will be none, once it is settled.
 
-    __slots__ = ("abandoned", "cost", "domain", "message", "outcome", "size", "waiter")
+    `size` is in bytes. `waiter` is whom to tell that it is settled.
+    """
 
-    def __init__(self, domain: str, message: pb.Operation, size: int, waiter: Any) -> None:
-        """`size` is in bytes. `waiter` is whom to tell that it is settled."""
+    __slots__ = ("abandoned", "domain", "message", "outcome", "size", "waiter")
+
+    def __init__(self, domain: str, message: pb.Operation, size: int) -> None:
         self.domain = domain
         self.message = message
         self.size = size
-        self.cost = 1 + size // _COST_BYTES
-        self.waiter = waiter
+        self.waiter: Any = None
         self.outcome: Any = None
         self.abandoned = False
+
+    @property
+    def cost(self) -> int:
+        """What it takes of the room of its domain."""
+        return 1 + self.size // _COST_BYTES
 
 
 def milliseconds(seconds: float) -> int:

@@ -83,9 +83,7 @@ def entry(message: pb.Entry) -> Entry:
 
 def written(request: pb.SetValueRequest, response: pb.SetValueResponse, call: int) -> Change:
     """Returns the change that the write has made, as the call of this number."""
-    expires = expire_time(response)
-    expiry = expires.timestamp() if expires else None
-    return Change(request.key, response.revision, request.value, expiry, call)
+    return Change(request.key, response.revision, request.value, expiry(response), call)
 
 
 def removed(request: pb.DeleteKeyRequest, response: pb.DeleteKeyResponse, call: int) -> Change:
@@ -97,6 +95,13 @@ def expire_time(message: pb.Entry | pb.SetValueResponse | pb.Change) -> datetime
     if not message.HasField("expire_time"):
         return None
     return message.expire_time.ToDatetime(tzinfo=datetime.UTC)
+
+
+def expiry(message: pb.Entry | pb.SetValueResponse | pb.Change) -> float | None:
+    """Returns when the entry expires, in seconds since the epoch, None for never."""
+    if not message.HasField("expire_time"):
+        return None
+    return message.expire_time.ToDatetime(tzinfo=datetime.UTC).timestamp()
 
 
 def may_exist(key: object) -> bool:

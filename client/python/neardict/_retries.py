@@ -8,12 +8,10 @@ service applies once.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 import grpc
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .v1 import storage_pb2 as pb
 
 ATTEMPTS = 5
 FIRST_SECONDS = 0.1
@@ -25,6 +23,7 @@ AGAIN = object()  # the stream was ended on this side, and the operation may go 
 LOST = object()  # the stream ended, and nothing says why
 UNSUPPORTED = object()  # the service has no such stream
 
+_UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 # How a stream ends that says something of every operation on it. After any other end, one that had no
 # result may have it on the next stream.
 _LASTING = {
@@ -35,31 +34,24 @@ _LASTING = {
 }
 
 
-def pauses() -> Iterator[float]:
-    """Yields for how many seconds to wait before each further attempt: never two clients in step."""
-    longest = FIRST_SECONDS
-    for _ in range(ATTEMPTS - 1):
-        yield longest * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
-        longest = min(MULTIPLIER * longest, LONGEST_SECONDS)
-
-
-def pause_after(outcome: object, further: Iterator[float], seconds: float) -> float | None:
+def pause_after(outcome: object, attempt: int, seconds: float) -> float | None:
     """Returns for how long to wait until the operation is tried again; None if it is over.
 
-    `outcome` is a result, or how the stream ended; `seconds` are left of the time for the operation.
+    `outcome` is a result, or how the stream ended, of this attempt, from 1; `seconds` are left of the time
+    for the operation. Never are two clients in step.
     """
     if outcome is AGAIN:
         return 0.0
-    if not _worthwhile(outcome):
+    if attempt == ATTEMPTS or not _worthwhile(outcome):
         return None
-    pause = next(further, None)
-    return None if pause is None or pause > seconds else pause
+    longest = min(FIRST_SECONDS * MULTIPLIER ** (attempt - 1), LONGEST_SECONDS)
+    pause = longest * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+    return None if pause > seconds else pause
 
 
 def _worthwhile(outcome: object) -> bool:
-    if outcome is LOST:
-        return True
+    if isinstance(outcome, pb.OperationResult):
+        return outcome.HasField("error") and outcome.error.code == _UNAVAILABLE
     if isinstance(outcome, grpc.RpcError):
         return outcome.code() not in _LASTING
-    error = getattr(outcome, "error", None)
-    return error is not None and error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    return outcome is LOST

@@ -11,6 +11,7 @@ Not synchronised: the owner calls under his lock, or from his event loop.
 
 import math
 from collections import deque
+from collections.abc import Iterable, Sequence
 
 from ._calls import Calls
 
@@ -54,6 +55,18 @@ class Versions:
         latest, least = self._floors.get(key, (0, 0))
         return revision >= least or call > latest
 
+    def admitted(self, keys: Sequence[str], revisions: Sequence[int], call: int) -> Sequence[int]:
+        """Returns the positions of those entries that `admits` would let in."""
+        if self.doubtful or self._floors or 0 < call <= self._since:
+            several = enumerate(zip(keys, revisions, strict=True))
+            return [place for place, (key, revision) in several if self.admits(key, revision, call)]
+        # Nothing but what is held counts, which is seldom anything where much is read.
+        if self.held.keys().isdisjoint(keys):
+            return range(len(keys))
+        held = self.held.get
+        several = enumerate(zip(keys, revisions, strict=True))
+        return [place for place, (key, revision) in several if revision > held(key, 0)]
+
     def predates_doubt(self, key: str, call: int) -> bool:
         """Returns whether the call may have missed a failed write of the key, or a reset."""
         return 0 < call <= max(self.doubtful.get(key, 0), self._since)
@@ -74,6 +87,14 @@ class Versions:
         """Notes that the key holds this revision now, which was admitted."""
         self.held[key] = revision
         self.doubtful.pop(key, None)
+
+    def install_all(self, entries: Iterable[tuple[str, int]]) -> None:
+        """Notes that each key holds its revision now, which was admitted."""
+        if self.doubtful:
+            for key, revision in entries:
+                self.install(key, revision)
+        else:
+            self.held.update(entries)
 
     def admits_absence(self, key: str, revision: int, call: int = 0) -> bool:
         """Returns whether nothing newer is known of the key than that it was absent at this revision."""

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from . import _requests
+from . import _progress, _requests
 from ._asking import AskingDict
 from ._changes import Change
 from ._contents import MISSING
@@ -19,6 +19,7 @@ from .errors import AbsentKeyError, ConflictError, NotHeldError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ._progress import OnProgress
     from .store import Store
 
 
@@ -66,12 +67,14 @@ class CachedDict(AskingDict):
         load: bool = True,
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
+        _progress.check(on_progress, load=load)
         super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
         store.watch(domain)
         self.check_granted()
         if load:
-            self.refresh()
+            self.refresh(on_progress=on_progress)
 
     # Reading.
 
@@ -350,10 +353,10 @@ class CachedDict(AskingDict):
 
     # Keeping up with the store.
 
-    def refresh(self, key: str | None = None) -> None:
-        """Reads the key, or the whole domain, from the service anew."""
+    def refresh(self, key: str | None = None, *, on_progress: OnProgress | None = None) -> None:
+        """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict."""
         if key is None:
-            self._list()
+            self._load_all(on_progress)
         elif _requests.may_exist(key):
             self._look_up(key)
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
-from . import _channel, _clock, _forks, _lease, _requests, values
+from . import _channel, _clock, _forks, _lease, _operations, _requests, values
 from ._auditor import Auditor, AuditThread
 from ._bulk import Begun, bulk
 from ._changes import Changes, Listener
@@ -18,6 +18,8 @@ from ._observers import Teller
 from ._operations import RPC, Kind, response, word
 from ._patience import patiently
 from ._pending import Pending, tell
+from ._pipeline import Operation
+from ._progress import OnProgress
 from ._reading import Line
 from ._session import Session
 from ._statuses import to_error, too_late
@@ -105,6 +107,7 @@ class Store:
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
         consistency: Consistency = "bounded",
+        on_progress: OnProgress | None = None,
     ) -> CachedDict:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
 
@@ -114,12 +117,23 @@ class Store:
         `max_entries` bounds a cache: the entry that came first makes room. That one is used shows nowhere,
         so that it is not spared; it comes back when it is looked up.
 
+        While a mirror loads, `on_progress(loaded, total)` is called again and again in this thread: how many
+        entries have come, and about how many there are, None if the service does not know. In the last call
+        both are the same. What it raises is logged.
+
         `consistency="linearizable"` gives a LinearizableDict, whose hits are as if the service was asked.
         Raises CapabilityMissingError if the domain's backend gives no leases.
         """
         self.check_open()
         kind = LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
-        return kind(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+        return kind(
+            self,
+            domain,
+            load=load,
+            on_disconnect=on_disconnect,
+            max_entries=max_entries,
+            on_progress=on_progress,
+        )
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
         """Compares `sample` hits of the store's dicts with the service `every` so many seconds.
@@ -141,14 +155,14 @@ class Store:
 
     def get_value(self, domain: str, key: str, *, timeout: float | None = None) -> Any:
         """Returns the value. Raises AbsentKeyError, a KeyError, if there is none."""
-        entry = self.get_entry(domain, key, timeout=timeout)
-        if entry is None:
+        found = self.lookup(domain, key, timeout=timeout)
+        if not found.found:
             raise AbsentKeyError(key)
-        return entry.value
+        return values.decode(found.entry.value)
 
     def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
-        found = self._operate("get_value", _requests.get_value(domain, key), timeout)
+        found = self.lookup(domain, key, timeout=timeout)
         return _requests.entry(found.entry) if found.found else None
 
     def set_value(
@@ -237,8 +251,10 @@ class Store:
 
     # What follows is for this package: requests and responses as messages.
 
-    def lookup(self, domain: str, key: str) -> pb.GetValueResponse:
-        response: pb.GetValueResponse = self._operate("get_value", _requests.get_value(domain, key), None)
+    def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
+        response: pb.GetValueResponse = self._operate(
+            "get_value", _operations.get_value(domain, key), timeout
+        )
         return response
 
     def lookup_many(
@@ -251,7 +267,7 @@ class Store:
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.SetValueResponse = self._operate("set_value", request, timeout)
+            response: pb.SetValueResponse = self._operate("set_value", word("set_value", request), timeout)
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
@@ -259,7 +275,7 @@ class Store:
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.DeleteKeyResponse = self._operate("delete_key", request, timeout)
+            response: pb.DeleteKeyResponse = self._operate("delete_key", word("delete_key", request), timeout)
             self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
@@ -317,29 +333,29 @@ class Store:
         self.expiry.forked()
         self._teller.forked()
 
-    def _operate(self, kind: Kind, request: Any, timeout: float | None) -> Any:
+    def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Any:
         """Carries out an operation and returns the response of its RPC."""
-        return self._begin(kind, request, timeout)()
+        return self._begin(kind, operation, timeout)()
 
-    def _begin(self, kind: Kind, request: Any, timeout: float | None) -> Begun:
+    def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
         """Sends an operation; what is returned can be called once, for the response."""
         seconds = self._timeout if timeout is None else timeout
         self.check_open()
-        if self._executing.supported and (worded := word(kind, request)) is not None:
-            pending = Pending(self._executing, request.domain, *worded, seconds)
-            return Begun(pending.cancel, lambda: self._finish(pending, kind, request, seconds))
+        if self._executing.takes(operation):
+            pending = Pending(self._executing, operation, seconds)
+            return Begun(pending.cancel, lambda: self._finish(pending, kind, operation, seconds))
         with self._translated():
-            future = getattr(self._stub, RPC[kind]).future(request, timeout=seconds)
+            future = getattr(self._stub, RPC[kind]).future(getattr(operation.message, kind), timeout=seconds)
         return Begun(future.cancel, lambda: self._called(future))
 
-    def _finish(self, pending: Pending, kind: Kind, request: Any, seconds: float) -> Any:
+    def _finish(self, pending: Pending, kind: Kind, operation: Operation, seconds: float) -> Any:
         try:
             with _forks.call():
                 outcome = pending.result()
         except TimeoutError:
             raise too_late(self.target) from None
         found = response(kind, outcome, self.target)
-        return self._begin(kind, request, seconds)() if found is None else found
+        return self._begin(kind, operation, seconds)() if found is None else found
 
     def _called(self, future: Any) -> Any:
         with self._translated():
@@ -348,7 +364,7 @@ class Store:
     def _read_bulk(
         self, kind: Kind, requests: Mapping[str, Any], timeout: float | None, **heard: Any
     ) -> "dict_type[str, Any]":
-        return bulk(requests, lambda request: self._begin(kind, request, timeout), **heard)
+        return bulk(requests, lambda request: self._begin(kind, word(kind, request), timeout), **heard)
 
     def _write_bulk(
         self,

@@ -24,10 +24,12 @@ ABSENT = 0
 # Returns the wall clock's microseconds since the Unix epoch. Injected, so that tests can turn it.
 Clock = Callable[[], int]
 
-# A page of a listing closes when it holds this much, in bytes and in keys: far below gRPC's default
-# message limit of 4 MiB, even with one more entry of the largest default size.
+# A page of a listing closes when it holds this much, in bytes and in keys, or in entries: far below gRPC's
+# default message limit of 4 MiB, even with one more entry of the largest default size. Reading and wording
+# one takes about a millisecond, for which all other calls wait.
 PAGE_BYTES = 256 * 1024
 PAGE_KEYS = 4096
+PAGE_ENTRIES = 1024
 # Values up to this size come with their change; larger ones are read by those who want them.
 TOLD_BYTES = 4096
 
@@ -77,13 +79,15 @@ class Deleted(NamedTuple):
 class Page(NamedTuple):
     """One bounded batch of a listing: `entries` if they were asked for, else `keys`.
 
-    `unreadable` are keys whose entries were asked for but are corrupt.
+    `unreadable` are keys whose entries were asked for but are corrupt. `total` is about how many keys the
+    whole listing has, in its first page, where a backend can tell that at little cost; else 0.
     """
 
     domain_revision: int
     keys: Sequence[str] = ()
     entries: Sequence[Entry] = ()
     unreadable: Sequence[str] = ()
+    total: int = 0
 
 
 class Change(NamedTuple):

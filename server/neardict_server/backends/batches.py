@@ -1,6 +1,6 @@
 """Carries out many operations on a domain, on backends that take them whole and on others."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from . import base
 
@@ -9,10 +9,10 @@ async def execute(
     backend: base.Backend, domain: str, operations: Sequence[base.Operation]
 ) -> Sequence[base.Outcome]:
     """Does what `base.Batches` says, with any backend."""
-    # Not isinstance, which takes ten microseconds with a protocol.
-    whole: base.Batches | None = backend if hasattr(backend, "execute") else None  # type: ignore[assignment]
+    # In place of isinstance, which takes microseconds with a Protocol.
+    whole: Callable[..., Awaitable[Sequence[base.Outcome]]] | None = getattr(backend, "execute", None)
     if whole is not None:
-        return await whole.execute(domain, operations)
+        return await whole(domain, operations)
     return await one_by_one(backend, domain, operations)
 
 

@@ -76,7 +76,7 @@ class JsonBackend:
     ) -> AsyncIterator[base.Page]:
         revision, names = await self._run(self._readers, functools.partial(self._store.listing, domain))
         found = self._store.found(domain, names, prefix=prefix, entries=entries)
-        listed = pages(found, revision, entries=entries)
+        listed = pages(found, revision, entries=entries, total=0 if prefix else len(names))
         while page := await self._run(self._readers, lambda: next(listed, None)):
             yield _told_apart(page)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple, Self
 
 from ..changes.recent import RecentChanges
@@ -106,13 +106,9 @@ class MemoryBackend:
             yield base.Page(self._started)
             return
         # The keys are held once more while the listing lasts, as references.
-        snapshot = list(stored.entries)
-        found = (
-            entry
-            for key in snapshot
-            if key.startswith(prefix) and (entry := self._present(stored, key, self._clock())) is not None
-        )
-        for page in pages(found, stored.revision, entries=entries):
+        found = self._listed(stored, list(stored.entries), prefix)
+        total = 0 if prefix else len(stored.entries)
+        for page in pages(found, stored.revision, entries=entries, total=total):
             yield page
 
     async def position(self, domain: str, from_revision: int) -> base.Position:
@@ -126,6 +122,13 @@ class MemoryBackend:
     async def close(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
+
+    def _listed(self, stored: _Domain, keys: list[str], prefix: str) -> Iterator[base.Entry]:
+        for key in keys:
+            if key.startswith(prefix):
+                entry = stored.entries.get(key)
+                if entry is not None and (entry.expires is None or entry.expires > self._clock()):
+                    yield entry
 
     @staticmethod
     def _present(stored: _Domain, key: str, now: int) -> base.Entry | None:

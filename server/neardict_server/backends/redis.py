@@ -1,37 +1,37 @@
 """Keeps entries in Redis or Valkey: shared by several services, as durable as Redis is set to be.
 
-Each write is one script, and so one atom: condition, request id, revision, value, index and expiry.
+Operations are carried out by scripts, many in one, each of which is an atom: condition, request id, revision,
+value, index and expiry.
 Time is Redis' own, since services that share the data need not agree on theirs. docs/redis.md states
 the layout and why it is so.
 """
 
-from collections.abc import AsyncIterator
-from typing import Any, Self
+from collections.abc import AsyncIterator, Sequence
+from typing import Self, cast
 
-from ..errors import ConditionFailedError, StorageError
+from ..errors import StorageError
 from . import base
+from .redis_batches import MOST_BYTES, executed, executing, found
 from .redis_client import RedisClient
 from .redis_errors import RefusedError
 from .redis_feed import RedisFeed
 from .redis_layout import (
     Places,
     channel_of,
-    corrupt,
-    corrupt_revision,
     entries_of,
-    entry_of,
     places_of,
     revision_of,
     text_of,
     time_of,
 )
 from .redis_revisions import Revisions
-from .redis_scripts import PAGE, READ, WRITE
+from .redis_scripts import EXECUTE, PAGE, READ
 from .redis_settings import RedisSettings
-from .request_ids import WINDOW, reused
 
 # At most so many keys are looked at in one script, which keeps Redis from others for about a millisecond.
 PAGE_KEYS = 1024
+# So does a script that carries out so many operations.
+MOST_OPERATIONS = 128
 
 
 class RedisBackend:
@@ -72,9 +72,7 @@ class RedisBackend:
         self._feed = RedisFeed(self._client, self._prefix, self._revisions, surroundings)
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
-        revision, stored, seconds, microseconds = await self._client.run(READ, [*self._places(domain)], key)
-        entry = None if stored is None else entry_of(key, stored, time_of(seconds, microseconds))
-        return base.Lookup(entry, revision_of(revision))
+        return cast("base.Lookup", await self._one(domain, base.Get(key)))
 
     async def set_value(
         self,
@@ -86,16 +84,22 @@ class RedisBackend:
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
-        kind = "json" if isinstance(value, str) else "raw"
-        data = ("" if ttl is None else ttl, kind, value)
-        revision, expires = await self._write("set", domain, key, condition, request_id, *data)
-        return base.Written(revision, expires or None)
+        return cast("base.Written", await self._one(domain, base.Set(key, value, ttl, condition, request_id)))
 
     async def delete_key(
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
     ) -> base.Deleted:
-        revision, existed = await self._write("delete", domain, key, condition, request_id)
-        return base.Deleted(bool(existed), revision)
+        return cast("base.Deleted", await self._one(domain, base.Delete(key, condition, request_id)))
+
+    async def execute(self, domain: str, operations: Sequence[base.Operation]) -> list[base.Outcome]:
+        outcomes: list[base.Outcome] = []
+        while len(outcomes) < len(operations):
+            some = operations[len(outcomes) : len(outcomes) + MOST_OPERATIONS]
+            try:
+                outcomes += await self._some(domain, some)
+            except StorageError as error:
+                outcomes += [error] * (len(operations) - len(outcomes))
+        return outcomes
 
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
@@ -108,14 +112,16 @@ class RedisBackend:
         began: int | None = None
         last: bytes | None = b""
         while last is not None:
-            revision, seconds, microseconds, last, found = await self._client.run(
+            revision, seconds, microseconds, last, listed, count = await self._client.run(
                 PAGE, places, start, end, PAGE_KEYS, base.PAGE_BYTES, what
             )
             first, began = began is None, revision_of(revision) if began is None else began
+            total = count if first and not prefix else 0
             if entries:
-                page = base.Page(began, entries=entries_of(found, time_of(seconds, microseconds)))
+                found = entries_of(listed, time_of(seconds, microseconds))
+                page = base.Page(began, entries=found, total=total)
             else:
-                page = base.Page(began, keys=[text_of(key) for key in found])
+                page = base.Page(began, keys=[text_of(key) for key in listed], total=total)
             if first or page.keys or page.entries:
                 yield page
             start = b"(" + (last or b"")
@@ -133,31 +139,23 @@ class RedisBackend:
     def _places(self, domain: str) -> Places:
         return places_of(self._prefix, domain)
 
-    async def _write(
-        self,
-        operation: str,
-        domain: str,
-        key: str,
-        condition: base.Condition,
-        request_id: str,
-        *data: Any,
-    ) -> tuple[int, int]:
-        """Returns the revision, and the expiry time of a set, or whether a deleted entry existed."""
+    async def _some(self, domain: str, operations: Sequence[base.Operation]) -> list[base.Outcome]:
+        """Carries out the operations, or the first of them, in one script."""
         places = self._places(domain)
-        keys = [*places]
-        if request_id:
-            keys.append(places.entries + b":request:" + request_id.encode())
+        if all(isinstance(operation, base.Get) for operation in operations):
+            names = [operation.key for operation in operations]
+            return found(names, await self._client.run(READ, [*places], MOST_BYTES, *names))
+        keys, data = executing(places, operations)
         announce = (self._revisions.floor, channel_of(self._prefix), domain)
-        asked = (operation, key, "" if condition is None else condition, WINDOW // 1000)
-        reply: bytes = await self._client.run(WRITE, keys, *announce, *asked, *data)
-        outcome, _, rest = reply.partition(b" ")
-        if outcome == b"condition":
-            raise ConditionFailedError(int(rest))
-        if outcome == b"corrupt":
-            raise corrupt(key) if rest == b"entry" else corrupt_revision()
-        revision, fact, written = rest.split(b" ", 2)
-        # Whose result it is shows whether the request id was used for another write.
-        if outcome != operation.encode() or written != key.encode():
-            raise reused(request_id)
-        self._revisions.seen(int(revision))
-        return int(revision), int(fact)
+        outcomes = executed(operations, await self._client.run(EXECUTE, keys, *announce, *data))
+        for outcome in reversed(outcomes):
+            if isinstance(outcome, (base.Written, base.Deleted)):
+                self._revisions.seen(outcome.revision)
+                break
+        return outcomes
+
+    async def _one(self, domain: str, operation: base.Operation) -> base.Outcome:
+        (outcome,) = await self._some(domain, (operation,))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome

@@ -29,10 +29,22 @@ def _script(text: str) -> Script:
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# ARGV: key. Returns the domain's revision, the entry, and the time as Redis gives it.
+# ARGV: at how many bytes to stop, and keys. Returns the domain's revision, the time as Redis gives it, the
+# sizes of the entries of the first keys, at least one, '-' for none, and these entries, one behind the
+# other: a reply of many parts is slow to read.
 READ = _script("""
 local time = redis.call('TIME')
-return {redis.call('GET', KEYS[2]), redis.call('HGET', KEYS[1], ARGV[1]), time[1], time[2]}
+local sizes, found, size = {}, {}, 0
+for at = 2, #ARGV do
+  local stored = redis.call('HGET', KEYS[1], ARGV[at])
+  sizes[#sizes + 1] = stored and #stored or '-'
+  if stored then
+    found[#found + 1] = stored
+    size = size + #stored
+    if size >= tonumber(ARGV[1]) then break end
+  end
+end
+return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), table.concat(found)}
 """)
 
 # What scripts that change a domain have in common. `previous` is its last revision, with what this script
@@ -96,61 +108,127 @@ local function settle(expiring)
 end
 """
 
-# ARGV[4] on: 'set' or 'delete', key, condition (a revision, '0' for absent, '' for none), the milliseconds
-# for which the request is remembered; for 'set' also ttl ('' for none), 'json' or 'raw', payload.
-# KEYS[6], if there is a request id: where its result is remembered.
-# Returns one of 'set REVISION EXPIRES KEY', 'delete REVISION EXISTED KEY', 'condition REVISION',
-# 'corrupt entry', 'corrupt revision'; the first two may be those of an earlier write with this id.
-WRITE = _script(f"""
-local request = KEYS[6]
-local earlier = request and redis.call('GET', request)
-if earlier then return earlier end
-
+# Carries out operations in their order, each as if it was alone: it takes effect or changes nothing, whatever
+# becomes of the others.
+# KEYS[6] on: where the results of requests are remembered.
+# ARGV[4] on: the milliseconds for which they are; how many expired entries to delete at most; after how many
+# bytes that were read to stop; then the operations. Each is 'get', key; 'delete CONDITION REQUEST', key; or
+# 'set CONDITION REQUEST TTL json|raw', key, payload. CONDITION: a revision, 0 for absent, or nothing.
+# REQUEST: which of KEYS is for it, or nothing. TTL: or nothing.
+# Returns the time as Redis gives it; a line for each operation, or for the first of them; and the entries
+# that were read, one behind the other. Lines: 'found REVISION SIZE', SIZE '-' for none; 'done REVISION FACT',
+# FACT being when a set expires, or whether a deleted entry existed, maybe of an earlier write with this id;
+# 'condition REVISION'; 'reused'; 'corrupt'; 'refused WHY'. In place of all: 'corrupt revision'.
+EXECUTE = _script(f"""
 {_CHANGES}
-local operation, key, condition, window, ttl = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8] or ''
+local window, most_swept, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 if not readable then return 'corrupt revision' end
+-- Whatever else is under these names shows before anything is changed.
+redis.call('HLEN', entries)
+redis.call('ZCARD', keys)
+local expiring = redis.call('ZCARD', expiries) > 0
 
--- The present entry's revision: '0' if absent or expired, '?' if unreadable.
-local current = '0'
-if operation == 'delete' or condition ~= '' then
+-- Returns why Redis refuses a write, if it does. One that is full allows all after the first: so it is asked
+-- before that, by a write that would need memory and does nothing.
+local asked, refusal = false, nil
+local function refused(grows)
+  if not asked then
+    asked = true
+    local answer = redis.pcall('ZADD', keys, 'XX', 0, '')
+    if type(answer) == 'table' and answer.err then refusal = answer.err end
+    if expiring and (not refusal or string.find(refusal, 'OOM', 1, true)) then
+      local before = previous
+      sweep(most_swept)
+      if previous ~= before then refusal = nil end
+    end
+  end
+  if refusal and (grows or not string.find(refusal, 'OOM', 1, true)) then return refusal end
+end
+
+-- Returns the present entry's revision: '0' if absent or expired, '?' if unreadable.
+local function current_of(key)
   local stored = redis.call('HGET', entries, key)
-  if stored then
-    local revision, expires = string.match(stored, '^(%d+) (%d+) ')
-    if not revision then current = '?'
-    elseif expires == '0' or tonumber(expires) > now then current = revision end
+  if not stored then return '0' end
+  local revision, expires = string.match(stored, '^(%d+) (%d+) ')
+  if not revision then return '?' end
+  if expires == '0' or tonumber(expires) > now then return revision end
+  return '0'
+end
+
+local function write(operation, key, condition, request, ttl, kind, payload)
+  request = KEYS[tonumber(request)]
+  local earlier = request and redis.call('GET', request)
+  if earlier then
+    local what, revision, fact, of = string.match(earlier, '^(%l+) (%d+) (%d+) (.*)$')
+    if what ~= operation or of ~= key then return 'reused' end
+    return 'done ' .. revision .. ' ' .. fact
+  end
+  local current = '0'
+  if operation == 'delete' or condition ~= '' then current = current_of(key) end
+  if condition ~= '' and condition ~= current then
+    if current == '?' then return 'corrupt' end
+    return 'condition ' .. current
+  end
+  local why = refused(operation == 'set')
+  if why then return 'refused ' .. why end
+
+  local fact = '0'
+  if operation == 'set' then
+    if ttl ~= '' then fact = text(now + ttl) end
+    change('set ' .. fact, key)
+    redis.call('HSET', entries, key, text(previous) .. ' ' .. fact .. ' ' .. kind .. ' ' .. payload)
+    redis.call('ZADD', keys, 0, key)
+    if ttl ~= '' then
+      redis.call('ZADD', expiries, fact, key)
+      expiring = true
+    elseif expiring then
+      redis.call('ZREM', expiries, key)
+    end
+  else
+    allow_growth()
+    if current ~= '0' then
+      fact = '1'
+      change('deleted', key)
+      redis.call('HDEL', entries, key)
+      redis.call('ZREM', keys, key)
+      if expiring then redis.call('ZREM', expiries, key) end
+    end
+  end
+  local revision = text(previous)
+  if request then
+    redis.call('SET', request, operation .. ' ' .. revision .. ' ' .. fact .. ' ' .. key, 'PX', window)
+  end
+  return 'done ' .. revision .. ' ' .. fact
+end
+
+local lines, found, size, at = {{}}, {{}}, 0, 7
+while at < #ARGV and size < limit do
+  local header, key = ARGV[at], ARGV[at + 1]
+  at = at + 2
+  if header == 'get' then
+    local stored = redis.call('HGET', entries, key)
+    lines[#lines + 1] = 'found ' .. text(previous) .. ' ' .. (stored and #stored or '-')
+    if stored then
+      found[#found + 1] = stored
+      size = size + #stored
+    end
+  else
+    local operation, condition, request, rest = string.match(header, '^(%l+) (%d*) (%d*)(.*)$')
+    local ttl, kind = string.match(rest, '^ (%d*) (%l+)$')
+    local payload
+    if operation == 'set' then
+      payload = ARGV[at]
+      at = at + 1
+    end
+    local carried, line = pcall(write, operation, key, condition, request, ttl, kind, payload)
+    if not carried then
+      line = 'refused ' .. string.gsub(type(line) == 'table' and line.err or tostring(line), '%c', ' ')
+    end
+    lines[#lines + 1] = line
   end
 end
-if condition ~= '' and condition ~= current then
-  if current == '?' then return 'corrupt entry' end
-  return 'condition ' .. current
-end
-
--- Nothing was written so far, and the first write below fails if Redis may not write: from here on
--- all takes effect or nothing.
-local expiring = redis.call('ZCARD', expiries) > 0
-if expiring then sweep({SWEPT_PER_WRITE}) end
-
-local fact = '0'
-if operation == 'set' then
-  if ttl ~= '' then fact = text(now + ttl) end
-  change('set ' .. fact, key)
-  redis.call('HSET', entries, key, text(previous) .. ' ' .. fact .. ' ' .. ARGV[9] .. ' ' .. ARGV[10])
-  redis.call('ZADD', keys, 0, key)
-  if ttl ~= '' then redis.call('ZADD', expiries, fact, key)
-  elseif expiring then redis.call('ZREM', expiries, key) end
-elseif current ~= '0' then
-  fact = '1'
-  allow_growth()
-  change('deleted', key)
-  redis.call('HDEL', entries, key)
-  redis.call('ZREM', keys, key)
-  if expiring then redis.call('ZREM', expiries, key) end
-end
-if text(previous) ~= last then settle(expiring or ttl ~= '') end
-
-local result = operation .. ' ' .. text(previous) .. ' ' .. fact .. ' ' .. key
-if request then redis.call('SET', request, result, 'PX', window) end
-return result
+if text(previous) ~= last then settle(expiring) end
+return {{time[1], time[2], table.concat(lines, '\\n'), table.concat(found)}}
 """)
 
 # Returns the changes of a domain after a revision, and first deletes what has expired.
@@ -223,7 +301,8 @@ return table.concat(found, ' ')
 
 # ARGV: a range of keys as ZRANGEBYLEX takes it, at most how many to look at, after how many bytes to
 # stop, 'keys' or 'entries'. Returns the domain's revision, the time, the last key looked at if there may
-# be more, and either the keys that have not expired, or keys and entries in turn, expired or not.
+# be more, either the keys that have not expired, or keys and entries in turn, expired or not,
+# and how many keys there are.
 PAGE = _script("""
 local entries, counter, keys, expiries = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local count, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -250,5 +329,5 @@ for at, key in ipairs(found) do
   if size >= bytes then break end
 end
 local more = looked < #found or #found == count
-return {redis.call('GET', counter), time[1], time[2], more and found[looked], page}
+return {redis.call('GET', counter), time[1], time[2], more and found[looked], page, redis.call('ZCARD', keys)}
 """)

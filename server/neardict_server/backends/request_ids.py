@@ -1,19 +1,24 @@
 """Makes retried writes safe on backends that do not remember request ids themselves."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NamedTuple, TypeVar, cast
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 from ..errors import InvalidRequestError
-from . import base
+from . import base, batches
 
 # For how long a request id is remembered: far longer than any client keeps retrying one call.
 WINDOW = 60_000_000  # microseconds
 # At most so many are remembered, the latest, which bounds the memory under a flood of writes.
 MAX_REMEMBERED = 262_144
 
-_Result = TypeVar("_Result", base.Written, base.Deleted)
+_Result = TypeVar("_Result")
+# A domain and a request id.
+_Identity = tuple[str, str]
+_Write = base.Set | base.Delete
+# A key, and what its write returned.
+_Done = tuple[str, base.Written | base.Deleted]
 
 
 def reused(request_id: str) -> InvalidRequestError:
@@ -24,28 +29,42 @@ def reused(request_id: str) -> InvalidRequestError:
     )
 
 
-class _Write(NamedTuple):
+class _Run:
+    """Operations that are under way together. `outcomes` are there when `over` is done."""
+
+    __slots__ = ("identities", "operations", "outcomes", "over")
+
+    def __init__(self) -> None:
+        self.operations: list[base.Operation] = []
+        # Of each of them; None without a request id.
+        self.identities: list[_Identity | None] = []
+        self.outcomes: list[base.Outcome] = []
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class _Remembered(NamedTuple):
     when: int
-    what: tuple[str, str]
-    result: object
+    identities: list[_Identity]
 
 
 class RequestIds:
     """A backend around a backend, that answers a repeated write with the first one's result.
 
     Invariant: of the writes of one (domain, request_id), at most one succeeds on the inner backend
-    within WINDOW. A repeat that arrives while the first is under way waits for it. The first runs in a
-    task of its own, so that a caller who gives up does not lose the result for his retry. A failed
-    write is not remembered: repeating it tries again.
+    within WINDOW. A repeat that arrives while the first is under way waits for it. What is called with
+    request ids runs in a task of its own, so that a caller who gives up does not lose the result for his
+    retry. A failed write is not remembered: repeating it tries again.
     """
 
     def __init__(self, inner: base.Backend, clock: base.Clock = base.wall_clock) -> None:
         self._inner = inner
         self._clock = clock
         self.capabilities = inner.capabilities
-        # Both by (domain, request_id).
-        self._running: dict[tuple[str, str], tuple[tuple[str, str], asyncio.Task[object]]] = {}
-        self._done: OrderedDict[tuple[str, str], _Write] = OrderedDict()  # oldest first
+        self._running: dict[_Identity, tuple[_Run, int]] = {}  # and which of its operations
+        self._done: dict[_Identity, _Done] = {}
+        # What is in there, in the order in which it was remembered.
+        self._order: deque[_Remembered] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"RequestIds({self._inner!r})"
@@ -63,64 +82,139 @@ class RequestIds:
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
-        def write() -> Awaitable[base.Written]:
-            return self._inner.set_value(domain, key, value, ttl=ttl, condition=condition)
-
-        return await self._once(domain, request_id, ("set", key), write)
+        if not request_id:
+            return await self._inner.set_value(domain, key, value, ttl=ttl, condition=condition)
+        write = base.Set(key, value, ttl, condition, request_id)
+        return cast("base.Written", await self._one(domain, write))
 
     async def delete_key(
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
     ) -> base.Deleted:
-        def delete() -> Awaitable[base.Deleted]:
-            return self._inner.delete_key(domain, key, condition=condition)
+        if not request_id:
+            return await self._inner.delete_key(domain, key, condition=condition)
+        return cast("base.Deleted", await self._one(domain, base.Delete(key, condition, request_id)))
 
-        return await self._once(domain, request_id, ("delete", key), delete)
+    async def execute(self, domain: str, operations: Sequence[base.Operation]) -> Sequence[base.Outcome]:
+        if any(not isinstance(operation, base.Get) and operation.request_id for operation in operations):
+            return await self._in_a_task(self._all(domain, operations))
+        return await batches.execute(self._inner, domain, operations)
 
     def all_keys(self, domain: str, *, prefix: str = "", entries: bool = False) -> AsyncIterator[base.Page]:
         return self._inner.all_keys(domain, prefix=prefix, entries=entries)
 
     async def close(self) -> None:
-        await asyncio.gather(*(task for _, task in self._running.values()), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._inner.close()
 
-    async def _once(
-        self, domain: str, request_id: str, what: tuple[str, str], write: Callable[[], Awaitable[_Result]]
-    ) -> _Result:
-        if not request_id:
-            return await write()
-        self._forget(self._clock())
-        identity = (domain, request_id)
-        if done := self._done.get(identity):
-            _check_same(what, done.what, request_id)
-            return cast("_Result", done.result)
-        if running := self._running.get(identity):
-            running_what, task = running
-            _check_same(what, running_what, request_id)
-        else:
-            task = asyncio.ensure_future(self._run(identity, what, write))
-            # Retrieves the exception, in case the caller has gone.
-            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-            self._running[identity] = (what, task)
-        return cast("_Result", await asyncio.shield(task))
+    async def _one(self, domain: str, write: _Write) -> base.Outcome:
+        (outcome,) = await self._in_a_task(self._all(domain, [write]))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    async def _run(
-        self, identity: tuple[str, str], what: tuple[str, str], write: Callable[[], Awaitable[object]]
-    ) -> object:
+    async def _in_a_task(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Returns what the work returned. It goes on if the caller is cancelled."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[_Result] = loop.create_future()
+        self._tasks.add(loop.create_task(self._work(work, told)))
+        return await told
+
+    async def _work(self, work: Coroutine[Any, Any, _Result], told: asyncio.Future[_Result]) -> None:
+        # Done by hand, since asyncio.shield goes round the loop once more.
         try:
-            result = await write()
-            self._done[identity] = _Write(self._clock(), what, result)
-            return result
+            result = await work
+            if not told.done():
+                told.set_result(result)
+        except Exception as error:
+            if not told.done():
+                told.set_exception(error)
         finally:
-            del self._running[identity]
+            told.cancel()  # if this is cancelled, as the loop ends
+            self._tasks.discard(cast("asyncio.Task[Any]", asyncio.current_task()))
+
+    async def _all(self, domain: str, operations: Sequence[base.Operation]) -> list[base.Outcome]:
+        self._forget(self._clock())
+        outcomes: list[base.Outcome] = []
+        while len(outcomes) < len(operations):
+            outcomes += await self._some(domain, operations[len(outcomes) :] if outcomes else operations)
+        return outcomes
+
+    async def _some(self, domain: str, operations: Sequence[base.Operation]) -> list[base.Outcome]:
+        """Carries out the first operations, up to one that depends on what becomes of another."""
+        run = _Run()
+        known: dict[int, base.Outcome] = {}
+        for index, operation in enumerate(operations):
+            identity = None
+            if not isinstance(operation, base.Get) and operation.request_id:
+                identity = (domain, operation.request_id)
+                if done := self._done.get(identity):
+                    known[index] = _again(operation, *done)
+                    continue
+                if running := self._running.get(identity):
+                    if index == 0:
+                        return [await _repeated(operation, *running)]
+                    break
+                self._running[identity] = (run, len(run.operations))
+            run.operations.append(operation)
+            run.identities.append(identity)
+        if run.operations:
+            await self._run(domain, run)
+        if not known:
+            return run.outcomes
+        outcomes = iter(run.outcomes)
+        total = len(known) + len(run.outcomes)
+        return [known[index] if index in known else next(outcomes) for index in range(total)]
+
+    async def _run(self, domain: str, run: _Run) -> None:
+        """Carries out what is registered as running, and remembers what succeeded."""
+        succeeded: list[_Identity] = []
+        try:
+            run.outcomes = await self._carry_out(domain, run.operations)
+            for operation, identity, outcome in zip(
+                run.operations, run.identities, run.outcomes, strict=True
+            ):
+                if identity is not None and isinstance(outcome, (base.Written, base.Deleted)):
+                    self._done[identity] = (operation.key, outcome)
+                    succeeded.append(identity)
+            run.over.set_result(None)
+        finally:
+            for identity in run.identities:
+                if identity is not None:
+                    del self._running[identity]
+            if succeeded:
+                self._order.append(_Remembered(self._clock(), succeeded))
+            # If it has not come to an end, nor will those who wait for it.
+            run.over.cancel()
+
+    async def _carry_out(self, domain: str, operations: list[base.Operation]) -> list[base.Outcome]:
+        try:
+            if len(operations) > 1:
+                return list(await batches.execute(self._inner, domain, operations))
+            return await batches.one_by_one(self._inner, domain, operations)
+        except Exception as error:
+            return [error] * len(operations)
 
     def _forget(self, now: int) -> None:
-        while self._done:
-            identity, oldest = next(iter(self._done.items()))
+        while self._order:
+            oldest = self._order[0]
             if oldest.when + WINDOW > now and len(self._done) < MAX_REMEMBERED:
                 return
-            del self._done[identity]
+            for identity in self._order.popleft().identities:
+                del self._done[identity]
 
 
-def _check_same(what: tuple[str, str], earlier: tuple[str, str], request_id: str) -> None:
-    if what != earlier:
-        raise reused(request_id)
+async def _repeated(write: _Write, run: _Run, place: int) -> base.Outcome:
+    """Returns the outcome of the write that is under way, if this one is the same."""
+    first = run.operations[place]
+    if type(first) is not type(write) or first.key != write.key:
+        return reused(write.request_id)
+    # Others wait for it too.
+    await asyncio.shield(run.over)
+    return run.outcomes[place]
+
+
+def _again(write: _Write, key: str, result: base.Written | base.Deleted) -> base.Outcome:
+    """Returns the result of an earlier write with the id, if this one is the same."""
+    if key != write.key or isinstance(result, base.Written) != isinstance(write, base.Set):
+        return reused(write.request_id)
+    return result

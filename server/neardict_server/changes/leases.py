@@ -3,8 +3,8 @@
 A write of a leased domain goes so: (1) each holder is told to `revoke` the key; (2) when each has confirmed,
 or its lease is over, the write takes effect, and its change is published; (3) the holders are told to
 `release` the key, and the writer that it is done. So once anybody has seen the new value, nobody is shown
-the old one. See Gray and Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache
-consistency" (SOSP 1989).
+the old one. The writes of a batch do all this together. See Gray and Cheriton, "Leases: an efficient
+fault-tolerant mechanism for distributed file cache consistency" (SOSP 1989).
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ import contextlib
 import itertools
 import os
 import time
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from neardict.v1 import storage_pb2 as pb
 
-from ..backends import base
 from .watcher import MAX_WAITING_MESSAGES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from .watcher import Watcher
@@ -52,8 +50,8 @@ class Term:
 class Leases:
     """The leases of the domains of one backend. Used on the event loop alone.
 
-    Invariant: while a write runs, each watcher that can serve its key from before the write has been told to
-    revoke it, and has confirmed, or his lease is over.
+    Invariant: while a write runs, each watcher that can serve one of its keys from before the write has been
+    told to revoke it, and has confirmed, or his lease is over.
     """
 
     def __init__(self, term: Term, kept: Path, reset: Callable[[Watcher, str], None]) -> None:
@@ -106,9 +104,9 @@ class Leases:
             for write in self._writes.get(domain, ()):
                 write.confirmed(watcher)
 
-    def writing(self, domain: str, key: str) -> Write:
-        """Returns the context of a write."""
-        return Write(self, domain, key)
+    def writing(self, domain: str, keys: Iterable[str]) -> Write:
+        """Returns the context of writes of the keys, which are looked at if anybody holds a lease."""
+        return Write(self, domain, keys)
 
     def begin(self, write: Write) -> list[Watcher]:
         """Registers the write; returns who holds a lease of its domain."""
@@ -169,17 +167,16 @@ def _seconds(text: str) -> float:
 
 
 class Write:
-    """A write of one key, from before it runs until it has been published. A context."""
+    """Writes of some keys, from before they run until they have been published. A context."""
 
-    def __init__(self, leases: Leases, domain: str, key: str) -> None:
+    def __init__(self, leases: Leases, domain: str, keys: Iterable[str]) -> None:
         self.domain = domain
-        self._key = key
+        self._keys = keys
         self._leases = leases
-        self._number = 0
+        # By which the keys are revoked, as soon as anybody must be told.
+        self._numbers: dict[int, str] = {}
         self._told: dict[Watcher, None] = {}
-        # Who has not confirmed, with when his lease is over. That he renews it meanwhile does not count,
-        # since the answer to his ping comes to him behind the revoke.
-        self._unconfirmed: dict[Watcher, float] = {}
+        self._unconfirmed: dict[Watcher, _Unconfirmed] = {}
         # When the leases are over of those who had left by then. Who comes later is told before he holds
         # anything, so that nobody waits for him, even if he leaves again.
         self._lapsed = float("-inf")
@@ -187,37 +184,47 @@ class Write:
 
     def __enter__(self) -> Self:
         for watcher in self._leases.begin(self):
-            self._unconfirmed[watcher] = watcher.lease_until
             self.tell(watcher)
+            self._unconfirmed[watcher] = _Unconfirmed(watcher.lease_until, set(self._numbers))
         self._lapsed = self._leases.lapsed_at(self.domain)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._leases.finish(self)
         for watcher in self._told:
-            del watcher.revokes[self._number]
-            watcher.put(pb.WatchResponse(release=pb.Release(number=self._number)))
+            for number in self._numbers:
+                del watcher.revokes[number]
+                watcher.put(pb.WatchResponse(release=pb.Release(number=number)))
 
     def tell(self, watcher: Watcher) -> None:
-        """Tells the watcher to serve the key from memory no more."""
-        self._number = self._number or next(_numbers)
+        """Tells the watcher to serve the keys from memory no more."""
+        if not self._numbers:
+            self._numbers = {next(_numbers): key for key in dict.fromkeys(self._keys)}
         self._told[watcher] = None
-        watcher.revokes[self._number] = self
-        revoke = pb.Revoke(domain=self.domain, key=self._key, number=self._number)
-        watcher.put(pb.WatchResponse(revoke=revoke))
+        for number, key in self._numbers.items():
+            watcher.revokes[number] = self
+            revoke = pb.Revoke(domain=self.domain, key=key, number=number)
+            watcher.put(pb.WatchResponse(revoke=revoke))
 
-    def confirmed(self, watcher: Watcher) -> None:
-        """The watcher does not serve the key any more."""
-        self._unconfirmed.pop(watcher, None)
+    def confirmed(self, watcher: Watcher, number: int | None = None) -> None:
+        """The watcher does not serve the key of the number any more, or none of the keys."""
+        asked = self._unconfirmed.get(watcher)
+        if asked is None:
+            return
+        if number is not None:
+            asked.numbers.discard(number)
+            if asked.numbers:
+                return
+        del self._unconfirmed[watcher]
         if self._progress is not None:
             self._progress.set()
 
     def held_up_until(self) -> float:
-        """Returns when the write may run, at the latest, by the clock."""
-        return max([self._lapsed, *self._unconfirmed.values()])
+        """Returns when the writes may run, at the latest, by the clock."""
+        return max([self._lapsed, *(asked.until for asked in self._unconfirmed.values())])
 
     async def cleared(self) -> None:
-        """Returns when the write may run."""
+        """Returns when the writes may run."""
         while (seconds := self.held_up_until() - self._leases.term.clock()) > 0:
             self._progress = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -225,58 +232,11 @@ class Write:
                     await self._progress.wait()
 
 
-class LeasedBackend:
-    """Decorates a backend: its writes wait for those who hold leases."""
+class _Unconfirmed(NamedTuple):
+    """Who has not confirmed `numbers`, and when his lease is over.
 
-    def __init__(self, inner: base.Backend, leases: Leases) -> None:
-        self._inner = inner
-        self._leases = leases
-        self.capabilities = inner.capabilities
-        # That everything is gone, with the process before this one, is a write too.
-        self._forgets = base.Capability.DURABLE not in inner.capabilities
+    That he renews it meanwhile does not count, since the answer to his ping comes to him behind the revokes.
+    """
 
-    async def get_value(self, domain: str, key: str) -> base.Lookup:
-        if self._forgets:
-            await self._begun()
-        return await self._inner.get_value(domain, key)
-
-    async def set_value(
-        self,
-        domain: str,
-        key: str,
-        value: base.Value,
-        *,
-        ttl: int | None = None,
-        condition: base.Condition = None,
-        request_id: str = "",
-    ) -> base.Written:
-        with self._leases.writing(domain, key) as write:
-            await write.cleared()
-            return await self._inner.set_value(
-                domain, key, value, ttl=ttl, condition=condition, request_id=request_id
-            )
-
-    async def delete_key(
-        self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
-    ) -> base.Deleted:
-        with self._leases.writing(domain, key) as write:
-            await write.cleared()
-            return await self._inner.delete_key(domain, key, condition=condition, request_id=request_id)
-
-    async def all_keys(
-        self, domain: str, *, prefix: str = "", entries: bool = False
-    ) -> AsyncIterator[base.Page]:
-        if self._forgets:
-            await self._begun()
-        listing = self._inner.all_keys(domain, prefix=prefix, entries=entries)
-        async with aclosing(listing) as pages:  # type: ignore[type-var]  # backends yield from generators
-            async for page in pages:
-                yield page
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def _begun(self) -> None:
-        """Returns when no client can serve what an earlier process kept."""
-        await self._leases.begun()
-        self._forgets = False
+    until: float
+    numbers: set[int]

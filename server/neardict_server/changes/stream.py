@@ -82,7 +82,7 @@ class Streams:
                 watcher.put(heartbeat(watcher))
             elif which == "revoked":
                 if write := watcher.revokes.get(request.revoked.number):
-                    write.confirmed(watcher)
+                    write.confirmed(watcher, request.revoked.number)
             else:
                 raise InvalidRequestError("a WatchRequest needs subscribe, unsubscribe, ping or revoked")
 

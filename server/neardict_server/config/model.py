@@ -37,6 +37,8 @@ class Config(_Strict):
     listen: str = "127.0.0.1:50051"
     data_dir: Path = Path("neardict-data")
     default: str | None = None
+    # How many processes serve; more than one only if every backend is one that several may share.
+    workers: int = Field(default=1, ge=1, le=256)
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, le=3600)
     # How often a Watch stream gets a heartbeat that nobody asked for. What a client trusts does not depend on
     # it, but on the answers to its own pings.

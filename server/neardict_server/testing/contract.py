@@ -12,8 +12,16 @@ import pytest
 from ..backends import base
 from ..backends.base import ABSENT, Backend, Capability
 from ..errors import ConditionFailedError, InvalidRequestError
-
-DEADLINE_SECONDS = 10.0
+from .asking import (
+    gather_bounded,
+    list_entries,
+    list_keys,
+    list_pages,
+    require,
+    until_absent,
+    value_of,
+)
+from .batch_contract import BatchContract
 
 JSON_TEXTS = [
     "null",
@@ -87,7 +95,7 @@ def meaning(text: base.Value) -> Any:
     return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=tuple)
 
 
-class BackendContract:
+class BackendContract(BatchContract):
     """Subclass it and give it a fixture `backend`; every test uses a domain of its own."""
 
     @pytest.fixture
@@ -348,6 +356,9 @@ class BackendContract:
         assert sorted(listed) == names
         assert sum(len(page.entries) for page in found) == len(names)
         assert [listed[name].revision for name in names] == [w.revision for w in written]
+        # Told by the first page, if at all.
+        assert found[0].total in (0, len(names))
+        assert not any(page.total for page in found[1:])
         assert sorted(await list_keys(backend, domain)) == names
 
     async def test_a_prefix_is_text_and_not_a_pattern(self, backend: Backend, domain: str) -> None:
@@ -399,45 +410,3 @@ class BackendContract:
     async def test_closing_twice_is_closing(self, backend: Backend) -> None:
         await backend.close()
         await backend.close()
-
-
-def require(backend: Backend, capability: Capability) -> None:
-    if capability not in backend.capabilities:
-        pytest.skip(f"this backend does not promise {capability.name}")
-
-
-async def value_of(backend: Backend, domain: str, key: str) -> base.Value | None:
-    entry = (await backend.get_value(domain, key)).entry
-    return None if entry is None else entry.value
-
-
-async def list_pages(
-    backend: Backend, domain: str, *, prefix: str = "", entries: bool = False
-) -> list[base.Page]:
-    return [page async for page in backend.all_keys(domain, prefix=prefix, entries=entries)]
-
-
-async def list_keys(backend: Backend, domain: str, *, prefix: str = "") -> list[str]:
-    return [key for page in await list_pages(backend, domain, prefix=prefix) for key in page.keys]
-
-
-async def list_entries(backend: Backend, domain: str) -> list[base.Entry]:
-    return [entry for page in await list_pages(backend, domain, entries=True) for entry in page.entries]
-
-
-async def gather_bounded(awaitables: list[Any]) -> list[Any]:
-    """Awaits them, at most 64 at a time, which no backend refuses."""
-    allowed = asyncio.Semaphore(64)
-
-    async def one(awaitable: Any) -> Any:
-        async with allowed:
-            return await awaitable
-
-    return await asyncio.gather(*map(one, awaitables))
-
-
-async def until_absent(backend: Backend, domain: str, key: str) -> None:
-    """Waits for an expiry, which only the passing of time brings."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while (await backend.get_value(domain, key)).entry is not None:
-            await asyncio.sleep(0.005)

@@ -89,6 +89,7 @@ class RemoteBackend:
                     list(response.keys),
                     [_entry(entry) for entry in response.entries],
                     list(response.unreadable_keys),
+                    response.total_keys,
                 )
         except grpc.aio.AioRpcError as error:
             _raise(error)

@@ -8,13 +8,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .._executing import Executing
-from .._pipeline import Operation, milliseconds
-from .._retries import pause_after, pauses
+from .._pipeline import milliseconds
+from .._retries import AGAIN, pause_after
 from ._threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .._pipeline import Operation
     from ..v1 import storage_pb2 as pb
 
 _LATE = object()
@@ -34,19 +35,18 @@ class Pendings:
         self._guard: asyncio.Task[None] | None = None
         self._alarm_at = math.inf
 
-    async def result(self, domain: str, message: pb.Operation, size: int, seconds: float) -> Any:
+    async def result(self, operation: Operation, seconds: float) -> Any:
         """Sends the operation, and returns its outcome as `neardict._pending.Pending.result` does."""
-        message.timeout_milliseconds = milliseconds(seconds)
-        deadline = self._loop.time() + seconds
-        further: Iterator[float] | None = None
         if self._guard is None:
             self._guard = self._loop.create_task(self._end_with_loop())
+        operation.message.timeout_milliseconds = milliseconds(seconds)
+        deadline = self._loop.time() + seconds
+        attempt = 0
         while True:
-            waiter = self._loop.create_future()
+            operation.waiter = waiter = self._loop.create_future()
             self._deadlines[waiter] = deadline
             if deadline < self._alarm_at:
                 self._set_alarm(deadline)
-            operation = Operation(domain, message, size, waiter)
             self.executing.put(operation)
             try:
                 outcome = await waiter
@@ -58,8 +58,8 @@ class Pendings:
                 raise
             finally:
                 del self._deadlines[waiter]
-            further = further or pauses()
-            pause = pause_after(outcome, further, deadline - self._loop.time())
+            attempt += outcome is not AGAIN
+            pause = pause_after(outcome, attempt, deadline - self._loop.time())
             if pause is None:
                 return outcome
             await asyncio.sleep(pause)

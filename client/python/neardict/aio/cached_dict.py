@@ -15,12 +15,14 @@ from .._contents import MISSING
 from .._listing import Listing
 from .._near import OUTDATED, OnDisconnect
 from .._observed import ObservedDict
+from .._progress import Progress
 from ..errors import AbsentKeyError, ClosedError, ConflictError, NeardictError, NotHeldError
 from ._edit import Edit, edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from .._progress import OnProgress
     from .store import Store
 
 logger = logging.getLogger(__name__)
@@ -185,10 +187,10 @@ class CachedDict(ObservedDict):
         whole = self._load and self._shows_all() and self._is_whole()
         return self._copy_held() if whole else await self._list()
 
-    async def refresh(self, key: str | None = None) -> None:
-        """Reads the key, or the whole domain, from the service anew."""
+    async def refresh(self, key: str | None = None, *, on_progress: OnProgress | None = None) -> None:
+        """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict."""
         if key is None:
-            await self._list()
+            await self._read_all(on_progress)
         elif _requests.may_exist(key):
             await self._look_up(key)
 
@@ -378,7 +380,7 @@ class CachedDict(ObservedDict):
     async def _reload(self) -> None:
         while not self._listed:
             try:
-                await self._list()
+                await self._read_all()
             except ClosedError:
                 return
             except NeardictError as error:
@@ -416,6 +418,11 @@ class CachedDict(ObservedDict):
 
     async def _list(self) -> dict[str, Any]:
         """Reads the whole domain, holds it and returns it as a plain dict."""
+        return self._copy_listed(await self._read_all())
+
+    async def _read_all(self, on_progress: OnProgress | None = None) -> Listing:
+        """Reads the whole domain, and holds it."""
+        progress = None if on_progress is None else Progress(on_progress)
         while True:
             with self._store.changes.calls.under_way() as call:
                 listing = Listing(call)
@@ -423,9 +430,13 @@ class CachedDict(ObservedDict):
                 async with aclosing(self._store.pages(request)) as pages:
                     async for page in pages:
                         self._take_page(listing, page)
+                        if progress is not None:
+                            progress.tell(listing.loaded, listing.total)
                 self._end_listing(listing)
             if self._is_whole():
-                return self._copy_listed(listing)
+                if progress is not None:
+                    progress.tell(listing.loaded, listing.loaded)
+                return listing
 
 
 # Told apart from "no default was given".

@@ -17,13 +17,15 @@ from typing import Any, NoReturn, Self
 import grpc
 import grpc.aio
 
-from .. import _channel, _clock, _forks, _lease, _requests, values
+from .. import _channel, _clock, _forks, _lease, _operations, _progress, _requests, values
 from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
 from .._lease import Consistency
 from .._near import OnDisconnect
 from .._operations import RPC, Kind, response, word
+from .._pipeline import Operation
+from .._progress import OnProgress
 from .._reading import Line
 from .._session import Session
 from .._statuses import to_error, too_late
@@ -114,15 +116,17 @@ class Store:
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
         consistency: Consistency = "bounded",
+        on_progress: OnProgress | None = None,
     ) -> CachedDict:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
 
         While the stream of changes is broken, what the dict holds may be stale. Then reading raises
         NotHeldError, which names what to await, or with on_disconnect="serve_stale" goes on as before.
 
-        `consistency` is as for neardict.Store.
+        `consistency` and `on_progress` are as for neardict.Store; it is called on the event loop.
         """
         self.check_open()
+        _progress.check(on_progress, load=load)
         kind = LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
         cache = kind(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
         if self.changes.session is not None:
@@ -130,7 +134,7 @@ class Store:
             await self._watching.wait(domain, self._timeout)
             cache.check_granted()
         if load:
-            await cache.refresh()
+            await cache.refresh(on_progress=on_progress)
         return cache
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
@@ -143,14 +147,14 @@ class Store:
 
     async def get_value(self, domain: str, key: str, *, timeout: float | None = None) -> Any:
         """Returns the value. Raises AbsentKeyError, a KeyError, if there is none."""
-        entry = await self.get_entry(domain, key, timeout=timeout)
-        if entry is None:
+        found = await self.lookup(domain, key, timeout=timeout)
+        if not found.found:
             raise AbsentKeyError(key)
-        return entry.value
+        return values.decode(found.entry.value)
 
     async def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
-        found = await self._operate("get_value", _requests.get_value(domain, key), timeout)
+        found = await self.lookup(domain, key, timeout=timeout)
         return _requests.entry(found.entry) if found.found else None
 
     async def set_value(
@@ -241,16 +245,16 @@ class Store:
 
     # What follows is for this package: requests and responses as messages.
 
-    async def lookup(self, domain: str, key: str) -> pb.GetValueResponse:
-        request = _requests.get_value(domain, key)
-        response: pb.GetValueResponse = await self._operate("get_value", request, None)
+    async def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
+        operation = _operations.get_value(domain, key)
+        response: pb.GetValueResponse = await self._operate("get_value", operation, timeout)
         return response
 
     async def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         async def look_up(request: pb.GetValueRequest) -> Any:
-            return await self._operate("get_value", request, timeout)
+            return await self._operate("get_value", word("get_value", request), timeout)
 
         return await self._bulk(look_up, {key: _requests.get_value(domain, key) for key in keys})
 
@@ -258,7 +262,9 @@ class Store:
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.SetValueResponse = await self._operate("set_value", request, timeout)
+            response: pb.SetValueResponse = await self._operate(
+                "set_value", word("set_value", request), timeout
+            )
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
@@ -284,7 +290,9 @@ class Store:
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.DeleteKeyResponse = await self._operate("delete_key", request, timeout)
+            response: pb.DeleteKeyResponse = await self._operate(
+                "delete_key", word("delete_key", request), timeout
+            )
             self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
@@ -307,19 +315,20 @@ class Store:
             finally:
                 call.cancel()
 
-    async def _operate(self, kind: Kind, request: Any, timeout: float | None) -> Any:
+    async def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Any:
         """Carries out an operation, on the stream or as a call, and returns the response of its RPC."""
         self.check_open()
-        if self._pendings.executing.supported and (worded := word(kind, request)) is not None:
-            seconds = self._timeout if timeout is None else timeout
+        if self._pendings.executing.takes(operation):
             try:
-                outcome = await self._pendings.result(request.domain, *worded, seconds)
+                outcome = await self._pendings.result(
+                    operation, self._timeout if timeout is None else timeout
+                )
             except TimeoutError:
                 raise too_late(self.target) from None
             found = response(kind, outcome, self.target)
             if found is not None:
                 return found
-        return await self.call(getattr(self._stub, RPC[kind]), request, timeout)
+        return await self.call(getattr(self._stub, RPC[kind]), getattr(operation.message, kind), timeout)
 
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
         with self._translated():

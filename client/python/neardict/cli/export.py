@@ -6,6 +6,7 @@
 {"end": true, "entries": N, "unreadable": N}                         without it, the file is not whole
 """
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,16 +72,18 @@ def _export(
         write(f"{output.json_line(members)}\n".encode())
 
     def count() -> int:
-        pages = store.pages(_requests.all_keys(domain), timeout=listing_timeout())
-        return sum(len(page.keys) for page in pages)
+        if first.total_keys:
+            return first.total_keys
+        keys = store.pages(_requests.all_keys(domain), timeout=listing_timeout())
+        return sum(len(page.keys) for page in keys)
 
     entries = 0
+    pages = store.pages(_requests.all_keys(domain, entries=True), timeout=listing_timeout())
+    first = next(pages)
+    # Not before the service has answered.
+    put({"neardict_export": str(FORMAT_VERSION), "domain": output.json_string(domain)})
     with progress("exporting", count, hidden=not bar) as advance:
-        pages = store.pages(_requests.all_keys(domain, entries=True), timeout=listing_timeout())
-        for number, page in enumerate(pages):
-            if number == 0:
-                # Not before the service has answered.
-                put({"neardict_export": str(FORMAT_VERSION), "domain": output.json_string(domain)})
+        for page in itertools.chain((first,), pages):
             for entry in page.entries:
                 put(output.entry_members(entry))
             for key in page.unreadable_keys:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .. import _requests
 from .. import cached_dict as near
+from ..errors import UndecodableValueError
 from ..values import TYPE_MARKER
 from .local import DOMAIN, LocalStore, Write
 from .own_classes import registering, warn_of_unregistered
 from .remote import is_near
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..store import Store
     from ..v1 import storage_pb2 as pb
 
@@ -41,7 +44,7 @@ class CachedDict(near.CachedDict):
 
     def load(self) -> None:  # type: ignore[override]  # as in the SDK, of all keys
         """Reads all that is stored, and holds it from now on."""
-        self._list()
+        self._load_all()
         self._load = True
 
     def __repr__(self) -> str:
@@ -55,6 +58,15 @@ class CachedDict(near.CachedDict):
         if TYPE_MARKER in message.json:
             warn_of_unregistered(value)
         return value
+
+    def _decode_all(self, messages: Sequence[pb.Value]) -> list[Any]:
+        return [self._decode_or_error(message) for message in messages]
+
+    def _decode_or_error(self, message: pb.Value) -> Any:
+        try:
+            return self._decode(message)
+        except UndecodableValueError as error:
+            return error
 
     def _request(self, key: str, value: Any, **condition: Any) -> Any:
         if self._local:

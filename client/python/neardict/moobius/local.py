@@ -67,6 +67,7 @@ class Page(NamedTuple):
     domain_revision: int
     entries: tuple[Kept, ...] = ()
     unreadable_keys: tuple[str, ...] = ()
+    total_keys: int = 0
 
 
 class LocalStore:

@@ -123,16 +123,18 @@ class AllKeysRequest(_message.Message):
     def __init__(self, domain: _Optional[str] = ..., prefix: _Optional[str] = ..., include_entries: bool = ...) -> None: ...
 
 class AllKeysResponse(_message.Message):
-    __slots__ = ("domain_revision", "keys", "entries", "unreadable_keys")
+    __slots__ = ("domain_revision", "keys", "entries", "unreadable_keys", "total_keys")
     DOMAIN_REVISION_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     UNREADABLE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_KEYS_FIELD_NUMBER: _ClassVar[int]
     domain_revision: int
     keys: _containers.RepeatedScalarFieldContainer[str]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
     unreadable_keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    total_keys: int
+    def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ..., total_keys: _Optional[int] = ...) -> None: ...
 
 class ExecuteRequest(_message.Message):
     __slots__ = ("operations", "cancelled_numbers")

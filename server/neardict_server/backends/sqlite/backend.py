@@ -1,17 +1,34 @@
 """The backend: reads and listings here, writes by the writer."""
 
+import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from ...exclusive import ExclusiveLock
 from .. import base
 from ..paging import pages
 from .database import begin, open_file, prepare, translated
-from .transaction import Transaction
+from .statements import MOST_VALUES, Choice
 from .writer import Writer
+
+_LOOK_AT_ONE = (
+    "SELECT d.revision, e.value, e.revision, e.expires FROM domains d "
+    "LEFT JOIN entries e ON e.domain = d.id AND e.key = ? WHERE d.name = ?"
+)
+_LOOK = Choice(
+    "SELECT d.revision, e.key, e.value, e.revision, e.expires FROM domains d "
+    "LEFT JOIN entries e ON e.domain = d.id AND e.key IN",
+    "WHERE d.name = ?",
+)
+# So many keys of a batch are looked up first; their values show how many may follow at once, so that it
+# reads about so much without a break, in which others run.
+_FIRST_READ = 8
+_UNBROKEN_BYTES = 1024 * 1024
+# So many entries are counted within a millisecond, for which the event loop may be held up.
+_FEW = 20_000
 
 
 class SqliteBackend:
@@ -41,6 +58,7 @@ class SqliteBackend:
     ) -> None:
         """Raises OSError if the file cannot be used or is in use, ValueError if it is no such database."""
         self._clock = clock
+        self._path = path
         with contextlib.ExitStack() as opened:
             opened.enter_context(ExclusiveLock(path.with_name(f"{path.name}.lock")))
             try:
@@ -57,11 +75,7 @@ class SqliteBackend:
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
         with translated():
-            row = self._reader.execute(
-                "SELECT d.revision, e.value, e.revision, e.expires FROM domains d "
-                "LEFT JOIN entries e ON e.domain = d.id AND e.key = ? WHERE d.name = ?",
-                (key, domain),
-            ).fetchone()
+            row = self._reader.execute(_LOOK_AT_ONE, (key, domain)).fetchone()
         if row is None:
             return base.Lookup(None, self._started)
         domain_revision, value, revision, expires = row
@@ -79,18 +93,34 @@ class SqliteBackend:
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
-        def run(transaction: Transaction) -> base.Written:
-            return transaction.set_value(domain, key, value, ttl, condition, request_id)
-
-        return await self._writer.submit(run)
+        return cast(
+            "base.Written", await self._write(domain, base.Set(key, value, ttl, condition, request_id))
+        )
 
     async def delete_key(
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
     ) -> base.Deleted:
-        def run(transaction: Transaction) -> base.Deleted:
-            return transaction.delete_key(domain, key, condition, request_id)
+        return cast("base.Deleted", await self._write(domain, base.Delete(key, condition, request_id)))
 
-        return await self._writer.submit(run)
+    async def execute(self, domain: str, operations: Sequence[base.Operation]) -> Sequence[base.Outcome]:
+        if any(not isinstance(operation, base.Get) for operation in operations):
+            return await self._writer.submit(
+                lambda transaction: transaction.execute(domain, operations), size=len(operations)
+            )
+        keys = [operation.key for operation in operations]
+        lookups: list[base.Lookup] = []
+        size = _FIRST_READ
+        unbroken = 0
+        while len(lookups) < len(keys):
+            if unbroken > _UNBROKEN_BYTES:
+                await asyncio.sleep(0)
+                unbroken = 0
+            found = self._look(domain, keys[len(lookups) : len(lookups) + size])
+            read = sum(len(lookup.entry.value) for lookup in found if lookup.entry is not None)
+            unbroken += read
+            size = MOST_VALUES if read < _UNBROKEN_BYTES * len(found) // MOST_VALUES else 1
+            lookups += found
+        return lookups
 
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
@@ -106,6 +136,7 @@ class SqliteBackend:
             bound, end = "AND ? IS NULL", None
         # In the order of the index, each page after the last key of the one before: a key that stays is
         # met exactly once, whatever is written meanwhile, and no read lasts longer than its page.
+        total = await self._total(domain_id) if entries and not prefix else 0
         after, operator = prefix, ">="
         while True:
             with translated():
@@ -115,14 +146,38 @@ class SqliteBackend:
                     (domain_id, after, end, self._clock()),
                 )
                 with contextlib.closing(cursor):
-                    page = next(pages(map(base.Entry._make, cursor), revision, entries=entries))
+                    found = map(base.Entry._make, cursor)
+                    page = next(pages(found, revision, entries=entries, total=total))
             last = page.entries[-1].key if page.entries else page.keys[-1] if page.keys else None
             if last is None and operator == ">":
                 return
             yield page
             if last is None:
                 return
-            after, operator = last, ">"
+            after, operator, total = last, ">", 0
+
+    def _look(self, domain: str, keys: Sequence[str]) -> list[base.Lookup]:
+        """Returns what is stored under the keys at one moment, at most MOST_VALUES of them."""
+        ((statement, parameters),) = _LOOK.statements((), keys, after=(domain,))
+        with translated():
+            rows = self._reader.execute(statement, parameters).fetchall()
+        if not rows:
+            return [base.Lookup(None, self._started)] * len(keys)
+        domain_revision = rows[0][0]
+        now = self._clock()
+        found = {
+            key: base.Lookup(base.Entry(key, value, revision, expires), domain_revision)
+            for _, key, value, revision, expires in rows
+            if revision is not None and (expires is None or expires > now)
+        }
+        absent = base.Lookup(None, domain_revision)
+        return [found.get(key, absent) for key in keys]
+
+    async def _write(self, domain: str, write: base.Set | base.Delete) -> base.Outcome:
+        (outcome,) = await self._writer.submit(lambda transaction: transaction.execute(domain, (write,)))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def position(self, domain: str, from_revision: int) -> base.Position:
         with translated():
@@ -156,6 +211,22 @@ class SqliteBackend:
             self._closed = True
             await self._writer.close()
             self._opened.close()
+
+    async def _total(self, domain_id: int | None) -> int:
+        """Returns how many entries the domain has, expired ones that are not deleted yet included."""
+        with translated():
+            (count,) = self._reader.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM entries WHERE domain = ? LIMIT ?)", (domain_id, _FEW)
+            ).fetchone()
+        return count if count < _FEW else await asyncio.to_thread(self._count, domain_id)
+
+    def _count(self, domain_id: int | None) -> int:
+        # In a thread, with a connection of its own.
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        with translated(), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            query = "SELECT count(*) FROM entries WHERE domain = ?"
+            count: int = connection.execute(query, (domain_id,)).fetchone()[0]
+            return count
 
 
 def _after_prefix(prefix: str) -> str | None:

@@ -65,6 +65,10 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise ValueError(f"{path} cannot be in WAL mode: put it on a local disk")
     # In WAL mode FULL is what makes a commit wait for the disk.
     connection.execute("PRAGMA synchronous = FULL")
+    # Pages that are written again and again, as with random request ids, go from the WAL to the file more
+    # seldom, and are not read again in between: 16 and 32 MiB.
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    connection.execute("PRAGMA cache_size = -32768")
     if not ours:
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 

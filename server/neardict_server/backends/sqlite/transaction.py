@@ -2,13 +2,13 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ...errors import ConditionFailedError
 from .. import base
 from ..request_ids import WINDOW, reused
+from .statements import Choice, Insertion
 
 # How many rows a look for what is over removes at most, of each kind.
 SWEEP_ROWS = 2000
@@ -17,35 +17,62 @@ KEPT_CHANGES = 100_000
 # How many are forgotten at once, so that it need not be looked at in each transaction.
 FORGOTTEN_CHANGES = 10_000
 
+_SET_ENTRIES = Insertion(
+    "entries (domain, key, value, revision, expires)",
+    5,
+    "ON CONFLICT (domain, key) DO UPDATE SET value = excluded.value, "
+    "revision = excluded.revision, expires = excluded.expires",
+)
+_SWEEP_ENTRIES = Choice("DELETE FROM entries WHERE id IN")
+_DELETE_ENTRIES = Choice("DELETE FROM entries WHERE domain = ? AND key IN")
+_LOG_CHANGES = Insertion("changes (revision, domain, key)", 3)
+_REMEMBER = Insertion("requests (domain, request_id, key, revision, expires, existed, at)", 7)
+_RECALL = Choice(
+    "SELECT id, request_id, key, revision, expires, existed, at FROM requests "
+    "WHERE domain = ? AND request_id IN"
+)
+_FIND = Choice("SELECT key, value, revision, expires FROM entries WHERE domain = ? AND key IN")
+_FIND_REVISIONS = Choice("SELECT key, NULL, revision, expires FROM entries WHERE domain = ? AND key IN")
 
-class Publication(NamedTuple):
-    """The arguments of base.Publish."""
+# The arguments of base.Publish.
+Publication = tuple[str, int, base.Change]
+# An entry as it is stored, expired or not: value, None if it was not read; revision; expires.
+_Row = tuple[base.Value | None, int, int | None]
+# The result of a request: key, revision, expires, and for a deletion whether the entry existed.
+_Result = tuple[str, int, int | None, bool | None]
 
-    domain: str
-    previous: int
-    change: base.Change
 
-
-@dataclass
 class _Domain:
-    """A domain that this transaction has written to; `revision` is its latest so far."""
+    """A domain that this transaction has looked at; `revision` is its latest so far."""
 
-    name: str
-    identity: int
-    revision: int
+    def __init__(self, name: str, identity: int, revision: int) -> None:
+        self.name = name
+        self.identity = identity
+        self.revision = revision
+        self.stored_revision = revision
+        # What is known of keys, None for those that are absent, and of requests. It runs ahead of the file.
+        self.rows: dict[str, _Row | None] = {}
+        self.results: dict[str, _Result | None] = {}
+        # What the file does not have yet.
+        self.unwritten: dict[str, None] = {}
+        self.unremembered: dict[str, _Result] = {}
 
 
 class Transaction:
-    """Used by the writer thread alone. `publications` is what the last transaction has changed, in order."""
+    """Used by the writer thread alone. `publications` is what the last transaction has changed, in order.
+
+    What operations do is worked out here, on what is read for all of them at once, and written at the end: a
+    statement for many rows costs little more than one for a single row.
+    """
 
     def __init__(self, connection: sqlite3.Connection, clock: base.Clock, started: int) -> None:
         self._execute = connection.execute
-        self._executemany = connection.executemany
         self._connection = connection
         self._clock = clock
         self._started = started
         self._now = 0
         self._domains: dict[str, _Domain] = {}
+        self._unlogged: list[tuple[int, int, str]] = []
         self._unforgotten = KEPT_CHANGES  # as many as there may be, so that the first look is soon
         self.publications: list[Publication] = []
 
@@ -53,7 +80,8 @@ class Transaction:
     def running(self, *, work: bool) -> Iterator[bool]:
         """Around the writes of one transaction; with no work to do it may not begin, and gives False."""
         self._now = self._clock()
-        self._domains.clear()
+        self._domains = {}
+        self._unlogged = []
         self.publications = []
         if not work and not self._due():
             yield False
@@ -61,11 +89,18 @@ class Transaction:
         self._execute("BEGIN IMMEDIATE")
         try:
             yield True
+            for domain in self._domains.values():
+                self._write(domain)
             self._sweep()
-            self._executemany(
-                "UPDATE domains SET revision = ? WHERE id = ?",
-                [(domain.revision, domain.identity) for domain in self._domains.values()],
-            )
+            self._insert(_LOG_CHANGES, self._unlogged)
+            self._unforgotten += len(self._unlogged)
+            if self._unforgotten >= KEPT_CHANGES + FORGOTTEN_CHANGES:
+                self._unforgotten = self._forget_changes()
+            for domain in self._domains.values():
+                if domain.revision != domain.stored_revision:
+                    self._execute(
+                        "UPDATE domains SET revision = ? WHERE id = ?", (domain.revision, domain.identity)
+                    )
             self._execute("COMMIT")
         except BaseException:
             self.publications = []
@@ -73,53 +108,55 @@ class Transaction:
                 self._execute("ROLLBACK")
             raise
 
-    def set_value(
-        self,
-        domain_name: str,
-        key: str,
-        value: base.Value,
-        ttl: int | None,
-        condition: base.Condition,
-        request_id: str,
-    ) -> base.Written:
+    def execute(self, domain_name: str, operations: Sequence[base.Operation]) -> list[base.Outcome]:
+        """Carries out the operations in their order, as base.Batches says."""
         domain = self._domain(domain_name)
-        if request_id and (earlier := self._earlier(domain, request_id)):
-            earlier_key, revision, expires, existed = earlier
-            if earlier_key != key or existed is not None:
-                raise reused(request_id)
-            return base.Written(revision, expires)
-        if condition is not None:
-            self._check(domain, key, condition)
+        self._read(domain, operations)
+        outcomes: list[base.Outcome] = []
+        for operation in operations:
+            if isinstance(operation, base.Get):
+                row = domain.rows[operation.key]
+                entry = None
+                if row is not None and row[0] is not None and (row[2] is None or row[2] > self._now):
+                    entry = base.Entry(operation.key, row[0], row[1], row[2])
+                outcomes.append(base.Lookup(entry, domain.revision))
+                continue
+            if operation.request_id and (result := domain.results[operation.request_id]):
+                outcomes.append(_again(operation, *result))
+                continue
+            if operation.condition is not None:
+                current = self._current(domain.rows[operation.key])
+                if current != operation.condition:
+                    outcomes.append(ConditionFailedError(current))
+                    continue
+            outcome = (
+                self._set(domain, operation)
+                if isinstance(operation, base.Set)
+                else self._delete(domain, operation)
+            )
+            outcomes.append(outcome)
+        return outcomes
+
+    def _set(self, domain: _Domain, operation: base.Set) -> base.Written:
+        key, value, ttl, _, request_id = operation
         expires = None if ttl is None else self._now + ttl
         revision = self._change(domain, key, value, expires)
-        self._execute(
-            "INSERT INTO entries (domain, key, value, revision, expires) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (domain, key) DO UPDATE SET value = excluded.value, "
-            "revision = excluded.revision, expires = excluded.expires",
-            (domain.identity, key, value, revision, expires),
-        )
+        domain.rows[key] = (value, revision, expires)
         if request_id:
-            self._remember(domain, request_id, key, revision, expires, None)
+            domain.results[request_id] = domain.unremembered[request_id] = (key, revision, expires, None)
         return base.Written(revision, expires)
 
-    def delete_key(
-        self, domain_name: str, key: str, condition: base.Condition, request_id: str
-    ) -> base.Deleted:
-        domain = self._domain(domain_name)
-        if request_id and (earlier := self._earlier(domain, request_id)):
-            earlier_key, revision, _, earlier_existed = earlier
-            if earlier_key != key or earlier_existed is None:
-                raise reused(request_id)
-            return base.Deleted(bool(earlier_existed), revision)
-        if condition is not None:
-            self._check(domain, key, condition)
-        existed = self._current(domain, key) != base.ABSENT
+    def _delete(self, domain: _Domain, operation: base.Delete) -> base.Deleted:
+        key, _, request_id = operation
+        row = domain.rows[key]
+        existed = self._current(row) != base.ABSENT
         # Also if it has expired, and so did not exist: watchers may show it by clocks of their own.
-        gone = self._execute("DELETE FROM entries WHERE domain = ? AND key = ?", (domain.identity, key))
-        if gone.rowcount:
+        if row is not None:
             self._change(domain, key, None, None)
+            domain.rows[key] = None
         if request_id:
-            self._remember(domain, request_id, key, domain.revision, None, existed)
+            result = (key, domain.revision, None, existed)
+            domain.results[request_id] = domain.unremembered[request_id] = result
         return base.Deleted(existed, domain.revision)
 
     def _domain(self, name: str) -> _Domain:
@@ -134,51 +171,72 @@ class Transaction:
             domain = self._domains[name] = _Domain(name, *row)
         return domain
 
+    def _read(self, domain: _Domain, operations: Sequence[base.Operation]) -> None:
+        """Looks up what the operations depend on, as far as this transaction does not know it yet."""
+        values: dict[str, None] = {}
+        revisions: dict[str, None] = {}
+        requests: dict[str, None] = {}
+        rows, results = domain.rows, domain.results
+        for operation in operations:
+            key = operation.key
+            if isinstance(operation, base.Get):
+                if key not in rows or ((row := rows[key]) is not None and row[0] is None):
+                    values[key] = None
+                continue
+            if operation.request_id and operation.request_id not in results:
+                requests[operation.request_id] = None
+            if key not in rows and (operation.condition is not None or isinstance(operation, base.Delete)):
+                revisions[key] = None
+        for choice, keys in ((_FIND_REVISIONS, revisions), (_FIND, values)):
+            if keys:
+                rows.update(keys)
+                for key, value, revision, expires in self._choose(choice, domain, keys):
+                    rows[key] = (value, revision, expires)
+        if requests:
+            results.update(requests)
+            for identity, request_id, *result, at in self._choose(_RECALL, domain, requests):
+                if at > self._now - WINDOW:
+                    results[request_id] = tuple(result)
+                else:
+                    self._execute("DELETE FROM requests WHERE id = ?", (identity,))
+
+    def _write(self, domain: _Domain) -> None:
+        """Brings the file up to what has been worked out."""
+        gone = [key for key in domain.unwritten if domain.rows[key] is None]
+        kept = [
+            (domain.identity, key, *row) for key in domain.unwritten if (row := domain.rows[key]) is not None
+        ]
+        for statement, parameters in _DELETE_ENTRIES.statements((domain.identity,), gone):
+            self._execute(statement, parameters)
+        self._insert(_SET_ENTRIES, kept)
+        self._insert(
+            _REMEMBER,
+            [
+                (domain.identity, request_id, *result, self._now)
+                for request_id, result in domain.unremembered.items()
+            ],
+        )
+
+    def _choose(self, choice: Choice, domain: _Domain, values: dict[str, None]) -> Iterator[Any]:
+        for statement, parameters in choice.statements((domain.identity,), values):
+            yield from self._execute(statement, parameters).fetchall()
+
+    def _insert(self, insertion: Insertion, rows: Sequence[Sequence[Any]]) -> None:
+        for statement, parameters in insertion.statements(rows):
+            self._execute(statement, parameters)
+
     def _change(self, domain: _Domain, key: str, value: base.Value | None, expires: int | None) -> int:
-        """Gives a change its revision, and writes it down for those who watch."""
+        """Gives a change its revision, and notes it for those who watch."""
         previous = domain.revision
         domain.revision = revision = base.next_revision(previous, self._now)
-        self._execute("INSERT INTO changes VALUES (?, ?, ?)", (revision, domain.identity, key))
-        self._unforgotten += 1
-        change = base.Change(key, revision, value, expires)
-        self.publications.append(Publication(domain.name, previous, change))
+        domain.unwritten[key] = None
+        self._unlogged.append((revision, domain.identity, key))
+        self.publications.append((domain.name, previous, base.Change(key, revision, value, expires)))
         return revision
 
-    def _current(self, domain: _Domain, key: str) -> int:
-        """Returns the revision of the present entry, or ABSENT."""
-        row = self._execute(
-            "SELECT revision FROM entries WHERE domain = ? AND key = ? AND (expires IS NULL OR expires > ?)",
-            (domain.identity, key, self._now),
-        ).fetchone()
-        return base.ABSENT if row is None else int(row[0])
-
-    def _check(self, domain: _Domain, key: str, condition: int) -> None:
-        current = self._current(domain, key)
-        if current != condition:
-            raise ConditionFailedError(current)
-
-    def _earlier(self, domain: _Domain, request_id: str) -> tuple[str, int, int | None, int | None] | None:
-        row: tuple[str, int, int | None, int | None] | None = self._execute(
-            "SELECT key, revision, expires, existed FROM requests "
-            "WHERE domain = ? AND request_id = ? AND at > ?",
-            (domain.identity, request_id, self._now - WINDOW),
-        ).fetchone()
-        return row
-
-    def _remember(
-        self,
-        domain: _Domain,
-        request_id: str,
-        key: str,
-        revision: int,
-        expires: int | None,
-        existed: bool | None,
-    ) -> None:
-        self._execute(
-            "INSERT OR REPLACE INTO requests (domain, request_id, key, revision, expires, existed, at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (domain.identity, request_id, key, revision, expires, existed, self._now),
-        )
+    def _current(self, row: _Row | None) -> int:
+        """Returns the revision of a present entry, or ABSENT."""
+        return base.ABSENT if row is None or (row[2] is not None and row[2] <= self._now) else row[1]
 
     def _due(self) -> bool:
         """Returns whether there is something to sweep."""
@@ -191,21 +249,22 @@ class Transaction:
 
     def _sweep(self) -> None:
         """Removes some of what is over. Reads do not depend on it: they look at the time themselves."""
+        if not self._due():
+            return
         expired = self._execute(
             "SELECT e.id, d.name, e.key FROM entries e JOIN domains d ON d.id = e.domain "
             "WHERE e.expires <= ? LIMIT ?",
             (self._now, SWEEP_ROWS),
         ).fetchall()
-        for identity, name, key in expired:
+        for _, name, key in expired:
             self._change(self._domain(name), key, None, None)
-            self._execute("DELETE FROM entries WHERE id = ?", (identity,))
+        for statement, parameters in _SWEEP_ENTRIES.statements((), [row[0] for row in expired]):
+            self._execute(statement, parameters)
         # Ids ascend with time, so this looks at the oldest rows only.
         self._execute(
             "DELETE FROM requests WHERE id < (SELECT min(id) FROM requests) + ? AND at <= ?",
             (SWEEP_ROWS, self._now - WINDOW),
         )
-        if self._unforgotten >= KEPT_CHANGES + FORGOTTEN_CHANGES:
-            self._unforgotten = self._forget_changes()
 
     def _forget_changes(self) -> int:
         """Removes the oldest changes, by revision, and returns how many are left."""
@@ -217,3 +276,12 @@ class Transaction:
                 (count - KEPT_CHANGES - 1,),
             )
         return min(int(count), KEPT_CHANGES)
+
+
+def _again(
+    write: base.Set | base.Delete, key: str, revision: int, expires: int | None, existed: bool | None
+) -> base.Outcome:
+    """Returns the result of an earlier write with the request id, if this one is the same."""
+    if key != write.key or (existed is None) != isinstance(write, base.Set):
+        return reused(write.request_id)
+    return base.Written(revision, expires) if existed is None else base.Deleted(bool(existed), revision)

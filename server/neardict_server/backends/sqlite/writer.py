@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from ...errors import BackendUnavailableError, StorageError
+from ...errors import BackendUnavailableError
 from .. import base
 from .database import primary_code, translate
 from .transaction import Publication, Transaction
 
 logger = logging.getLogger(__name__)
 
-# Bounds the time that one commit may keep its first write waiting.
+# How many operations a commit takes before no more join it, which bounds how long its first one waits.
 MAX_BATCH = 1024
 # How often an idle writer looks for expired entries.
 SWEEP_SECONDS = 1.0
@@ -26,6 +26,7 @@ _Result = TypeVar("_Result")
 
 class _Job(NamedTuple):
     run: Callable[[Transaction], Any]
+    size: int
     done: asyncio.Future[Any]
 
 
@@ -57,15 +58,17 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name=f"writer of {name}", daemon=True)
         self._thread.start()
 
-    async def submit(self, run: Callable[[Transaction], _Result]) -> _Result:
+    async def submit(self, run: Callable[[Transaction], _Result], *, size: int = 1) -> _Result:
         """Returns what `run` returned, once its transaction is on the disk, or raises what it raised.
+
+        It carries out `size` operations.
 
         Also one who is cancelled hears of that only when the transaction is over.
         """
         if self._closed:
             raise BackendUnavailableError("the backend is closing")
         done: asyncio.Future[_Result] = self._loop.create_future()
-        self._jobs.put(_Job(run, done))
+        self._jobs.put(_Job(run, size, done))
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
@@ -86,6 +89,7 @@ class Writer:
         last = False
         while not last:
             batch: list[_Job] = []
+            size = 0
             with contextlib.suppress(queue.Empty):
                 job = self._jobs.get(timeout=SWEEP_SECONDS)
                 while True:
@@ -93,7 +97,8 @@ class Writer:
                         last = True
                         break
                     batch.append(job)
-                    if len(batch) == MAX_BATCH:
+                    size += job.size
+                    if size >= MAX_BATCH:
                         break
                     job = self._jobs.get_nowait()
             outcomes, publications = self._commit(batch)
@@ -110,7 +115,7 @@ class Writer:
             outcomes = []
             with self._transaction.running(work=bool(batch)) as running:
                 if running:
-                    outcomes = [self._run(job) for job in batch]
+                    outcomes = [_Outcome(job.done, job.run(self._transaction), None) for job in batch]
             return outcomes, self._transaction.publications
         except sqlite3.Error as caught:
             failure = translate(caught)
@@ -118,19 +123,12 @@ class Writer:
                 # After a failed fsync the page cache may hold what the disk does not: nothing that is
                 # written from here on could be trusted, until a restart reads the file anew.
                 self._broken = "an I/O error ended writing to this database: check the disk, then restart"
-            logger.error("a commit of %d writes failed: %s", len(batch), caught)
+            logger.error("a commit of %d writes failed: %s", _size(batch), caught)
         except Exception as mistake:
             # Ours, and told to the callers: were it to end this thread, all later writes would wait forever.
-            logger.error("a commit of %d writes failed: %s", len(batch), type(mistake).__name__)
+            logger.error("a commit of %d writes failed: %s", _size(batch), type(mistake).__name__)
             failure = mistake
         return [_Outcome(job.done, None, failure) for job in batch], []
-
-    def _run(self, job: _Job) -> _Outcome:
-        try:
-            return _Outcome(job.done, job.run(self._transaction), None)
-        except StorageError as error:
-            # It changed nothing, so the rest of the batch goes on.
-            return _Outcome(job.done, None, error)
 
     def _tell(self, outcomes: list[_Outcome], publications: list[Publication]) -> None:
         """Runs on the event loop, after the commit and in the order of commits."""
@@ -141,3 +139,7 @@ class Writer:
                 done.set_result(result)
             else:
                 done.set_exception(error)
+
+
+def _size(batch: list[_Job]) -> int:
+    return sum(job.size for job in batch)

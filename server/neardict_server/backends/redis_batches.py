@@ -1,0 +1,109 @@
+"""Operations on a domain, and what became of them, in the words of the scripts."""
+
+from collections.abc import Sequence
+
+from redis.exceptions import ResponseError
+
+from ..errors import ConditionFailedError, CorruptEntryError
+from . import base
+from .redis_errors import translate
+from .redis_layout import Places, corrupt, corrupt_revision, entry_of, revision_of, time_of
+from .redis_scripts import SWEPT_PER_LOOK, SWEPT_PER_WRITE
+from .request_ids import WINDOW, reused
+
+# A script that has read so much stops, and leaves the rest to the next, for others wait meanwhile.
+MOST_BYTES = 1024 * 1024
+
+Argument = str | bytes | int
+
+
+def executing(places: Places, operations: Sequence[base.Operation]) -> tuple[list[bytes], list[Argument]]:
+    """Returns KEYS and ARGV of EXECUTE for the operations, without those that announce."""
+    keys = [*places]
+    data: list[Argument] = [
+        WINDOW // 1000,
+        min(SWEPT_PER_WRITE * len(operations), SWEPT_PER_LOOK),
+        MOST_BYTES,
+    ]
+    for operation in operations:
+        if isinstance(operation, base.Get):
+            data += ("get", operation.key)
+            continue
+        condition = "" if operation.condition is None else operation.condition
+        request: int | str = ""
+        if operation.request_id:
+            keys.append(places.entries + b":request:" + operation.request_id.encode())
+            request = len(keys)
+        if isinstance(operation, base.Delete):
+            data += (f"delete {condition} {request}", operation.key)
+        else:
+            key, value, ttl, _, _ = operation
+            kind = "json" if isinstance(value, str) else "raw"
+            data += (f"set {condition} {request} {'' if ttl is None else ttl} {kind}", key, value)
+    return keys, data
+
+
+def executed(operations: Sequence[base.Operation], reply: bytes | list[bytes]) -> list[base.Outcome]:
+    """Returns the outcomes of the operations, or of the first of them, from the reply of EXECUTE."""
+    if isinstance(reply, bytes):
+        return [corrupt_revision() for _ in operations]
+    seconds, microseconds, lines, found = reply
+    now = time_of(seconds, microseconds)
+    outcomes: list[base.Outcome] = []
+    at = 0
+    # Not strict: those that are left are for the next script.
+    for operation, line in zip(operations, lines.split(b"\n"), strict=False):
+        word, _, rest = line.partition(b" ")
+        if word == b"found":
+            revision, _, size = rest.partition(b" ")
+            end = at if size == b"-" else at + int(size)
+            stored = None if size == b"-" else found[at:end]
+            outcomes.append(_lookup(operation.key, stored, int(revision), now))
+            at = end
+        elif word == b"done":
+            revision, _, fact = rest.partition(b" ")
+            if isinstance(operation, base.Set):
+                outcomes.append(base.Written(int(revision), int(fact) or None))
+            else:
+                outcomes.append(base.Deleted(fact == b"1", int(revision)))
+        else:
+            outcomes.append(_failure(operation, word, rest))
+    return outcomes
+
+
+def found(keys: Sequence[str], reply: list[bytes | None]) -> list[base.Outcome]:
+    """Returns what was found under the keys, or under the first of them, from the reply of READ."""
+    stored_revision, *rest = reply
+    seconds, microseconds, sizes, entries = (part or b"" for part in rest)
+    try:
+        revision = revision_of(stored_revision)
+    except CorruptEntryError as error:
+        return [error for _ in keys]
+    now = time_of(seconds, microseconds)
+    outcomes: list[base.Outcome] = []
+    at = 0
+    for key, size in zip(keys, sizes.split(b" "), strict=False):
+        if size == b"-":
+            outcomes.append(base.Lookup(None, revision))
+            continue
+        end = at + int(size)
+        outcomes.append(_lookup(key, entries[at:end], revision, now))
+        at = end
+    return outcomes
+
+
+def _lookup(key: str, stored: bytes | None, revision: int, now: int) -> base.Outcome:
+    try:
+        return base.Lookup(None if stored is None else entry_of(key, stored, now), revision)
+    except CorruptEntryError as error:
+        return error
+
+
+def _failure(operation: base.Operation, word: bytes, rest: bytes) -> Exception:
+    if word == b"condition":
+        return ConditionFailedError(int(rest))
+    if word == b"reused" and not isinstance(operation, base.Get):
+        return reused(operation.request_id)
+    if word == b"corrupt":
+        return corrupt(operation.key)
+    return translate(ResponseError(rest.decode(errors="replace")))
