@@ -37,4 +37,4 @@ QUICK = Size(
 )
 
 # What fails CI: long enough that noise does not.
-CHECK = Size(rounds=5, seconds=0.3, hit_rounds=10, entries=20_000, load_rounds=3)
+CHECK = Size(rounds=5, seconds=0.3, hit_rounds=10, entries=50_000, load_rounds=5)
