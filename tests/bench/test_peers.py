@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # One worker, so that it runs once; not that of the other parts, so that it runs beside them.
-pytestmark = pytest.mark.xdist_group("peers")
+pytestmark = [pytest.mark.xdist_group("peers"), pytest.mark.timeout(240)]
 
 NUMBER = r"[\d,.]+"
 FIGURES = rf"[^|]+ \| [^|]* \| \*\*{NUMBER}\*\* \| {NUMBER} to {NUMBER} \|"
