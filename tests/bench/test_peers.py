@@ -74,6 +74,13 @@ def test_other_peers_stand_beside_ours(peers: tuple[str, Path], title: str) -> N
     assert re.search(rf"^\| {re.escape(title)} \| {FIGURES}$", peers[0], re.MULTILINE)
 
 
+def test_the_versions_of_the_peers_are_there(peers: tuple[str, Path]) -> None:
+    names = ("cachetools", "diskcache", "py-key-value-aio", "moobius", "redis-server")
+    programs = [name for name in ("etcd", "h2load") if shutil.which(name) is not None]
+    for name in (*names, *programs):
+        assert re.search(rf"^Peers: .*\b{name} \d+\.", peers[0], re.MULTILINE)
+
+
 def test_the_cost_by_keys_is_drawn_and_tabled(peers: tuple[str, Path]) -> None:
     text, plots = peers
     assert "(performance/keys.svg)" in text
