@@ -12,6 +12,7 @@ from .backends import NAMES
 from .collect import Size, collect
 from .measures import catalogue, keys, table
 from .measures import size as measures_size
+from .peers.versions import versions
 from .sweeps import concurrency, plots, values, watchers
 from .sweeps import size as sweeps_size
 from .sweeps.series import Sweep
@@ -63,12 +64,13 @@ def _peers(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
     results = catalogue.collect(size, _progress)
     for each in results.unmeasured:
         _progress(f"not measured: {each.title}: {each.reason}")
-    text = table.tables(results)
+    text = f"{versions()}\n\n{table.tables(results)}"
     if results.costs:
         text += "\n\n" + _drawn(options, [keys.sweep(results.costs, min(size.keys))])
-    if not options.quick and options.write == PAGE:
+    failures = {each.title: each.reason for each in results.unmeasured if not each.absent}
+    if not failures and not options.quick and options.write == PAGE:
         ratios.write(results.rows)
-    return text, {each.title: each.reason for each in results.unmeasured if not each.absent}
+    return text, failures
 
 
 def _sweeps(options: argparse.Namespace) -> tuple[str, dict[str, str]]:

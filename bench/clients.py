@@ -10,8 +10,9 @@ from neardict import aio
 
 from .operations import DOMAIN, KEYS, VALUE, key
 
-# Of filling: how many entries are written at once, and how long that may take.
-PART = 10_000
+# Of filling: how many parts are written at once, of how many entries, and how long one may take.
+WRITERS = 4
+PART = 1_000
 PART_SECONDS = 60.0
 
 
@@ -59,9 +60,15 @@ def fill(address: str) -> None:
 
 async def write(address: str, domain: str, entries: Iterable[tuple[str, Any]]) -> None:
     """Writes any number of entries, some thousands at a time."""
-    async with aio.connect(address) as store:
-        for part in _parts(iter(entries)):
+    parts = _parts(iter(entries))
+
+    async def some(store: aio.Store) -> None:
+        for part in parts:
             await store.set_many(domain, part, timeout=PART_SECONDS)
+
+    async with aio.connect(address) as store, asyncio.TaskGroup() as group:
+        for _ in range(WRITERS):
+            group.create_task(some(store))
 
 
 def _parts(entries: Iterator[tuple[str, Any]]) -> Iterator[dict[str, Any]]:

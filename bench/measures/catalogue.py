@@ -33,21 +33,27 @@ class Results:
         return [row for row in (*self.floors, *self.others) if isinstance(row, Unmeasured)]
 
 
+HIT = Measure("`d[k]` hit, against a plain dict", hits.plain)
+ASYNC = Measure("gets on memory, async, 64 tasks", concurrent.memory_gets)
+SYNC = Measure("gets on memory, sync, 16 threads", threads.many)
+ALONE = Measure("uncached get on memory, sync, 1 thread, latency", threads.alone)
+STUBS = Measure("unary `GetValue` on memory, by stubs", serving.by_stubs)
+COSTS = "cost of an operation by number of keys"
+
 FLOORS = (
-    Measure("`d[k]` hit, against a plain dict", hits.plain),
+    HIT,
     Measure("`d[k]` hit, against redis-py's client-side cache", hits.client_side_cache),
-    Measure("gets on memory, async, 64 tasks", concurrent.memory_gets),
+    ASYNC,
     Measure("durable sets on sqlite, async, 64 tasks", concurrent.sqlite_sets),
     Measure("gets and sets on redis, async, 64 tasks", concurrent.redis_both),
-    Measure("gets on memory, sync, 16 threads", threads.many),
-    Measure("uncached get on memory, sync, 1 thread, latency", threads.alone),
+    SYNC,
+    ALONE,
     Measure("unary `GetValue` on memory, driven by h2load", serving.by_h2load),
     Measure("loading a mirror", loading.mirror),
     Measure("invalidation lag, p50", lag.median),
 )
-COSTS = "cost of an operation by number of keys"
 OTHERS = (
-    Measure("unary `GetValue` on memory, by stubs", serving.by_stubs),
+    STUBS,
     Measure("`d[k]` hit, against cachetools", hits.lru),
     Measure("`d[k]` hit, against diskcache", hits.disk),
     Measure("`d[k]` hit, against py-key-value on Redis", hits.py_key_value),
@@ -56,14 +62,7 @@ OTHERS = (
 )
 
 # What needs nothing but Python packages.
-CHECKED = (
-    Measure("`d[k]` hit, against a plain dict", hits.plain),
-    Measure("gets on memory, async, 64 tasks", concurrent.memory_gets),
-    Measure("gets on memory, sync, 16 threads", threads.many),
-    Measure("uncached get on memory, sync, 1 thread, latency", threads.alone),
-    Measure("unary `GetValue` on memory, by stubs", serving.by_stubs),
-    Measure("loading a mirror", loading.decoding),
-)
+CHECKED = (HIT, ASYNC, SYNC, ALONE, STUBS, Measure("loading a mirror", loading.decoding))
 
 
 def collect(size: Size, progress: Callable[[str], None]) -> Results:

@@ -10,7 +10,7 @@ class Size:
     rounds: int = 7
     seconds: float = 0.5
     hit_rounds: int = 30
-    h2load_calls: int = 4_000
+    h2load_calls: int = 3_000
     entries: int = 200_000
     load_rounds: int = 3
     lag_rounds: int = 5
@@ -23,18 +23,18 @@ class Size:
 
 QUICK = Size(
     rounds=1,
-    seconds=0.1,
+    seconds=0.05,
     hit_rounds=2,
-    h2load_calls=200,
+    h2load_calls=100,
     entries=2_000,
     load_rounds=1,
     lag_rounds=1,
     lag_seconds=0.3,
     lag_rate=100,
     key_rounds=1,
-    key_seconds=0.1,
+    key_seconds=0.03,
     keys=(100, 1_000),
 )
 
 # What fails CI: long enough that noise does not.
-CHECK = Size(rounds=5, seconds=0.3, hit_rounds=10, entries=20_000, load_rounds=3)
+CHECK = Size(rounds=5, seconds=0.3, hit_rounds=10, entries=50_000, load_rounds=5)

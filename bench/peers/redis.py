@@ -1,7 +1,6 @@
 """redis-py itself: asyncio, synchronous, pipelines, and with its client-side cache."""
 
 import re
-import subprocess
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from redis.cache import CacheConfig
 from ..backends import RedisServer, binaries
 from ..floors import MissingPeerError
 from ..operations import KEYS, TEXT, key
+from .versions import version
 
 # The first whose tracking of keys redis-py's client-side cache accepts.
 CACHING = (7, 4)
@@ -96,8 +96,7 @@ def caching() -> Iterator[Any]:
 
 def _new_enough() -> Path:
     for program in binaries():
-        text = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-        found = re.search(r"\bv=(\d+)\.(\d+)", text)
+        found = re.match(r"(\d+)\.(\d+)", version(program))
         if found and (int(found[1]), int(found[2])) >= CACHING:
             return program
     raise MissingPeerError(

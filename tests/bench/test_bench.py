@@ -14,7 +14,7 @@ OPERATIONS = ("GetValue", "SetValue", "AllKeys", "DeleteKey")
 WAYS = 3
 
 # One worker, so that the benchmark runs once.
-pytestmark = pytest.mark.xdist_group("bench")
+pytestmark = [pytest.mark.xdist_group("bench"), pytest.mark.timeout(240)]
 
 
 Bench = Callable[[str], tuple[str, Path]]

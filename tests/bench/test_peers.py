@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # One worker, so that it runs once; not that of the other parts, so that it runs beside them.
-pytestmark = pytest.mark.xdist_group("peers")
+pytestmark = [pytest.mark.xdist_group("peers"), pytest.mark.timeout(240)]
 
 NUMBER = r"[\d,.]+"
 FIGURES = rf"[^|]+ \| [^|]* \| \*\*{NUMBER}\*\* \| {NUMBER} to {NUMBER} \|"
@@ -72,6 +72,13 @@ def test_each_measure_stands_beside_its_floor(peers: tuple[str, Path], title: st
 )
 def test_other_peers_stand_beside_ours(peers: tuple[str, Path], title: str) -> None:
     assert re.search(rf"^\| {re.escape(title)} \| {FIGURES}$", peers[0], re.MULTILINE)
+
+
+def test_the_versions_of_the_peers_are_there(peers: tuple[str, Path]) -> None:
+    names = ("cachetools", "diskcache", "py-key-value-aio", "moobius", "redis-server")
+    programs = [name for name in ("etcd", "h2load") if shutil.which(name) is not None]
+    for name in (*names, *programs):
+        assert re.search(rf"^Peers: .*\b{name} \d+\.", peers[0], re.MULTILINE)
 
 
 def test_the_cost_by_keys_is_drawn_and_tabled(peers: tuple[str, Path]) -> None:
