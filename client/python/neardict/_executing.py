@@ -144,6 +144,7 @@ class Executing:
             with self._lock:
                 ended = self._pipeline.lost(AGAIN if self._stopped else outcome, time.monotonic())
             self._tell(ended)
+            del ended, outcome
 
     def _await_operation(self) -> bool:
         """Returns when there is something to send, or, with False, when nothing more shall be."""
@@ -156,6 +157,7 @@ class Executing:
             operation = self._get(due)
             with self._lock:
                 self._add(operation)
+            del operation
         return False
 
     def _serve(self) -> object:
@@ -173,6 +175,8 @@ class Executing:
                     # With less of a domain unanswered more can be sent; and what failed is due at some time.
                     look = self._pipeline.waits or self._pipeline.due is not None
                 self._tell(settled)
+                # While the thread waits it holds nobody who waited, and with him his store.
+                del settled
                 if look:
                     self._inbox.put(_LOOK)
         except grpc.RpcError as error:
@@ -220,4 +224,5 @@ class Executing:
                             return
                         with self._lock:
                             self._add(operation)
+                        del operation
             yield request
