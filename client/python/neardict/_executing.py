@@ -147,6 +147,7 @@ class Executing:
             with self._lock:
                 ended = self._pipeline.lost(AGAIN if self._stopped else outcome, time.monotonic())
             self._tell(ended)
+            del ended, outcome
 
     def _await_operation(self) -> bool:
         """Returns when there is something to send, or, with False, when nothing more shall be."""
@@ -159,6 +160,7 @@ class Executing:
             operations = self._get(due)
             with self._lock:
                 self._add(operations)
+            del operations
         return False
 
     def _serve(self) -> object:
@@ -176,6 +178,8 @@ class Executing:
                     # With less of a domain unanswered more can be sent; and what failed is due at some time.
                     look = self._pipeline.waits or self._pipeline.due is not None
                 self._tell(settled)
+                # While the thread waits it holds nobody who waited, and with him his store.
+                del settled
                 if look:
                     self._inbox.put(_LOOK)
         except grpc.RpcError as error:
@@ -223,4 +227,5 @@ class Executing:
                             return
                         with self._lock:
                             self._add(operations)
+                        del operations
             yield request

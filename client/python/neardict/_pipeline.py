@@ -56,7 +56,7 @@ class Operation:
 
 def milliseconds(seconds: float) -> int:
     """Returns the time as the contract has it: 0 for ever, or longer than can be said."""
-    return 0 if seconds > _MOST_MILLISECONDS / 1000 else max(1, int(seconds * 1000))
+    return 0 if seconds > _MOST_MILLISECONDS / 1000 else int(max(1, seconds * 1000))
 
 
 class Pipeline:
