@@ -319,7 +319,6 @@ async def test_bytes_that_are_no_request_end_the_stream_after_the_results_of_wha
             assert (result.number, result.HasField("set_value")) == (1, True)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call.read()
-                await call
         answer = refusal(caught.value)
         assert (answer.code, answer.reason) == (INVALID, "INVALID_REQUEST")
 

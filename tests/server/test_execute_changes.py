@@ -1,4 +1,4 @@
-"""Writes by Execute and those who watch: leases hold them up, and changes come with their results at the latest."""
+"""Writes by Execute and those who watch: leases hold writes up, and changes come no later than results."""
 
 from __future__ import annotations  # grpc classes are generic for type checkers only
 

@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 
 from executing import Execution, delete, get, put
-from gated_backend import GatedBackend, gated_server
+from gated_backend import GatedBackend
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 from neardict_server.app import serving
@@ -82,19 +82,22 @@ async def test_a_service_that_drains_sends_the_results_of_what_has_begun_and_the
 
 async def test_idle_streams_hold_nothing_up(tmp_path: Path) -> None:
     with Served("--data", tmp_path) as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            async with Execution(channel) as stream, Execution(channel) as unread:
-                await stream.run(put("k"))
-                # Nobody reads: the service has sent it all, and waits for nobody either.
-                await unread.send(*[get("k")] * 100)
-                began = asyncio.get_running_loop().time()
-                server.process.send_signal(signal.SIGTERM)
-                ended = await stream.ended()
-                assert isinstance(ended, Refusal)
-                assert (ended.code, ended.domain, ended.reason) == DRAINING
-                assert await asyncio.to_thread(server.process.wait, DEADLINE_SECONDS) == 0
-                # Half of the grace that streams have which hold it up.
-                assert asyncio.get_running_loop().time() - began < 5
+        async with (
+            grpc.aio.insecure_channel(server.address) as channel,
+            Execution(channel) as stream,
+            Execution(channel) as unread,
+        ):
+            await stream.run(put("k"))
+            # Nobody reads: the service has sent it all, and waits for nobody either.
+            await unread.send(*[get("k")] * 100)
+            began = asyncio.get_running_loop().time()
+            server.process.send_signal(signal.SIGTERM)
+            ended = await stream.ended()
+            assert isinstance(ended, Refusal)
+            assert (ended.code, ended.domain, ended.reason) == DRAINING
+            assert await asyncio.to_thread(server.process.wait, DEADLINE_SECONDS) == 0
+            # Half of the grace that streams have which hold it up.
+            assert asyncio.get_running_loop().time() - began < 5
 
 
 class Writer:
@@ -116,7 +119,7 @@ class Writer:
                 await asyncio.sleep(0.001)
 
     def operations(self) -> list[tuple[tuple[str, str], pb.Operation, str | None]]:
-        chosen = []
+        chosen: list[tuple[tuple[str, str], pb.Operation, str | None]] = []
         for _ in range(self._randomness.choice([1, 5, 200])):
             domain, key = self._randomness.choice(DOMAINS), f"k{self._randomness.randrange(KEYS)}"
             self._next += 1
