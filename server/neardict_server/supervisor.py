@@ -94,7 +94,7 @@ class _Worker:
         if self._process is None:
             return f"worker {self.number} was not there"
         code = await self._process.wait()
-        cause = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        cause = f"by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
         return f"worker {self.number} (process {self._process.pid}) ended {cause}"
 
     async def stop(self, seconds: float) -> None:
@@ -137,6 +137,8 @@ async def _keep(worker: _Worker) -> None:
             await worker.start()
         except StartError as error:
             logger.error("worker %d cannot start: %s", worker.number, error)
+        except Exception:
+            logger.exception("worker %d cannot be started", worker.number)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -7,6 +7,7 @@ takes the report, and is closed. It logs to standard error.
 
 import asyncio
 import os
+import pickle
 import sys
 from typing import BinaryIO
 
@@ -25,7 +26,10 @@ def main() -> int:
     report = os.fdopen(os.dup(STDOUT), "wb")
     os.dup2(STDERR, STDOUT)
     with os.fdopen(STDIN, "rb", closefd=False) as orders:
-        order = Order.read(orders)
+        try:
+            order = Order.read(orders)
+        except (EOFError, pickle.UnpicklingError):
+            return 1  # the supervisor is gone already
     log_to_stderr(order.log_level, f"worker {order.number} ")
     try:
         asyncio.run(_serve(order, report))

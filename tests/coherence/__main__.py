@@ -38,11 +38,12 @@ def main() -> int:
             options.seconds or SECONDS / len(backends),
             seed,
             kinds=options.faults,
-            mistake=options.mistake or "forgetful",
+            mistake=options.mistake or ("forgetful" if options.workers == 1 else "none"),
             early=options.mistake is not None,
             styles=(styles * options.clients)[: options.clients],
             rate=options.rate,
             replicas=options.replicas if backend in ENGINES else 1,
+            workers=options.workers if backend in ENGINES else 1,
             keep=options.keep,
         )
         results.append(result)
@@ -65,6 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rate", type=float, default=15.0, help="writes per second of each client")
     parser.add_argument("--replicas", type=int, default=2, help="servers, where they can share an engine")
+    parser.add_argument("--workers", type=int, default=1, help="processes of each such server")
     parser.add_argument("--clients", type=int, default=len(soak.STYLES))
     parser.add_argument("--faults", nargs="*", choices=list(KINDS), help="these kinds only")
     parser.add_argument(

@@ -46,10 +46,14 @@ class Work:
 
 
 class Server(Served):
-    """`neardict serve`, or a mutant of it, where what this process imports can be imported."""
+    """`neardict serve`, or a mutant of it, where what this process imports can be imported.
 
-    def __init__(self, config: Path, data: Path, mistake: str) -> None:
+    Workers, if there are several, make no mistakes.
+    """
+
+    def __init__(self, config: Path, data: Path, mistake: str, workers: int = 1) -> None:
         options: list[str | Path] = ["--config", config, "--data", data, "--log-level", "ERROR"]
+        options += ["--workers", str(workers)]
         super().__init__(*options, env={"PYTHONPATH": environment()["PYTHONPATH"]})
         module = self._args.index("neardict_server")
         self._args[module : module + 1] = ["coherence.mutants", mistake]
@@ -135,11 +139,14 @@ class Client:
 class System:
     """One or more servers of one backend, and clients that are spread over them."""
 
-    def __init__(self, backend: str, folder: Path, work: Work, *, mistake: str = "none") -> None:
+    def __init__(
+        self, backend: str, folder: Path, work: Work, *, mistake: str = "none", workers: int = 1
+    ) -> None:
         self.backend = backend
         self.folder = folder
         self._work = work
         self._mistake = mistake
+        self._workers = workers
         self._count = 0
         self._opened = contextlib.ExitStack()
         self.engine = ENGINES[backend]() if backend in ENGINES else None
@@ -169,7 +176,9 @@ class System:
                 lines.append(f"settings.{setting} = {json.dumps(value)}")  # which is TOML too
             config = data / "neardict.toml"
             config.write_text("\n".join(lines))
-            self.servers.append(self._opened.enter_context(Server(config, data, self._mistake)))
+            self.servers.append(
+                self._opened.enter_context(Server(config, data, self._mistake, self._workers))
+            )
 
     def join(self, *styles: str) -> None:
         """Starts clients of these styles, and waits until they work."""

@@ -9,6 +9,7 @@ from coherence import cable
 from coherence.engine_faults import BY_ENGINE
 from coherence.faults import ANY, Hands, lost_packets
 from coherence.history import Fault, now
+from coherence.worker_faults import WITH_WORKERS
 
 if TYPE_CHECKING:
     import random
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 # Between two faults there is time to recover, and to measure it.
 CALM_SECONDS = (1.5, 4.0)
-KINDS = {kind.__name__: kind for kind in (*ANY, *(kind for kinds in BY_ENGINE.values() for kind in kinds))}
+KINDS = {
+    kind.__name__: kind
+    for kind in (*ANY, *(kind for kinds in BY_ENGINE.values() for kind in kinds), *WITH_WORKERS)
+}
 LOST_PACKETS = lost_packets.__name__
 
 
-def kinds_of(backend: str) -> list[str]:
-    """Returns the names of all faults that a backend has."""
-    return [kind.__name__ for kind in (*ANY, *BY_ENGINE.get(backend, []))]
+def kinds_of(backend: str, workers: int = 1) -> list[str]:
+    """Returns the names of all faults that a backend has, on servers of so many workers."""
+    more = WITH_WORKERS if workers > 1 else []
+    return [kind.__name__ for kind in (*ANY, *BY_ENGINE.get(backend, []), *more)]
 
 
 def left_out(kinds: Sequence[str]) -> dict[str, str]:

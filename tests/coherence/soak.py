@@ -50,6 +50,7 @@ def run(
     styles: Sequence[str] = STYLES,
     rate: float = 15.0,
     replicas: int = 1,
+    workers: int = 1,
     early: bool = False,
     keep: Path | None = None,
 ) -> Result:
@@ -58,14 +59,16 @@ def run(
     `early` ends the run as soon as a rule is broken. The history is kept in the folder `keep`.
     """
     name = backend if replicas == 1 else f"{backend}, {replicas} servers"
+    if workers > 1:
+        name = f"{name}, {workers} workers"
     if any(style.startswith(LINEARIZABLE) for style in styles):
         name = f"{name}, {LINEARIZABLE}"
     with tempfile.TemporaryDirectory(prefix="neardict-soak-") as folder:
-        kinds = kinds_of(backend) if kinds is None else kinds
+        kinds = kinds_of(backend, workers) if kinds is None else kinds
         missing = left_out(kinds)
         kinds = [kind for kind in kinds if kind not in missing]
         work = Work(seed, rate, cables=LOST_PACKETS in kinds)
-        with System(backend, Path(folder), work, mistake=mistake) as system:
+        with System(backend, Path(folder), work, mistake=mistake, workers=workers) as system:
             system.serve(replicas)
             system.join(*styles)
             schedule = Schedule(system, random.Random(f"{seed} faults"), kinds)

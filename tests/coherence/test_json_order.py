@@ -71,9 +71,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 def beside(backend: JsonBackend, key: str, stem: str) -> str:
     """Returns a key that does not wait for writes of another, as those do that share a lock."""
-    lock = backend._store._key_lock(DOMAIN, key)
+    lock = backend._store._locks.of_key(DOMAIN, key)
     keys = (f"{stem}_{number}" for number in itertools.count())
-    return next(other for other in keys if backend._store._key_lock(DOMAIN, other) is not lock)
+    return next(other for other in keys if backend._store._locks.of_key(DOMAIN, other) is not lock)
 
 
 async def test_what_is_not_watched_is_not_published(tmp_path: Path) -> None:

@@ -49,7 +49,6 @@ def test_it_shows_every_setting_of_the_server_with_its_default() -> None:
         "listen",
         "data_dir",
         "default",
-        "workers",
         "shutdown_grace_seconds",
         "heartbeat_seconds",
         "lease_seconds",

@@ -14,8 +14,12 @@ import pytest
 import redis as redis_py
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import neardict
+from coherence.traps import eventually
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
+from neardict_server.config import Config
+from neardict_server.orders import Order
 from redis_server import RedisServer, free_port
 from served import Served
 from starting import start_and_fail
@@ -170,7 +174,7 @@ def test_a_worker_that_ends_is_replaced_and_the_others_go_on(number: signal.Sign
                 assert isinstance(answer, bytes), answer
     assert now - before
     assert now >= before - {victim}
-    how = "by SIGKILL" if number == signal.SIGKILL else "with exit code 0"
+    how = "by signal 9 (Killed)" if number == signal.SIGKILL else "with exit code 0"
     until_logged(server, f"(process {victim}) ended {how}: starting it again in 0 seconds")
     with channel_of_each(server) as channels:
         assert channels.keys() == now
@@ -193,6 +197,14 @@ def test_a_worker_that_cannot_start_again_is_tried_until_it_can(tmp_path: Path) 
         assert other in until_there_are(2, server)
         assert server.stop() == 0
     assert "a secret" not in server.output
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_worker_whose_supervisor_is_gone_before_it_began_ends_without_noise(length: int) -> None:
+    order = Order(1, Config(), "INFO", 0.0).to_bytes()[:length]
+    command = [sys.executable, "-m", "neardict_server.worker"]
+    done = subprocess.run(command, input=order, capture_output=True, timeout=DEADLINE_SECONDS, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 def test_workers_whose_supervisor_was_killed_drain_and_end(server: Served, config: Path) -> None:
@@ -253,6 +265,19 @@ def test_every_worker_tells_the_same_of_the_server(server: Served) -> None:
     [info] = told
     assert isinstance(info, bytes)
     assert [route.backend for route in pb.GetServerInfoResponse.FromString(info).routes] == ["shared"]
+
+
+def test_workers_keep_no_files(tmp_path: Path, config: Path) -> None:
+    data = tmp_path / "data"
+    with Served("--config", config, "--data", data, "--workers", "2") as server:
+        with channel_of_each(server) as channels, neardict.connect(server.address) as store:
+            mirror = store.dict("unkept")
+            for number, channel in enumerate(channels.values()):
+                write = pb.SetValueRequest(domain="unkept", key="k", value=pb.Value(json=str(number)))
+                assert isinstance(ask(channel, "SetValue", write), bytes)
+                eventually(lambda number=number: mirror.get("k") == number)  # type: ignore[misc]  # mypy#15459
+        assert server.stop() == 0
+    assert not data.exists()
 
 
 def test_workers_serve_without_any_output_to_print_to(config: Path) -> None:

@@ -17,10 +17,15 @@ HOPELESS = (ClosedError, DeadlineExceededError, UnavailableError)
 
 
 class Begun(NamedTuple):
-    """An operation under way. Called, once, it returns the response, or raises a NeardictError."""
+    """An operation under way. Called, once, it returns the response, or raises a NeardictError.
+
+    It is not `sure` as long as nobody knows whether the service has the stream on which it was sent: each of
+    a window might have to be called anew, one after the other.
+    """
 
     cancel: Callable[[], object]
     finish: Callable[[], Any]
+    sure: bool = True
 
     def __call__(self) -> Any:
         return self.finish()
@@ -56,16 +61,19 @@ def bulk(
         else:
             answered(key, answers[key])
         del under_way[key]
-        return error
+        return error if isinstance(error, HOPELESS) else None
 
     try:
+        sure = True
         for key, request in requests.items():
-            if len(under_way) == WINDOW and isinstance(error := take(), HOPELESS):
-                hopeless = error
+            while under_way and (len(under_way) == WINDOW or not sure):
+                hopeless = take() or hopeless
+                sure = sure or not under_way
             if hopeless is None:
                 under_way[key] = None
                 try:
-                    under_way[key] = begin(request)
+                    under_way[key] = begun = begin(request)
+                    sure = begun.sure
                 except ClosedError as error:
                     del under_way[key]
                     hopeless = error

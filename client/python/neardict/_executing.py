@@ -9,6 +9,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What is put into the inbox beside operations: look again what is to be sent.
-_LOOK = None
+# What is put into the inbox to have it looked again what is to be sent.
+_LOOK: tuple[Operation, ...] = ()
 
 
 class Executing:
-    """One stream at a time, and the thread that reads it, while there is something to do.
+    """One stream at a time, while there is something to do, and a thread that reads it.
 
-    Whoever waits for a result holds no lock that the thread needs, since a signal handler may use the store
-    while the code that it interrupts does.
+    Whoever waits for a result holds no lock that the thread needs, and takes none to send an operation, since
+    a signal handler may use the store while the code that it interrupts does. Hence the thread begins at once
+    and not with the first operation: what starts a thread can be interrupted when it has half done it.
     """
 
     def __init__(
@@ -43,38 +45,42 @@ class Executing:
     ) -> None:
         """`open_stream` calls the RPC with these requests, and returns the call.
 
-        `tell` is called with operations that are settled, by any thread. It must not block.
+        `tell` is called with operations that are settled, by any thread. It must not block. Neither may
+        hold the store, which would never be collected.
         """
         self._open_stream = open_stream
         self._tell = tell
-        self._inbox: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[Operation, ...]] = queue.SimpleQueue()
         # Guards the pipeline, for the two threads of a stream: ours, and gRPC's, which takes the requests.
         self._lock = threading.Lock()
         self._pipeline = Pipeline()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._call: Any = None
         self._stopped = False
         self._closed: Exception | None = None
-        self.supported = True
+        # Whether the service has the stream; None if it has not shown it yet.
+        self.supported: bool | None = None
+        # For those who end the thread, or begin it anew.
+        self._running = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self.resume()
 
     def takes(self, operation: Operation) -> bool:
         """Returns whether the operation may be put; if not, it has to be a call of its own."""
-        return self.supported and operation.size <= LARGEST_BYTES
+        return self.supported is not False and operation.size <= LARGEST_BYTES
 
-    def put(self, operation: Operation) -> None:
-        """Has the operation sent, or, if it is abandoned, forgotten."""
-        self._inbox.put(operation)
-        if self._thread is None:
-            self._start()
+    def put(self, *operations: Operation) -> None:
+        """Has the operations sent, in this order; or forgotten, if they are abandoned."""
+        self._inbox.put(operations)
+        if self._closed is not None:
+            self._refuse(self._closed)
 
     def pause(self) -> bool:
         """Ends the stream and the thread, until `resume`; returns whether they ran."""
-        with self._starting:
-            thread, self._thread = self._thread, None
-            if thread is None:
-                return False
+        with self._running:
             self._stopped = True
+            thread, self._thread = self._thread, None
+        if thread is None:
+            return False
         self._inbox.put(_LOOK)
         if (call := self._call) is not None:
             call.cancel()
@@ -83,10 +89,12 @@ class Executing:
         return True
 
     def resume(self) -> None:
-        """Lets the thread run again."""
-        self._stopped = False
-        if not self._inbox.empty():
-            self._start()
+        """Lets the thread run, again."""
+        with self._running:
+            if self._thread is None and self._closed is None:
+                self._stopped = False
+                self._thread = threading.Thread(target=self._work, name="neardict execute", daemon=True)
+                self._thread.start()
 
     def close(self, error: Exception) -> None:
         """Ends everything for good: what is under way has this error as its outcome."""
@@ -94,51 +102,65 @@ class Executing:
         self.pause()
         self._refuse(error)
 
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None and not self._stopped and self._closed is None:
-                self._thread = threading.Thread(target=self._work, name="neardict execute", daemon=True)
-                self._thread.start()
-        if self._closed is not None:
-            self._refuse(self._closed)
+    def drop(self) -> None:
+        """Ends the stream and the thread in a moment: nobody can use them any more.
+
+        For finalizers, which run wherever it may be: takes no lock and waits for nothing.
+        """
+        self._stopped = True
+        self._inbox.put(_LOOK)
 
     def _refuse(self, outcome: object) -> None:
-        """Settles all that is known here and not sent."""
+        """Settles all that is known here and has no result."""
         with self._lock:
             self._add_all()
-            refused = self._pipeline.fail(outcome)
+            refused = self._pipeline.refuse(outcome, time.monotonic())
         self._tell(refused)
 
     def _add_all(self) -> None:
-        """Takes in what is in the inbox. The caller holds the lock."""
+        """Takes in what is in the inbox, and what is to be tried again. The caller holds the lock."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._add(self._inbox.get_nowait())
+        self._pipeline.add_due(time.monotonic())
 
-    def _add(self, operation: Operation | None) -> None:
+    def _add(self, operations: tuple[Operation, ...]) -> None:
         """Takes in what came from the inbox. The caller holds the lock."""
-        if operation is None:
-            return
-        if operation.abandoned:
-            self._pipeline.abandon(operation)
-        else:
-            self._pipeline.add(operation)
+        for operation in operations:
+            if operation.abandoned:
+                self._pipeline.abandon(operation)
+            else:
+                self._pipeline.add(operation)
+
+    def _get(self, due: float | None) -> tuple[Operation, ...]:
+        """Waits for what comes into the inbox, until an operation is due to be tried again."""
+        if due is None:
+            return self._inbox.get()
+        try:
+            return self._inbox.get(timeout=max(0.0, due - time.monotonic()))
+        except queue.Empty:
+            return _LOOK
 
     def _work(self) -> None:
         while self._await_operation():
             outcome = self._serve()
             with self._lock:
-                failed = self._pipeline.fail(AGAIN if self._stopped else outcome)
-            self._tell(failed)
+                ended = self._pipeline.lost(AGAIN if self._stopped else outcome, time.monotonic())
+            self._tell(ended)
+            del ended, outcome
 
     def _await_operation(self) -> bool:
         """Returns when there is something to send, or, with False, when nothing more shall be."""
         while not self._stopped:
-            operation = self._inbox.get()
             with self._lock:
-                self._add(operation)
+                self._add_all()
                 if self._pipeline.waits:
                     return not self._stopped
+                due = self._pipeline.due
+            operations = self._get(due)
+            with self._lock:
+                self._add(operations)
+            del operations
         return False
 
     def _serve(self) -> object:
@@ -150,11 +172,15 @@ class Executing:
             if self._stopped:
                 call.cancel()
             for response in call:
+                self.supported = True
                 with self._lock:
-                    settled = self._pipeline.received(response)
-                    waits = self._pipeline.waits
+                    settled = self._pipeline.received(response, time.monotonic())
+                    # With less of a domain unanswered more can be sent; and what failed is due at some time.
+                    look = self._pipeline.waits or self._pipeline.due is not None
                 self._tell(settled)
-                if waits:
+                # While the thread waits it holds nobody who waited, and with him his store.
+                del settled
+                if look:
                     self._inbox.put(_LOOK)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
@@ -185,14 +211,21 @@ class Executing:
                 while request is None:
                     if over.is_set():
                         return
+                    if self._stopped:
+                        # Dropped, maybe, and then nobody else does it.
+                        if (call := self._call) is not None:
+                            call.cancel()
+                        return
                     with self._lock:
                         self._add_all()
                         request = self._pipeline.take()
+                        due = self._pipeline.due
                     if request is None:
-                        operation = self._inbox.get()
+                        operations = self._get(due)
                         if over.is_set():
-                            self._inbox.put(operation)
+                            self._inbox.put(operations)
                             return
                         with self._lock:
-                            self._add(operation)
+                            self._add(operations)
+                        del operations
             yield request

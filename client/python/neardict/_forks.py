@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Protocol
@@ -60,17 +61,22 @@ def call() -> Iterator[None]:
 
 def _before() -> None:
     global _lost_if_child
+    _forking.acquire()
     _paused[:] = [store for store in list(_stores) if store.pause()]
     _lost_if_child = bool(_calls)
 
 
 def _after_in_parent() -> None:
-    while _paused:
-        _paused.pop().resume()
+    try:
+        while _paused:
+            _paused.pop().resume()
+    finally:
+        _forking.release()
 
 
 def _after_in_child() -> None:
-    global _lost
+    global _lost, _forking
+    _forking = threading.RLock()
     _lost = _lost or _lost_if_child
     _calls.clear()
     _paused.clear()
@@ -78,6 +84,8 @@ def _after_in_child() -> None:
         store.forked()
 
 
+# From before a fork until after it: of two threads at once one would forget what the other has paused.
+_forking = threading.RLock()
 _paused: list[Store] = []
 _lost_if_child = False
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ._pipeline import milliseconds
-from ._retries import AGAIN, pause_after
 
 if TYPE_CHECKING:
     from ._executing import Executing
@@ -18,37 +17,31 @@ class Pending:
     """Has been sent, and has a `result`, which can be had once."""
 
     def __init__(self, executing: Executing, operation: Operation, seconds: float) -> None:
-        """`executing` must have been given `tell`."""
+        """`executing` must have been given `tell`. With no time at all nothing is sent."""
         self._executing = executing
         self._operation = operation
-        self._deadline = time.monotonic() + seconds
+        self.deadline = operation.deadline = time.monotonic() + seconds
         operation.message.timeout_milliseconds = milliseconds(seconds)
         operation.waiter = threading.Lock()
         operation.waiter.acquire()
-        executing.put(operation)
+        if seconds > 0:
+            executing.put(operation)
 
     def result(self) -> Any:
-        """Waits for the outcome, and tries again where that helps. Raises TimeoutError.
+        """Waits for the outcome. Raises TimeoutError.
 
         Returns a pb.OperationResult, the grpc.RpcError with which the last stream has ended, LOST,
         UNSUPPORTED, or the error given to `Executing.close`.
         """
         operation = self._operation
-        attempt = 0
         try:
-            while True:
-                seconds = self._deadline - time.monotonic()
-                if not operation.waiter.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
-                    raise TimeoutError
-                attempt += operation.outcome is not AGAIN
-                pause = pause_after(operation.outcome, attempt, self._deadline - time.monotonic())
-                if pause is None:
-                    return operation.outcome
-                time.sleep(pause)
-                self._executing.put(operation)
+            seconds = self.deadline - time.monotonic()
+            if not operation.waiter.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
+                raise TimeoutError
         except BaseException:
             self.cancel()
             raise
+        return operation.outcome
 
     def cancel(self) -> None:
         """Nobody waits for the result any more."""

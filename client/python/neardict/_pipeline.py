@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections import deque
-from typing import Any
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
 
+from ._retries import AGAIN, jitter, pause_after
 from .v1 import storage_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # So much of one domain may be unanswered, and of a stream: the contract says why. An operation counts as
 # one, and one more for each 4 KiB.
@@ -17,6 +23,7 @@ _COST_BYTES = 4096
 # KiB beside twice its largest value.
 REQUEST_BYTES = 32 * 1024
 REQUEST_OPERATIONS = 512
+REQUEST_CANCELLED = 512
 # Larger ones would hold up what stands behind them on the stream: they are calls of their own.
 LARGEST_BYTES = 16 * 1024
 
@@ -26,122 +33,168 @@ _MOST_MILLISECONDS = 2**32 - 1
 class Operation:
     """An operation on its way. `outcome` is its result, or why there will be none, once it is settled.
 
-    `size` is in bytes. `waiter` is whom to tell that it is settled.
+    `waiter` is whom to tell that it is settled. After `deadline`, by the monotonic clock, it is not tried
+    again.
     """
 
-    __slots__ = ("abandoned", "domain", "message", "outcome", "size", "waiter")
+    __slots__ = ("abandoned", "attempt", "cost", "deadline", "domain", "message", "outcome", "size", "waiter")
 
-    def __init__(self, domain: str, message: pb.Operation, size: int) -> None:
+    def __init__(
+        self, domain: str, message: pb.Operation, size: int, waiter: Any = None, deadline: float = math.inf
+    ) -> None:
+        """`size` is in bytes."""
         self.domain = domain
         self.message = message
         self.size = size
-        self.waiter: Any = None
+        self.cost = 1 + size // _COST_BYTES
+        self.waiter = waiter
+        self.deadline = deadline
+        self.attempt = 1
         self.outcome: Any = None
         self.abandoned = False
-
-    @property
-    def cost(self) -> int:
-        """What it takes of the room of its domain."""
-        return 1 + self.size // _COST_BYTES
 
 
 def milliseconds(seconds: float) -> int:
     """Returns the time as the contract has it: 0 for ever, or longer than can be said."""
-    return 0 if seconds > _MOST_MILLISECONDS / 1000 else max(1, int(seconds * 1000))
+    return 0 if seconds > _MOST_MILLISECONDS / 1000 else int(max(1, seconds * 1000))
 
 
 class Pipeline:
-    """Operations of one stream after the other. To be used under a lock.
+    """Operations of one stream after the other. To be used under a lock. `now` is the monotonic clock's.
 
     Invariant: each operation that was added is settled once, or abandoned. Those of one domain are sent in
-    the order in which they were added.
+    the order in which they were added, or are due to be tried again.
     """
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._queue: deque[Operation] = deque()
+        # All by number, in order, so that an abandoned one takes no room, however long its domain stalls.
+        self._queue: OrderedDict[int, Operation] = OrderedDict()
         # Not sent, as too much of their domain is unanswered. These hold its next ones.
-        self._held: dict[str, deque[Operation]] = {}
-        # By number, what was sent and has no result.
+        self._held: dict[str, OrderedDict[int, Operation]] = {}
+        # What was sent and has no result, and the cost of that.
         self._unanswered: dict[int, Operation] = {}
+        self._sent = 0
         # What is in the queue or unanswered, by domain, as cost.
         self._load: dict[str, int] = {}
         self._cancelled: list[int] = []
+        # What is to be tried again, by when; the count keeps the order of those of one time.
+        self._later: list[tuple[float, int, Operation]] = []
+        self._count = itertools.count()
 
     @property
     def waits(self) -> bool:
         """Whether `take` may have something to send."""
-        return bool(self._queue) and len(self._unanswered) < MOST_OF_STREAM
+        return bool(self._queue) and self._sent < MOST_OF_STREAM
+
+    @property
+    def due(self) -> float | None:
+        """When the next operation is to be tried again."""
+        return self._later[0][0] if self._later else None
 
     def add(self, operation: Operation) -> None:
         """Queues the operation."""
-        operation.message.number = next(self._numbers)
+        number = operation.message.number = next(self._numbers)
         domain = operation.domain
         load = self._load.get(domain, 0)
         if load >= MOST_OF_DOMAIN:
-            self._held.setdefault(domain, deque()).append(operation)
+            self._held.setdefault(domain, OrderedDict())[number] = operation
         else:
             self._load[domain] = load + operation.cost
-            self._queue.append(operation)
+            self._queue[number] = operation
+
+    def add_due(self, now: float) -> None:
+        """Queues what is to be tried again by now."""
+        while self._later and self._later[0][0] <= now:
+            operation = heapq.heappop(self._later)[2]
+            if not operation.abandoned:
+                self.add(operation)
 
     def abandon(self, operation: Operation) -> None:
         """Nobody waits for the operation any more: it is not settled. `take` may have more to send."""
         operation.abandoned = True
-        if operation.message.number in self._unanswered:
-            self._cancelled.append(operation.message.number)
+        number = operation.message.number
+        if number in self._unanswered:
+            self._cancelled.append(number)
+        elif self._queue.pop(number, None) is not None:
+            self._unload(operation)
+        elif held := self._held.get(operation.domain):
+            held.pop(number, None)
+            if not held:
+                del self._held[operation.domain]
 
     def take(self) -> pb.ExecuteRequest | None:
         """Returns what is to be sent next, None if there is nothing."""
         messages: list[pb.Operation] = []
         size = 0
-        unanswered = self._unanswered
         while (
             self._queue
             and size < REQUEST_BYTES
             and len(messages) < REQUEST_OPERATIONS
-            and len(unanswered) < MOST_OF_STREAM
+            and self._sent < MOST_OF_STREAM
         ):
-            operation = self._queue.popleft()
+            number, operation = self._queue.popitem(last=False)
             if operation.abandoned:
                 self._unload(operation)
                 continue
-            message = operation.message
-            unanswered[message.number] = operation
-            messages.append(message)
+            self._unanswered[number] = operation
+            self._sent += operation.cost
+            messages.append(operation.message)
             size += operation.size
-        if not messages and not self._cancelled:
+        cancelled = self._cancelled[:REQUEST_CANCELLED]
+        if not messages and not cancelled:
             return None
-        cancelled, self._cancelled = self._cancelled, []
+        del self._cancelled[:REQUEST_CANCELLED]
         return pb.ExecuteRequest(operations=messages, cancelled_numbers=cancelled)
 
-    def received(self, response: pb.ExecuteResponse) -> list[Operation]:
-        """Settles what the response answers, and returns it."""
+    def received(self, response: pb.ExecuteResponse, now: float) -> list[Operation]:
+        """Settles what the response answers, and returns it. What helps nobody yet is tried again later."""
         settled: list[Operation] = []
         for result in response.results:
             operation = self._unanswered.pop(result.number, None)
             if operation is not None:
+                self._sent -= operation.cost
                 self._unload(operation)
-                if not operation.abandoned:
+                if result.HasField("error"):
+                    settled += self._settle((operation,), result, now)
+                elif not operation.abandoned:
                     operation.outcome = result
                     settled.append(operation)
         return settled
 
-    def fail(self, outcome: Any) -> list[Operation]:
-        """Settles everything with this outcome, and returns it: the stream is lost."""
-        held = [operation for those in self._held.values() for operation in those]
-        failed = [
-            operation
-            for operation in (*self._unanswered.values(), *self._queue, *held)
-            if not operation.abandoned
-        ]
+    def lost(self, outcome: Any, now: float) -> list[Operation]:
+        """The stream has ended with this outcome, which settles what is not to be tried again: returned."""
+        held = [operation for those in self._held.values() for operation in those.values()]
+        ended = [*self._unanswered.values(), *self._queue.values(), *held]
         self._unanswered.clear()
+        self._sent = 0
         self._queue.clear()
         self._held.clear()
         self._load.clear()
         self._cancelled.clear()
-        for operation in failed:
-            operation.outcome = outcome
-        return failed
+        return self._settle(ended, outcome, now)
+
+    def refuse(self, outcome: Any, now: float) -> list[Operation]:
+        """Settles everything with this outcome, after which nothing is tried again, and returns it."""
+        later = [operation for _, _, operation in sorted(self._later)]
+        self._later.clear()
+        return self.lost(outcome, now) + self._settle(later, outcome, now)
+
+    def _settle(self, operations: Iterable[Operation], outcome: Any, now: float) -> list[Operation]:
+        """Settles those that are not to be tried again, and returns them."""
+        settled: list[Operation] = []
+        factor = jitter()  # of all of them, which keeps their order
+        for operation in operations:
+            if operation.abandoned:
+                continue
+            pause = pause_after(outcome, operation.attempt, factor, operation.deadline - now)
+            if pause is None:
+                operation.outcome = outcome
+                settled.append(operation)
+            else:
+                operation.attempt += outcome is not AGAIN
+                heapq.heappush(self._later, (now + pause, next(self._count), operation))
+        return settled
 
     def _unload(self, operation: Operation) -> None:
         """Takes notice that the operation is not on its way any more: others of its domain may follow."""
@@ -149,9 +202,9 @@ class Pipeline:
         load = self._load[domain] - operation.cost
         if held := self._held.get(domain):
             while held and load < MOST_OF_DOMAIN:
-                following = held.popleft()
+                number, following = held.popitem(last=False)
                 load += following.cost
-                self._queue.append(following)
+                self._queue[number] = following
             if not held:
                 del self._held[domain]
         if load:

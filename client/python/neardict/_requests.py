@@ -1,7 +1,6 @@
 """Words the requests and reads the responses, for the sync and the async store alike. No I/O."""
 
 import datetime
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -9,6 +8,7 @@ from google.protobuf import duration_pb2
 
 from . import values
 from ._changes import Change
+from ._request_ids import new_request_id
 from .entry import Entry
 from .errors import InvalidArgumentError, UnsupportedValueError
 from .v1 import storage_pb2 as pb
@@ -34,7 +34,7 @@ def set_value(
         raise InvalidArgumentError("give if_revision or if_absent, not both")
     check_text("domain", domain)
     check_text("key", key)
-    request = pb.SetValueRequest(domain=domain, key=key, value=value, request_id=uuid.uuid4().hex)
+    request = pb.SetValueRequest(domain=domain, key=key, value=value, request_id=new_request_id())
     if ttl is not None:
         request.ttl.CopyFrom(_duration(ttl))
     if if_revision is not None:
@@ -58,7 +58,7 @@ def each(entries: Mapping[str, Any], word: Callable[[str, Any], _Request]) -> di
 def delete_key(domain: str, key: str, *, if_revision: int | None = None) -> pb.DeleteKeyRequest:
     check_text("domain", domain)
     check_text("key", key)
-    request = pb.DeleteKeyRequest(domain=domain, key=key, request_id=uuid.uuid4().hex)
+    request = pb.DeleteKeyRequest(domain=domain, key=key, request_id=new_request_id())
     if if_revision is not None:
         request.if_revision = _revision(if_revision)
     return request

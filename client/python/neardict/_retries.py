@@ -19,7 +19,7 @@ LONGEST_SECONDS = 2.0
 MULTIPLIER = 2.5
 
 # Outcomes of operations that are neither results nor errors of gRPC.
-AGAIN = object()  # the stream was ended on this side, and the operation may go on the next one at once
+AGAIN = object()  # the stream was ended on this side, and operations may go on the next one at once
 LOST = object()  # the stream ended, and nothing says why
 UNSUPPORTED = object()  # the service has no such stream
 
@@ -34,18 +34,22 @@ _LASTING = {
 }
 
 
-def pause_after(outcome: object, attempt: int, seconds: float) -> float | None:
+def jitter() -> float:
+    """Returns a factor for pauses: never two clients in step."""
+    return random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+
+
+def pause_after(outcome: object, attempts: int, factor: float, seconds: float) -> float | None:
     """Returns for how long to wait until the operation is tried again; None if it is over.
 
-    `outcome` is a result, or how the stream ended, of this attempt, from 1; `seconds` are left of the time
-    for the operation. Never are two clients in step.
+    `outcome` is a result, or how the stream ended, after so many attempts; `seconds` are left of the time for
+    the operation.
     """
     if outcome is AGAIN:
         return 0.0
-    if attempt == ATTEMPTS or not _worthwhile(outcome):
+    if attempts == ATTEMPTS or not _worthwhile(outcome):
         return None
-    longest = min(FIRST_SECONDS * MULTIPLIER ** (attempt - 1), LONGEST_SECONDS)
-    pause = longest * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+    pause = factor * min(FIRST_SECONDS * MULTIPLIER ** (attempts - 1), LONGEST_SECONDS)
     return None if pause > seconds else pause
 
 

@@ -1,6 +1,8 @@
 """The synchronous client: the four operations, and dicts over them."""
 
 import contextlib
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -59,6 +61,7 @@ class Store:
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
+        weakref.finalize(self, self._executing.drop).atexit = False
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -342,20 +345,24 @@ class Store:
         seconds = self._timeout if timeout is None else timeout
         self.check_open()
         if self._executing.takes(operation):
+            # Known before it is sent, since an answer may come meanwhile.
+            sure = self._executing.supported is True
             pending = Pending(self._executing, operation, seconds)
-            return Begun(pending.cancel, lambda: self._finish(pending, kind, operation, seconds))
+            return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         with self._translated():
             future = getattr(self._stub, RPC[kind]).future(getattr(operation.message, kind), timeout=seconds)
         return Begun(future.cancel, lambda: self._called(future))
 
-    def _finish(self, pending: Pending, kind: Kind, operation: Operation, seconds: float) -> Any:
+    def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         try:
             with _forks.call():
                 outcome = pending.result()
         except TimeoutError:
             raise too_late(self.target) from None
         found = response(kind, outcome, self.target)
-        return self._begin(kind, operation, seconds)() if found is None else found
+        if found is not None:
+            return found
+        return self._begin(kind, operation, pending.deadline - time.monotonic())()
 
     def _called(self, future: Any) -> Any:
         with self._translated():

@@ -236,7 +236,8 @@ class Delete(NamedTuple):
 
 
 Operation = Get | Set | Delete
-Outcome = Lookup | Written | Deleted | Exception
+Success = Lookup | Written | Deleted
+Outcome = Success | Exception
 
 
 @runtime_checkable
@@ -247,7 +248,8 @@ class Batches(Protocol):
         """Carries out the operations as if each was called when the one before has returned.
 
         Returns for each what its call would have returned, or raised; one that fails, fails alone. Others
-        may run in between. If it is cancelled, those writes that have not taken effect may, or not.
+        may run in between. If it is cancelled, those writes that have not taken effect may, or not. With
+        LEASES, what has taken effect has been published when it returns or raises.
         """
         ...
 

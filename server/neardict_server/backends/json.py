@@ -7,10 +7,10 @@ when somebody else writes too.
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from ..errors import BackendUnavailableError
 from . import base
@@ -47,6 +47,8 @@ class JsonBackend:
         self._feed = feed
         self._readers = ThreadPoolExecutor(READERS, "json-reader")
         self._writers = ThreadPoolExecutor(WRITERS, "json-writer")
+        # For the waits of batches, which run in one of the above: they must not wait for themselves.
+        self._syncing = ThreadPoolExecutor(WRITERS, "json-syncing")
         self._closed = False
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
@@ -62,14 +64,19 @@ class JsonBackend:
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
-        return await self._run(
-            self._writers, functools.partial(self._store.set, domain, key, value, condition)
-        )
+        return cast("base.Written", await self._write(domain, base.Set(key, value, condition=condition)))
 
     async def delete_key(
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""
     ) -> base.Deleted:
-        return await self._run(self._writers, functools.partial(self._store.delete, domain, key, condition))
+        return cast("base.Deleted", await self._write(domain, base.Delete(key, condition)))
+
+    async def execute(self, domain: str, operations: Sequence[base.Operation]) -> list[base.Outcome]:
+        reads = all(isinstance(operation, base.Get) for operation in operations)
+        return await self._run(
+            self._readers if reads else self._writers,
+            functools.partial(self._store.execute, domain, operations, self._syncing.map),
+        )
 
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
@@ -94,6 +101,12 @@ class JsonBackend:
             await self._feed.close()
             await asyncio.to_thread(self._end)
 
+    async def _write(self, domain: str, write: base.Set | base.Delete) -> base.Outcome:
+        (outcome,) = await self._run(self._writers, functools.partial(self._store.execute, domain, (write,)))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
     async def _run(self, threads: Executor, operation: Callable[[], _Result]) -> _Result:
         if self._closed:
             raise BackendUnavailableError("the backend is closing")
@@ -103,6 +116,7 @@ class JsonBackend:
     def _end(self) -> None:
         self._readers.shutdown()
         self._writers.shutdown()
+        self._syncing.shutdown()
         self._store.close()
 
 

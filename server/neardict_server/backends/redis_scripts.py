@@ -123,18 +123,20 @@ EXECUTE = _script(f"""
 {_CHANGES}
 local window, most_swept, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 if not readable then return 'corrupt revision' end
--- Whatever else is under these names shows before anything is changed.
+-- Whatever else is under these names shows before anything is changed; under that of the keys, by `refused`.
 redis.call('HLEN', entries)
-redis.call('ZCARD', keys)
 local expiring = redis.call('ZCARD', expiries) > 0
 
+local lines, found, size, at = {{}}, {{}}, 0, 7
+
 -- Returns why Redis refuses a write, if it does. One that is full allows all after the first: so it is asked
--- before that, by a write that would need memory and does nothing.
+-- before that, by a write that would need memory and does nothing. One that is alone finds out by itself.
 local asked, refusal = false, nil
 local function refused(grows)
   if not asked then
     asked = true
-    local answer = redis.pcall('ZADD', keys, 'XX', 0, '')
+    local alone = #lines == 0 and at > #ARGV
+    local answer = not alone and redis.pcall('ZADD', keys, 'XX', 0, '')
     if type(answer) == 'table' and answer.err then refusal = answer.err end
     if expiring and (not refusal or string.find(refusal, 'OOM', 1, true)) then
       local before = previous
@@ -201,7 +203,6 @@ local function write(operation, key, condition, request, ttl, kind, payload)
   return 'done ' .. revision .. ' ' .. fact
 end
 
-local lines, found, size, at = {{}}, {{}}, 0, 7
 while at < #ARGV and size < limit do
   local header, key = ARGV[at], ARGV[at + 1]
   at = at + 2

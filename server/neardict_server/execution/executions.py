@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # names both.
 MAX_UNANSWERED = 8192
 MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
+# After so many operations of one request it is the turn of others.
+TAKEN_AT_ONCE = 256
 
 
 class Executions:
@@ -83,8 +85,9 @@ class _Stream:
         while True:
             response, jobs = self._outbox.take()
             if jobs:
-                yield response
+                # Before, since who has a result may use its number again.
                 self._answered(jobs)
+                yield response
             elif self._reader.done() and not self._lanes:
                 break
             else:
@@ -111,11 +114,14 @@ class _Stream:
                 if job := self._unanswered.get(number):
                     job.cancelled = True
             now = asyncio.get_running_loop().time()
-            for operation in request.operations:
+            for taken, operation in enumerate(request.operations, 1):
+                while len(self._unanswered) >= MAX_UNANSWERED or self._bytes >= MAX_UNANSWERED_BYTES:
+                    self._room.clear()
+                    await self._room.wait()
                 self._take(operation, now)
-            while len(self._unanswered) >= MAX_UNANSWERED or self._bytes >= MAX_UNANSWERED_BYTES:
-                self._room.clear()
-                await self._room.wait()
+                if not taken % TAKEN_AT_ONCE:
+                    # A request may hold a hundred thousand.
+                    await asyncio.sleep(0)
 
     def _take(self, message: pb.Operation, now: float) -> None:
         number = message.number
@@ -135,10 +141,10 @@ class _Stream:
                 lane = self._lanes[domain] = Lane(domain, backend, self._outbox, self._idle)
         except Exception as error:
             # Also what is unforeseen: it is of this operation alone.
-            self._outbox.put(job, error)
+            self._outbox.put_failure(job, error)
             return
         if isinstance(operation, base.Set):
-            job.size = len(operation.value)
+            job.size = _bytes(operation.value)
             self._bytes += job.size
         lane.add(job, operation)
 
@@ -164,3 +170,7 @@ class _Stream:
     def _idle(self, domain: str) -> None:
         del self._lanes[domain]
         self._outbox.wake()
+
+
+def _bytes(value: base.Value) -> int:
+    return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())

@@ -53,6 +53,9 @@ class Lane:
                 if self._waiting:
                     # Backends that never wait would keep everybody else from the event loop.
                     await asyncio.sleep(0)
+        except Exception as error:
+            # Ours. Its client must not wait for what will never come.
+            self._outbox.fail(error)
         finally:
             self._idle(self._domain)
 
@@ -64,9 +67,9 @@ class Lane:
         while self._waiting and len(jobs) < self._outbox.batch:
             job, operation = self._waiting.popleft()
             if job.cancelled:
-                self._outbox.put(job, CancelledJobError())
+                self._outbox.put_failure(job, CancelledJobError())
             elif job.deadline <= now:
-                self._outbox.put(job, LateJobError())
+                self._outbox.put_failure(job, LateJobError())
             else:
                 jobs.append(job)
                 operations.append(operation)
@@ -77,6 +80,12 @@ class Lane:
             outcomes = await execute(self._backend, self._domain, operations)
             if len(outcomes) != len(operations):
                 raise RuntimeError("the backend answers for another number of operations")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Something that the backend waited for. Nobody has asked this task to end.
+            return [RuntimeError("the backend gave up")] * len(operations)
         except Exception as error:
             return [error] * len(operations)
         return outcomes

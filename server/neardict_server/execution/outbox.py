@@ -1,4 +1,4 @@
-"""What a stream has to send: outcomes, which are worded when it is their turn."""
+"""What a stream has to send: successes, which are worded when it is their turn, and failures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-import grpc
-
 from neardict.v1 import storage_pb2 as pb
 
 from .. import operations
 from ..backends import base
-from ..edge import describe
-from .job import CancelledJobError, LateJobError
+from . import failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,21 +36,26 @@ class Outbox:
 
     def __init__(self) -> None:
         self.batch = FIRST_BATCH
-        self._waiting: deque[tuple[Job, base.Outcome]] = deque()
+        self._waiting: deque[tuple[Job, base.Success | pb.OperationError]] = deque()
+        self._failure: Exception | None = None
         self._bytes = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        self._room.set()
 
-    def put(self, job: Job, outcome: base.Outcome) -> None:
-        """Has the outcome sent."""
-        self._put(job, outcome)
+    def put_failure(self, job: Job, error: Exception) -> None:
+        """Has the operation fail with the error."""
+        self._put(job, failures.word(error))
+        self._news.set()
+
+    def fail(self, error: Exception) -> None:
+        """Has `take` raise the error: not all outcomes will come."""
+        self._failure = error
         self._news.set()
 
     def put_batch(self, jobs: Sequence[Job], outcomes: Sequence[base.Outcome]) -> None:
         """Has the outcomes of a batch sent, and learns from it how large the next one should be."""
         before = self._bytes
-        for job, outcome in zip(jobs, outcomes, strict=True):
+        for job, outcome in zip(jobs, failures.worded(outcomes), strict=True):
             self._put(job, outcome)
         size = self._bytes - before
         if size > BATCH_BYTES:
@@ -64,7 +66,10 @@ class Outbox:
 
     async def room(self) -> None:
         """Returns when what waits is little enough."""
-        await self._room.wait()
+        # Each looks for himself: who has waited longest may have filled it up again.
+        while self._bytes > MAX_BYTES:
+            self._room.clear()
+            await self._room.wait()
 
     def wake(self) -> None:
         """Lets `wait` return."""
@@ -78,6 +83,8 @@ class Outbox:
 
     def take(self) -> tuple[pb.ExecuteResponse, list[Job]]:
         """Returns the next response, and the operations that it answers: none if nothing waits."""
+        if self._failure is not None:
+            raise self._failure
         response = pb.ExecuteResponse()
         jobs: list[Job] = []
         size = 0
@@ -85,26 +92,29 @@ class Outbox:
             job, outcome = self._waiting.popleft()
             jobs.append(job)
             size += _size(outcome)
-            _word(response.results.add(number=job.number), outcome)
+            result = response.results.add(number=job.number)
+            try:
+                _word(result, outcome)
+            except Exception as error:
+                # What a backend of another distribution returned has no words. Others' results are fine.
+                result.error.CopyFrom(failures.word(error))
         self._bytes -= size
         if self._bytes <= MAX_BYTES:
             self._room.set()
         return response, jobs
 
-    def _put(self, job: Job, outcome: base.Outcome) -> None:
+    def _put(self, job: Job, outcome: base.Success | pb.OperationError) -> None:
         self._waiting.append((job, outcome))
         self._bytes += _size(outcome)
-        if self._bytes > MAX_BYTES:
-            self._room.clear()
 
 
-def _size(outcome: base.Outcome) -> int:
+def _size(outcome: base.Success | pb.OperationError) -> int:
     if isinstance(outcome, base.Lookup) and outcome.entry is not None:
-        return _OVERHEAD + len(outcome.entry.value)
+        return _OVERHEAD + len(outcome.entry.key) + len(outcome.entry.value)
     return _OVERHEAD
 
 
-def _word(result: pb.OperationResult, outcome: base.Outcome) -> None:
+def _word(result: pb.OperationResult, outcome: base.Success | pb.OperationError) -> None:
     if isinstance(outcome, base.Lookup):
         operations.word_lookup(outcome, result.get_value)
     elif isinstance(outcome, base.Written):
@@ -112,17 +122,4 @@ def _word(result: pb.OperationResult, outcome: base.Outcome) -> None:
     elif isinstance(outcome, base.Deleted):
         operations.word_deleted(outcome, result.delete_key)
     else:
-        _word_error(result.error, outcome)
-
-
-def _word_error(error: pb.OperationError, caught: Exception) -> None:
-    if isinstance(caught, CancelledJobError):
-        error.code = grpc.StatusCode.CANCELLED.value[0]
-        error.message = "the operation was cancelled before it began"
-    elif isinstance(caught, LateJobError):
-        error.code = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
-        error.message = "the operation did not begin in time"
-    else:
-        code, error.message, error.reason, metadata = describe("Execute", caught)
-        error.code = code.value[0]
-        error.metadata.update(metadata)
+        result.error.CopyFrom(outcome)

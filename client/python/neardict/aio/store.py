@@ -19,7 +19,6 @@ import grpc.aio
 
 from .. import _channel, _clock, _forks, _lease, _operations, _progress, _requests, values
 from .._auditor import Auditor
-from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
 from .._lease import Consistency
 from .._near import OnDisconnect
@@ -30,12 +29,13 @@ from .._reading import Line
 from .._session import Session
 from .._statuses import to_error, too_late
 from ..entry import Entry
-from ..errors import AbsentKeyError, BulkError, ClosedError, InvalidArgumentError, NeardictError
+from ..errors import AbsentKeyError, ClosedError, InvalidArgumentError, NeardictError
 from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
+from ._bulk import Begun, bulk
 from ._expiry import LoopExpiry
-from ._pending import Pendings
+from ._pending import Pending, Pendings
 from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
@@ -229,12 +229,13 @@ class Store:
 
     async def delete_many(self, domain: str, keys: Iterable[str], *, timeout: float | None = None) -> int:
         """Deletes each key that exists, and returns how many did. Raises BulkError."""
+        requests = {key: _requests.delete_key(domain, key) for key in keys}
 
-        async def delete(request: pb.DeleteKeyRequest) -> bool:
-            return (await self.remove(request, timeout=timeout)).existed
+        def answered(key: str, response: pb.DeleteKeyResponse, call: int) -> None:
+            self.changes.publish(domain, _requests.removed(requests[key], response, call))
 
-        found = await self._bulk(delete, {key: _requests.delete_key(domain, key) for key in keys})
-        return sum(found.values())
+        found = await self._write_bulk(domain, "delete_key", requests, timeout, answered)
+        return sum(response.existed for response in found.values())
 
     async def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
         """Returns the service's version, limits, backends and routes."""
@@ -253,10 +254,8 @@ class Store:
     async def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
-        async def look_up(request: pb.GetValueRequest) -> Any:
-            return await self._operate("get_value", word("get_value", request), timeout)
-
-        return await self._bulk(look_up, {key: _requests.get_value(domain, key) for key in keys})
+        requests = {key: _requests.get_value(domain, key) for key in keys}
+        return await self._read_bulk("get_value", requests, timeout)
 
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
@@ -277,14 +276,13 @@ class Store:
         written: Callable[[str, int], None] | None = None,
         timeout: float | None = None,
     ) -> "dict_type[str, int]":
-        async def write(request: pb.SetValueRequest) -> int:
-            revision = await self.write(request, by=by, timeout=timeout)
+        def answered(key: str, response: pb.SetValueResponse, call: int) -> None:
+            self.changes.publish(domain, _requests.written(requests[key], response, call), but=by)
             if written is not None:
-                written(request.key, revision)
-            return revision
+                written(key, response.revision)
 
-        with self.changes.calls.under_way():
-            return await self._bulk(write, requests)
+        found = await self._write_bulk(domain, "set_value", requests, timeout, answered)
+        return {key: response.revision for key, response in found.items()}
 
     async def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
@@ -317,18 +315,35 @@ class Store:
 
     async def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Any:
         """Carries out an operation, on the stream or as a call, and returns the response of its RPC."""
+        if not self._pendings.guarded:
+            await self._pendings.guard()
+        return await self._begin(kind, operation, timeout).finish()
+
+    def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
+        """Sends an operation; what is returned can be finished once, for the response."""
+        seconds = self._timeout if timeout is None else timeout
         self.check_open()
         if self._pendings.executing.takes(operation):
-            try:
-                outcome = await self._pendings.result(
-                    operation, self._timeout if timeout is None else timeout
-                )
-            except TimeoutError:
-                raise too_late(self.target) from None
-            found = response(kind, outcome, self.target)
-            if found is not None:
-                return found
-        return await self.call(getattr(self._stub, RPC[kind]), getattr(operation.message, kind), timeout)
+            sure = self._pendings.executing.supported is True
+            pending = self._pendings.begin(operation, seconds)
+            return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
+        call = getattr(self._stub, RPC[kind])(getattr(operation.message, kind), timeout=seconds)
+        return Begun(call.cancel, lambda: self._called(call), sure=True)
+
+    async def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
+        try:
+            outcome = await pending.result()
+        except TimeoutError:
+            raise too_late(self.target) from None
+        found = response(kind, outcome, self.target)
+        if found is not None:
+            return found
+        seconds = pending.deadline - asyncio.get_running_loop().time()
+        return await self._begin(kind, operation, seconds).finish()
+
+    async def _called(self, call: Any) -> Any:
+        with self._translated():
+            return await call
 
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
         with self._translated():
@@ -358,34 +373,28 @@ class Store:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _bulk(
-        self, operation: Callable[[Any], Awaitable[Any]], requests: Mapping[str, Any]
+    async def _read_bulk(
+        self, kind: Kind, requests: Mapping[str, Any], timeout: float | None, **heard: Any
     ) -> "dict_type[str, Any]":
-        """Runs them, up to WINDOW at once, and returns the answers by key. Raises BulkError."""
-        answers: dict_type[str, Any] = {}
-        failures: dict_type[str, NeardictError] = {}
-        waiting = iter(requests.items())
-        hopeless: NeardictError | None = None
+        await self._pendings.guard()
+        return await bulk(requests, lambda request: self._begin(kind, word(kind, request), timeout), **heard)
 
-        async def work() -> None:
-            nonlocal hopeless
-            for key, request in waiting:
-                if hopeless is not None:
-                    failures[key] = hopeless
-                    continue
-                try:
-                    answers[key] = await operation(request)
-                except NeardictError as error:
-                    failures[key] = error
-                    if isinstance(error, HOPELESS):
-                        hopeless = error
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(WINDOW, len(requests))):
-                group.create_task(work())
-        if failures:
-            raise BulkError(failures, len(requests))
-        return answers
+    async def _write_bulk(
+        self,
+        domain: str,
+        kind: Kind,
+        requests: Mapping[str, Any],
+        timeout: float | None,
+        answered: Callable[[str, Any, int], None],
+    ) -> "dict_type[str, Any]":
+        with self.changes.calls.under_way() as call:
+            return await self._read_bulk(
+                kind,
+                requests,
+                timeout,
+                answered=lambda key, response: answered(key, response, call),
+                failed=lambda key, error: self.changes.failed(domain, key, error),
+            )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

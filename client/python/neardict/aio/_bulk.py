@@ -1,0 +1,81 @@
+"""Many operations at once on the event loop: a window of them is under way, without a task for each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._bulk import HOPELESS, WINDOW
+from ..errors import BulkError, NeardictError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+# After so many the event loop has its turn, even if nothing has to be waited for.
+_TURN = 128
+
+
+class Begun(NamedTuple):
+    """An operation under way: `finish`, once, gives the response, or raises a NeardictError.
+
+    `sure` is as for neardict._bulk.Begun.
+    """
+
+    cancel: Callable[[], object]
+    finish: Callable[[], Awaitable[Any]]
+    sure: bool
+
+
+async def bulk(
+    requests: Mapping[str, Any],
+    begin: Callable[[Any], Begun],
+    *,
+    answered: Callable[[str, Any], None] = lambda key, answer: None,
+    failed: Callable[[str, BaseException], None] = lambda key, error: None,
+) -> dict[str, Any]:
+    """Carries out the operations as neardict._bulk.bulk does; cancelled, it cancels what is under way."""
+    answers: dict[str, Any] = {}
+    failures: dict[str, NeardictError] = {}
+    under_way: dict[str, Begun] = {}  # in the order in which they began
+    hopeless: NeardictError | None = None
+
+    async def take() -> NeardictError | None:
+        key, begun = next(iter(under_way.items()))
+        error = None
+        try:
+            answer = await begun.finish()
+        except NeardictError as caught:
+            failures[key] = error = caught
+            failed(key, error)
+        else:
+            answers[key] = answer
+            answered(key, answer)
+        del under_way[key]
+        return error if isinstance(error, HOPELESS) else None
+
+    try:
+        sure = True
+        for number, (key, request) in enumerate(requests.items()):
+            while under_way and (len(under_way) == WINDOW or not sure):
+                hopeless = await take() or hopeless
+                sure = sure or not under_way
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+            if hopeless is None:
+                try:
+                    under_way[key] = begun = begin(request)
+                    sure = begun.sure
+                except HOPELESS as error:
+                    hopeless = error
+            if hopeless is not None:
+                failures[key] = hopeless
+        while under_way:
+            await take()
+    except BaseException as error:
+        for key, begun in under_way.items():
+            begun.cancel()
+            failed(key, error)
+        raise
+    if failures:
+        raise BulkError(failures, len(requests))
+    return answers

@@ -1,0 +1,350 @@
+"""What the client engine keeps of its operations, without any I/O."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from neardict import _pipeline
+from neardict._pipeline import Operation, Pipeline, milliseconds
+from neardict._retries import AGAIN, ATTEMPTS, LOST, UNSUPPORTED
+from neardict.v1 import storage_pb2 as pb
+
+from .execute_server import error
+
+
+def operation(domain: str = "a", size: int = 10, deadline: float = 1000.0) -> Operation:
+    message = pb.Operation(get_value=pb.GetValueRequest(domain=domain, key="key"))
+    return Operation(domain, message, size, None, deadline)
+
+
+def found(*operations: Operation) -> pb.ExecuteResponse:
+    return pb.ExecuteResponse(
+        results=[
+            pb.OperationResult(number=one.message.number, get_value=pb.GetValueResponse())
+            for one in operations
+        ]
+    )
+
+
+def numbers(request: pb.ExecuteRequest | None) -> list[int]:
+    return [] if request is None else [one.number for one in request.operations]
+
+
+def add(pipeline: Pipeline, *operations: Operation) -> list[int]:
+    for one in operations:
+        pipeline.add(one)
+    return [one.message.number for one in operations]
+
+
+def take_all(pipeline: Pipeline) -> list[int]:
+    return [number for request in iter(pipeline.take, None) for number in numbers(request)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sent"),
+    [(0.0001, 1), (0.25, 250), (10, 10_000), (2**32, 0), (float("inf"), 0), (4294967.295, 2**32 - 1)],
+)
+def test_a_timeout_travels_as_milliseconds_and_one_too_long_as_none(seconds: float, sent: int) -> None:
+    assert milliseconds(seconds) == sent
+
+
+def test_a_domain_that_is_not_answered_holds_up_no_other() -> None:
+    pipeline = Pipeline()
+    stalled = [operation("stalled") for _ in range(5000)]
+    expected = add(pipeline, *stalled)
+    assert take_all(pipeline) == expected[: _pipeline.MOST_OF_DOMAIN]
+    other = add(pipeline, operation("other"))
+    assert take_all(pipeline) == other
+    # An answer makes room for one.
+    assert pipeline.received(found(stalled[0]), 0) == [stalled[0]]
+    assert take_all(pipeline) == [expected[_pipeline.MOST_OF_DOMAIN]]
+
+
+def test_large_operations_take_more_of_the_window() -> None:
+    pipeline = Pipeline()
+    add(pipeline, *(operation(size=_pipeline.LARGEST_BYTES) for _ in range(1000)))
+    assert len(take_all(pipeline)) == -(-_pipeline.MOST_OF_DOMAIN // 5)
+
+
+def test_a_stream_has_no_more_unanswered_than_the_service_reads() -> None:
+    pipeline = Pipeline()
+    each = {f"domain {number}": [operation(f"domain {number}") for _ in range(1024)] for number in range(10)}
+    add(pipeline, *itertools.chain.from_iterable(each.values()))
+    assert len(take_all(pipeline)) == _pipeline.MOST_OF_STREAM
+    assert not pipeline.waits
+    pipeline.received(found(*each["domain 0"]), 0)
+    assert len(take_all(pipeline)) == 1024
+
+
+@pytest.mark.parametrize("size", [1, 100, _pipeline.LARGEST_BYTES])
+def test_a_message_is_below_what_every_service_takes_even_when_thousands_give_up_at_once(size: int) -> None:
+    pipeline = Pipeline()
+    pipeline._numbers = itertools.count(2**40)
+    first = [operation(f"domain {number % 8}") for number in range(_pipeline.MOST_OF_STREAM)]
+    add(pipeline, *first)
+    take_all(pipeline)
+    for one in first:
+        pipeline.abandon(one)
+    pipeline.received(found(*first[:4000]), 0)
+    for number in range(3000):
+        domain = f"domain {number % 8}"
+        request = pb.GetValueRequest(domain=domain, key="k" * (size - 14 if size > 14 else 1))
+        pipeline.add(Operation(domain, pb.Operation(get_value=request), request.ByteSize(), None, 1000))
+    requests = list(iter(pipeline.take, None))
+    assert {number for request in requests for number in request.cancelled_numbers} == {
+        one.message.number for one in first
+    }
+    assert max(request.ByteSize() for request in requests if request is not None) < 64 * 1024
+
+
+def test_what_nobody_waits_for_any_more_is_not_sent_and_takes_no_room() -> None:
+    pipeline = Pipeline()
+    sent = [operation() for _ in range(1024)]
+    add(pipeline, *sent)
+    take_all(pipeline)
+    for _ in range(3):
+        held = [operation() for _ in range(1000)]
+        add(pipeline, *held)
+        for one in held:
+            pipeline.abandon(one)
+    assert not pipeline._held
+    queued = operation("other")
+    add(pipeline, queued)
+    pipeline.abandon(queued)
+    assert pipeline.take() is None
+    assert set(pipeline._load) == {"a"}
+
+
+def test_who_gives_up_after_it_was_sent_has_the_service_told_and_frees_its_place_with_the_result() -> None:
+    pipeline = Pipeline()
+    one = operation()
+    (number,) = add(pipeline, one)
+    take_all(pipeline)
+    pipeline.abandon(one)
+    request = pipeline.take()
+    assert request is not None
+    assert list(request.cancelled_numbers) == [number]
+    assert pipeline.take() is None
+    assert pipeline._load == {"a": 1}
+    assert pipeline.received(found(one), 0) == []
+    assert not pipeline._load
+    assert not pipeline._sent
+    assert one.outcome is None
+
+
+def test_a_result_that_comes_twice_or_for_nobody_is_passed_over() -> None:
+    pipeline = Pipeline()
+    one = operation()
+    add(pipeline, one)
+    take_all(pipeline)
+    assert pipeline.received(found(one, one, operation()), 0) == [one]
+
+
+def test_what_was_on_a_lost_stream_is_tried_again_five_times_all_at_once_and_in_order() -> None:
+    pipeline = Pipeline()
+    all_of_them = [operation() for _ in range(3000)]
+    add(pipeline, *all_of_them)
+    now = 0.0
+    for attempt in range(ATTEMPTS):
+        assert len(take_all(pipeline)) == 1024, attempt
+        settled = pipeline.lost(LOST, now)
+        if attempt < ATTEMPTS - 1:
+            assert settled == []
+            assert pipeline.due is not None
+            assert pipeline.due > now
+            assert pipeline.take() is None
+            now += 3
+            pipeline.add_due(now)
+            assert pipeline.due is None
+    assert settled == all_of_them
+    assert all(one.outcome is LOST for one in all_of_them)
+
+
+def test_after_a_fork_everything_goes_on_at_once_in_its_order_and_no_attempt_is_counted() -> None:
+    pipeline = Pipeline()
+    all_of_them = [operation() for _ in range(1500)]
+    add(pipeline, *all_of_them)
+    for _ in range(2 * ATTEMPTS):
+        take_all(pipeline)
+        assert pipeline.lost(AGAIN, 0) == []
+        pipeline.add_due(0)
+        assert [one.message.number for one in all_of_them] == sorted(
+            one.message.number for one in all_of_them
+        )
+
+
+def test_nothing_is_tried_again_after_its_deadline() -> None:
+    pipeline = Pipeline()
+    soon, late = operation(deadline=0.05), operation(deadline=10)
+    add(pipeline, soon, late)
+    take_all(pipeline)
+    assert pipeline.lost(LOST, 0) == [soon]
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode))
+def test_an_operation_that_failed_alone_is_tried_again_alone_if_its_backend_was_unavailable(
+    code: grpc.StatusCode,
+) -> None:
+    pipeline = Pipeline()
+    one, other = operation(), operation()
+    add(pipeline, one, other)
+    take_all(pipeline)
+    response = pb.ExecuteResponse(results=[error(one.message, code)])
+    settled = pipeline.received(response, 0)
+    assert settled == ([] if code is grpc.StatusCode.UNAVAILABLE else [one])
+    assert pipeline.received(found(other), 0) == [other]
+    assert (pipeline.due is not None) == (code is grpc.StatusCode.UNAVAILABLE)
+
+
+def test_what_waits_to_be_tried_again_is_refused_with_everything_else() -> None:
+    pipeline = Pipeline()
+    again, sent, queued = operation(), operation(), operation()
+    add(pipeline, again)
+    take_all(pipeline)
+    pipeline.lost(LOST, 0)
+    add(pipeline, sent)
+    take_all(pipeline)
+    add(pipeline, queued)
+    closed = RuntimeError()
+    assert Counter(map(id, pipeline.refuse(closed, 0))) == Counter(map(id, (again, sent, queued)))
+    assert pipeline.due is None
+    assert not pipeline.waits
+
+
+class Machine(RuleBasedStateMachine):
+    """Everything that can happen to a pipeline, with a window so small that it matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pipeline = Pipeline()
+        self.now = 0.0
+        self.alive: list[Operation] = []  # neither settled nor abandoned
+        self.settled: Counter[int] = Counter()
+        self.all: list[Operation] = []
+        self.order: dict[
+            str, list[Operation]
+        ] = {}  # by domain, what has been added on this stream and not sent
+        self.sent: dict[int, Operation] = {}
+
+    def settle(self, operations: list[Operation]) -> None:
+        for one in operations:
+            assert one in self.alive
+            assert one.outcome is not None
+            self.alive.remove(one)
+            self.settled[id(one)] += 1
+
+    @rule(domain=st.sampled_from("abc"), size=st.sampled_from([0, 5000, 40_000]), count=st.integers(1, 9))
+    def add(self, domain: str, size: int, count: int) -> None:
+        for _ in range(count):
+            one = operation(domain, size, deadline=self.now + 1000)
+            self.alive.append(one)
+            self.all.append(one)
+            self.pipeline.add(one)
+            self.order.setdefault(domain, []).append(one)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), told=st.booleans())
+    def abandon(self, data: st.DataObject, told: bool) -> None:
+        one = data.draw(st.sampled_from(self.alive))
+        self.alive.remove(one)
+        one.abandoned = True
+        if told:  # else the pipeline finds it out
+            self.pipeline.abandon(one)
+
+    @rule()
+    def take(self) -> None:
+        request = self.pipeline.take()
+        for number in numbers(request):
+            (one,) = [one for one in self.all if one.message.number == number]
+            assert not one.abandoned
+            assert number not in self.sent
+            before = self.order[one.domain]
+            while before[0] is not one:
+                assert before.pop(0).abandoned  # none is overtaken
+            before.pop(0)
+            self.sent[number] = one
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), how=st.sampled_from(["found", "failed", "unavailable"]))
+    def receive(self, data: st.DataObject, how: str) -> None:
+        chosen = data.draw(st.lists(st.sampled_from(list(self.sent.values())), min_size=1, unique_by=id))
+        for one in chosen:
+            del self.sent[one.message.number]
+        code = grpc.StatusCode.UNAVAILABLE if how == "unavailable" else grpc.StatusCode.ABORTED
+        if how == "found":
+            response = found(*chosen)
+        else:
+            response = pb.ExecuteResponse(results=[error(one.message, code) for one in chosen])
+        self.settle(self.pipeline.received(response, self.now))
+
+    @rule(outcome=st.sampled_from([AGAIN, LOST, UNSUPPORTED]))
+    def lose(self, outcome: Any) -> None:
+        self.sent.clear()
+        self.order.clear()
+        self.settle(self.pipeline.lost(outcome, self.now))
+        assert not self.pipeline.waits
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 3.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        later = [one for due, _, one in sorted(self.pipeline._later) if due <= self.now and not one.abandoned]
+        self.pipeline.add_due(self.now)
+        for one in later:
+            self.order.setdefault(one.domain, []).append(one)
+
+    @invariant()
+    def windows_are_kept_and_nothing_is_settled_twice(self) -> None:
+        pipeline = self.pipeline
+        assert all(times == 1 for times in self.settled.values())
+        loads: Counter[str] = Counter()
+        for one in (*pipeline._unanswered.values(), *pipeline._queue.values()):
+            loads[one.domain] += one.cost
+        assert loads == pipeline._load
+        assert pipeline._unanswered == self.sent
+        assert pipeline._sent == sum(one.cost for one in self.sent.values())
+        for domain, held in pipeline._held.items():
+            assert held
+            assert loads[domain] >= _pipeline.MOST_OF_DOMAIN
+        # Nothing that somebody waits for is forgotten.
+        known = {
+            id(one)
+            for one in (
+                *pipeline._unanswered.values(),
+                *pipeline._queue.values(),
+                *(one for held in pipeline._held.values() for one in held.values()),
+                *(one for _, _, one in pipeline._later),
+            )
+        }
+        assert {id(one) for one in self.alive} <= known
+
+    def teardown(self) -> None:
+        waiting = list(self.alive)
+        self.settle(self.pipeline.refuse(RuntimeError(), self.now))
+        assert not self.alive
+        assert all(self.settled[id(one)] == 1 for one in waiting)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pipeline, "MOST_OF_DOMAIN", 4)
+    monkeypatch.setattr(_pipeline, "MOST_OF_STREAM", 9)
+    monkeypatch.setattr(_pipeline, "REQUEST_OPERATIONS", 3)
+    monkeypatch.setattr(_pipeline, "REQUEST_CANCELLED", 2)
+
+
+def test_each_operation_is_settled_once_or_abandoned_whatever_happens(small: None) -> None:
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+    )
