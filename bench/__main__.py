@@ -3,7 +3,6 @@
 import argparse
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from .backends import NAMES
 from .collect import Size, collect
 from .measures import catalogue, keys, table
 from .measures import size as measures_size
-from .peers.versions import versions
+from .peers.programs import versions, wanted
 from .sweeps import concurrency, plots, values, watchers
 from .sweeps import size as sweeps_size
 from .sweeps.series import Sweep
@@ -22,17 +21,14 @@ PAGE = Path("docs/performance.md")
 FULL = Size(rounds=5, many=(800, 128), one=(250, 50), repeats=100, look_ups=50_000)
 QUICK = Size(rounds=1, many=(128, 64), one=(40, 5), repeats=10, look_ups=10_000)
 
-# Programs that are no Python packages, and what Debian calls what they are in.
-WANTED = {"redis-server": "redis-server", "etcd": "etcd-server", "h2load": "nghttp2-client"}
-
 
 def main() -> int:
     """Returns 0 if everything was measured for which there is a peer, else 1."""
     options = _options()
     if options.check:
         return _check()
-    if missing := [package for name, package in WANTED.items() if shutil.which(name) is None]:
-        _progress(f"to measure all, apt install {' '.join(missing)}; what needs them is left out, and named")
+    if missing := wanted():
+        _progress(f"to measure all, apt install {' '.join(missing)}; what needs it is left out, and named")
     complete = True
     for part in options.part or PARTS:
         load_before = os.getloadavg()[0]

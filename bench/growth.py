@@ -36,14 +36,19 @@ def key(number: int) -> str:
     return f"player-{number:06d}"
 
 
+def value(number: int) -> dict[str, Any]:
+    """Returns a small value."""
+    return {"hp": number % 100, "name": f"player {number}"}
+
+
 def small(entries: int) -> Iterator[tuple[str, Any]]:
     """Yields so many small entries."""
     for number in range(entries):
-        yield key(number), {"hp": number % 100, "name": f"player {number}"}
+        yield key(number), value(number)
 
 
 def _text(number: int) -> bytes:
-    """Returns the JSON of its value."""
+    """Returns the JSON of a small value."""
     return f'{{"hp":{number % 100},"name":"player {number}"}}'.encode()
 
 

@@ -1,6 +1,7 @@
 """What an operation costs by how many keys its domain has, on each backend that is meant for many."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,10 +39,18 @@ class _Client:
         self._store = aio.connect(address)
 
     def call(self, operation: str, keys: int) -> Callable[[int], Awaitable[Any]]:
+        """Returns what asks for the next key each time, whatever the number of the call, run after run."""
         domain = _domain(keys)
-        if operation == "get":
-            return lambda number: self._store.get_value(domain, growth.key(number * _STRIDE % keys))
-        return lambda number: self._store.set_value(domain, growth.key(number * _STRIDE % keys), number)
+        numbers = (number * _STRIDE % keys for number in itertools.count())
+
+        def get(_: int) -> Awaitable[Any]:
+            return self._store.get_value(domain, growth.key(next(numbers)))
+
+        def set_(_: int) -> Awaitable[Any]:
+            number = next(numbers)
+            return self._store.set_value(domain, growth.key(number), growth.value(number))
+
+        return get if operation == "get" else set_
 
     async def close(self) -> None:
         await self._store.close()

@@ -18,7 +18,7 @@ class Size:
     lag_rate: int = 1_000
     key_rounds: int = 4
     key_seconds: float = 0.3
-    keys: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    keys: tuple[int, ...] = (1_000, 30_000, 1_000_000)
 
 
 QUICK = Size(

@@ -13,7 +13,7 @@ from redis.cache import CacheConfig
 from ..backends import RedisServer, binaries
 from ..floors import MissingPeerError
 from ..operations import KEYS, TEXT, key
-from .versions import version
+from .programs import version
 
 # The first whose tracking of keys redis-py's client-side cache accepts.
 CACHING = (7, 4)

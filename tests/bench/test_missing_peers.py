@@ -9,6 +9,7 @@ from bench.measures import table
 from bench.measures.catalogue import Measure, Results, take
 from bench.measures.size import QUICK, Size
 from bench.peers import etcd, h2load, redis
+from bench.peers.programs import wanted
 
 from bench import echo
 
@@ -41,6 +42,7 @@ def test_programs_that_are_not_on_the_path_say_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    assert {"etcd-server", "nghttp2-client"} <= set(wanted())
     with pytest.raises(MissingPeerError, match="apt install nghttp2-client"):
         h2load.program()
     with pytest.raises(MissingPeerError, match="apt install etcd-server"), etcd.running():
