@@ -118,7 +118,7 @@ end
 # Returns the time as Redis gives it; a line for each operation, or for the first of them; and the entries
 # that were read, one behind the other. Lines: 'found REVISION SIZE', SIZE '-' for none; 'done REVISION FACT',
 # FACT being when a set expires, or whether a deleted entry existed, maybe of an earlier write with this id;
-# 'condition REVISION'; 'reused'; 'corrupt'; 'refused WHY'. In place of all: 'corrupt revision'.
+# 'condition REVISION'; 'reused'; 'corrupt'; 'refused WHY'. In place of all: 'corrupt revision', or an error.
 EXECUTE = _script(f"""
 {_CHANGES}
 local window, most_swept, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -225,6 +225,8 @@ while at < #ARGV and size < limit do
     if not carried then
       line = 'refused ' .. string.gsub(type(line) == 'table' and line.err or tostring(line), '%c', ' ')
     end
+    -- As an error, it has the connection look for the primary. A replica changes nothing.
+    if string.find(line, '^refused.*READONLY') then return redis.error_reply('READONLY this is a replica') end
     lines[#lines + 1] = line
   end
 end
