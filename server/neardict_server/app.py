@@ -73,9 +73,8 @@ async def serving(
 
         streams = Streams(hub_of, config.heartbeat_seconds, term)
         executions = Executions(router, config.limits)
-        edge = Edge("/neardict.v1.")
+        edge = Edge()
         server = grpc.aio.server(
-            interceptors=[edge],
             options=[
                 # Otherwise a second server on the port starts without an error and takes half of the calls.
                 ("grpc.so_reuseport", int(shared_port)),
@@ -97,7 +96,7 @@ async def serving(
                     metadata.version("neardict"), config.limits, backends, routes, config.heartbeat_seconds
                 ),
             ),
-            server,
+            edge.before(server),
         )
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

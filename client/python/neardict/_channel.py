@@ -43,6 +43,10 @@ OPTIONS: list[tuple[str, Any]] = [
     # What the service accepted, a client can read.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
+    # A service is quicker than a dict can take in what it lists: what waits here to be read is bounded by
+    # this, where gRPC by itself would let it grow to several times as much.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1024 * 1024),
     # A peer that vanished without a word is noticed within 15 seconds.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

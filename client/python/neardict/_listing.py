@@ -123,10 +123,9 @@ class ListedDict(NearDict):
     def _end_listing(self, listing: Listing) -> None:
         """Drops what was not listed."""
         with self._lock:
-            held = self._held_keys()
-            if held != listing.keys:  # which they are the first time, if nothing changed meanwhile
+            if not self._holds_just(listing.keys):  # as it does the first time, if nothing changed meanwhile
                 listed = set(listing.keys)
-                for key in held:
+                for key in self._held_keys():
                     if key not in listed:
                         # It was absent at that revision; if what is held is newer, it stays.
                         self._remove(key, listing.revision, listing.call)
