@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
+from . import chunks
 from . import limits as checks
 from .backends import base
 from .backends.request_ids import WINDOW
@@ -39,6 +40,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self._streams = streams
         self._limits = limits
         self._info = info
+        self._uploads = chunks.Uploads(limits.max_value_bytes)
 
     async def GetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.GetValueRequest, context: _Context
@@ -48,6 +50,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         entry, revision = await backend.get_value(request.domain, request.key)
         if entry is None:
             return storage_pb2.GetValueResponse(domain_revision=revision)
+        checks.check_fits(entry.value, self._limits)
         return storage_pb2.GetValueResponse(found=True, entry=to_entry(entry), domain_revision=revision)
 
     async def SetValue(  # noqa: N802  # the contract's name
@@ -57,13 +60,36 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         checks.check_request_id(request.request_id)
         value = from_value(request.value)
         checks.check_value(value, self._limits)
+        return await self._set(request, value)
+
+    async def ReadValue(  # noqa: N802  # the contract's name
+        self, request: storage_pb2.ReadValueRequest, context: _Context
+    ) -> AsyncIterator[storage_pb2.ReadValueResponse]:
+        checks.check_key(request.key)
         backend = self._backend(request.domain)
-        ttl = None
-        if request.HasField("ttl"):
-            ttl = from_duration(request.ttl)
-            checks.check_ttl(ttl)
-            if base.Capability.TTL not in backend.capabilities:
-                raise CapabilityMissingError("CAPABILITY_TTL")
+        for part in chunks.parts(await backend.get_value(request.domain, request.key)):
+            yield part
+
+    async def WriteValue(  # noqa: N802  # the contract's name
+        self, request_iterator: AsyncIterator[storage_pb2.WriteValueRequest], context: _Context
+    ) -> storage_pb2.SetValueResponse:
+        head = await chunks.head(request_iterator)
+        request = head.request
+        # All that can be refused is refused before the value comes.
+        checks.check_key(request.key)
+        checks.check_request_id(request.request_id)
+        checks.check_size(head.size, self._limits)
+        self._backend_and_ttl(request)
+        from_condition(request)
+        async with self._uploads.room(head.size):
+            value = await chunks.gather(head, request_iterator)
+            checks.check_value(value, self._limits, in_chunks=True)
+            return await self._set(request, value)
+
+    async def _set(
+        self, request: storage_pb2.SetValueRequest, value: base.Value
+    ) -> storage_pb2.SetValueResponse:
+        backend, ttl = self._backend_and_ttl(request)
         written = await backend.set_value(
             request.domain,
             request.key,
@@ -99,12 +125,14 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         listing = backend.all_keys(request.domain, prefix=request.prefix, entries=request.include_entries)
         async with aclosing(listing):  # type: ignore[type-var]  # every backend yields from a generator
             async for page in listing:
-                yield storage_pb2.AllKeysResponse(
-                    domain_revision=page.domain_revision,
-                    keys=page.keys,
-                    entries=map(to_entry, page.entries),
-                    unreadable_keys=page.unreadable,
-                )
+                for part, large_keys in chunks.in_messages(page, self._limits):
+                    yield storage_pb2.AllKeysResponse(
+                        domain_revision=part.domain_revision,
+                        keys=part.keys,
+                        entries=map(to_entry, part.entries),
+                        unreadable_keys=part.unreadable,
+                        large_keys=large_keys,
+                    )
 
     async def Watch(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.WatchRequest], context: _Context
@@ -117,6 +145,16 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self, request: storage_pb2.GetServerInfoRequest, context: _Context
     ) -> storage_pb2.GetServerInfoResponse:
         return self._info
+
+    def _backend_and_ttl(self, request: storage_pb2.SetValueRequest) -> tuple[base.Backend, int | None]:
+        backend = self._backend(request.domain)
+        if not request.HasField("ttl"):
+            return backend, None
+        ttl = from_duration(request.ttl)
+        checks.check_ttl(ttl)
+        if base.Capability.TTL not in backend.capabilities:
+            raise CapabilityMissingError("CAPABILITY_TTL")
+        return backend, ttl
 
     def _backend(self, domain: str) -> base.Backend:
         checks.check_domain(domain)
@@ -139,6 +177,7 @@ def server_info(
             max_value_bytes=limits.max_value_bytes,
             max_json_depth=limits.max_json_depth,
             request_id_window=to_duration(WINDOW / 1_000_000),
+            max_message_value_bytes=limits.max_message_value_bytes,
         ),
         backends=[
             storage_pb2.BackendInfo(

@@ -26,7 +26,14 @@ _SERVICE_CONFIG = {
                 "backoffMultiplier": 2.5,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
+        # `_chunks` does it for these, since gRPC would keep a copy of all chunks to send them again.
+        {
+            "name": [
+                {"service": "neardict.v1.StorageService", "method": "ReadValue"},
+                {"service": "neardict.v1.StorageService", "method": "WriteValue"},
+            ]
+        },
     ]
 }
 

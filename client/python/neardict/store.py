@@ -6,11 +6,12 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
-from . import _channel, _clock, _forks, _lease, _requests, values
+from . import _channel, _chunks, _clock, _forks, _lease, _requests, values
 from ._auditor import Auditor, AuditThread
 from ._bulk import bulk
 from ._changes import Changes, Listener
 from ._expiry import ExpiryTimer
+from ._large import Large
 from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
@@ -53,6 +54,7 @@ class Store:
         self._timeout = timeout
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
+        self._large = Large(self.target, self._stub, self._translated, timeout)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -142,7 +144,7 @@ class Store:
 
     def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
-        response = self.call(self._stub.GetValue, _requests.get_value(domain, key), timeout)
+        response = self.lookup(domain, key, timeout=timeout)
         return _requests.entry(response.entry) if response.found else None
 
     def set_value(
@@ -231,20 +233,31 @@ class Store:
 
     # What follows is for this package: requests and responses as messages.
 
-    def lookup(self, domain: str, key: str) -> pb.GetValueResponse:
-        return self.call(self._stub.GetValue, _requests.get_value(domain, key), None)
+    def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
+        request = _requests.get_value(domain, key)
+        return self._large.get_value(
+            request, timeout, lambda: self.call(self._stub.GetValue, request, timeout)
+        )
 
     def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         requests = {key: _requests.get_value(domain, key) for key in keys}
-        return self._read_bulk(self._stub.GetValue, requests, timeout)
+        found: dict_type[str, pb.GetValueResponse] = {}
+        return _chunks.each(
+            requests,
+            found,
+            lambda some: self._read_bulk(self._stub.GetValue, some, timeout, answered=found.__setitem__),
+            lambda key: self._large.read(requests[key], timeout),
+        )
 
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response = self.call(self._stub.SetValue, request, timeout)
+            response = self._large.set_value(
+                request, timeout, lambda: self.call(self._stub.SetValue, request, timeout)
+            )
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
@@ -265,17 +278,33 @@ class Store:
         written: Callable[[str, int], None] | None = None,
         timeout: float | None = None,
     ) -> "dict_type[str, int]":
+        revisions: dict_type[str, int] = {}
+
         def answered(key: str, response: pb.SetValueResponse, call: int) -> None:
+            revisions[key] = response.revision
             if written is not None:
                 written(key, response.revision)
             self.changes.publish(domain, _requests.written(requests[key], response, call), but=by)
 
-        found = self._write_bulk(domain, self._stub.SetValue, requests, timeout, answered)
-        return {key: response.revision for key, response in found.items()}
+        def in_chunks(key: str) -> int:
+            revision = self.write(requests[key], by=by, timeout=timeout)
+            if written is not None:
+                written(key, revision)
+            return revision
+
+        return _chunks.each(
+            requests,
+            revisions,
+            lambda some: self._write_bulk(domain, self._stub.SetValue, some, timeout, answered),
+            in_chunks,
+        )
 
     def pages(
         self, request: pb.AllKeysRequest, *, timeout: float | None = None
     ) -> Iterator[pb.AllKeysResponse]:
+        return self._large.pages(request, self._pages(request, timeout))
+
+    def _pages(self, request: pb.AllKeysRequest, timeout: float | None) -> Iterator[pb.AllKeysResponse]:
         with self._translated():
             call: Any = self._stub.AllKeys(request, timeout=timeout)
             try:

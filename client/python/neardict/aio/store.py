@@ -32,6 +32,7 @@ from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
 from ._expiry import LoopExpiry
+from ._large import Large
 from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
@@ -59,6 +60,7 @@ class Store:
         self._credentials = credentials
         self._channel = self._connect()
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
+        self._large = Large(self.target, self._stub, self._translated, timeout)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -142,7 +144,7 @@ class Store:
 
     async def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
-        response = await self.call(self._stub.GetValue, _requests.get_value(domain, key), timeout)
+        response = await self.lookup(domain, key, timeout=timeout)
         return _requests.entry(response.entry) if response.found else None
 
     async def set_value(
@@ -233,16 +235,14 @@ class Store:
 
     # What follows is for this package: requests and responses as messages.
 
-    async def lookup(self, domain: str, key: str) -> pb.GetValueResponse:
-        request = _requests.get_value(domain, key)
-        response: pb.GetValueResponse = await self.call(self._stub.GetValue, request, None)
-        return response
+    async def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
+        return await self._get(_requests.get_value(domain, key), timeout)
 
     async def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         async def look_up(request: pb.GetValueRequest) -> Any:
-            return await self.call(self._stub.GetValue, request, timeout)
+            return await self._get(request, timeout)
 
         return await self._bulk(look_up, {key: _requests.get_value(domain, key) for key in keys})
 
@@ -250,7 +250,9 @@ class Store:
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.SetValueResponse = await self.call(self._stub.SetValue, request, timeout)
+            response = await self._large.set_value(
+                request, timeout, lambda: self.call(self._stub.SetValue, request, timeout)
+            )
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
@@ -280,8 +282,13 @@ class Store:
             self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
-    async def pages(
+    def pages(
         self, request: pb.AllKeysRequest, *, timeout: float | None = None
+    ) -> AsyncGenerator[pb.AllKeysResponse, None]:
+        return self._large.pages(request, self._pages(request, timeout))
+
+    async def _pages(
+        self, request: pb.AllKeysRequest, timeout: float | None
     ) -> AsyncGenerator[pb.AllKeysResponse, None]:
         with self._translated():
             call = self._stub.AllKeys(request, timeout=timeout)
@@ -298,6 +305,11 @@ class Store:
                 raise too_late(self.target) from None
             finally:
                 call.cancel()
+
+    async def _get(self, request: pb.GetValueRequest, timeout: float | None) -> pb.GetValueResponse:
+        return await self._large.get_value(
+            request, timeout, lambda: self.call(self._stub.GetValue, request, timeout)
+        )
 
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
         with self._translated():

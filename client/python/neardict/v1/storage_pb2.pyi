@@ -92,6 +92,46 @@ class SetValueResponse(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     def __init__(self, revision: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class ReadValueRequest(_message.Message):
+    __slots__ = ("domain", "key")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    key: str
+    def __init__(self, domain: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+
+class ReadValueResponse(_message.Message):
+    __slots__ = ("head", "chunk")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    head: ReadValueHead
+    chunk: bytes
+    def __init__(self, head: _Optional[_Union[ReadValueHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class ReadValueHead(_message.Message):
+    __slots__ = ("answer", "size")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    answer: GetValueResponse
+    size: int
+    def __init__(self, answer: _Optional[_Union[GetValueResponse, _Mapping]] = ..., size: _Optional[int] = ...) -> None: ...
+
+class WriteValueRequest(_message.Message):
+    __slots__ = ("head", "chunk")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    head: WriteValueHead
+    chunk: bytes
+    def __init__(self, head: _Optional[_Union[WriteValueHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class WriteValueHead(_message.Message):
+    __slots__ = ("request", "size")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    request: SetValueRequest
+    size: int
+    def __init__(self, request: _Optional[_Union[SetValueRequest, _Mapping]] = ..., size: _Optional[int] = ...) -> None: ...
+
 class DeleteKeyRequest(_message.Message):
     __slots__ = ("domain", "key", "if_revision", "request_id")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
@@ -123,16 +163,18 @@ class AllKeysRequest(_message.Message):
     def __init__(self, domain: _Optional[str] = ..., prefix: _Optional[str] = ..., include_entries: bool = ...) -> None: ...
 
 class AllKeysResponse(_message.Message):
-    __slots__ = ("domain_revision", "keys", "entries", "unreadable_keys")
+    __slots__ = ("domain_revision", "keys", "entries", "unreadable_keys", "large_keys")
     DOMAIN_REVISION_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     UNREADABLE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    LARGE_KEYS_FIELD_NUMBER: _ClassVar[int]
     domain_revision: int
     keys: _containers.RepeatedScalarFieldContainer[str]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
     unreadable_keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    large_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ..., large_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExecuteRequest(_message.Message):
     __slots__ = ("operations", "cancelled_numbers")
@@ -368,18 +410,20 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., backends: _Optional[_Iterable[_Union[BackendInfo, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., heartbeat_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_domain_bytes", "max_key_bytes", "max_value_bytes", "max_json_depth", "request_id_window")
+    __slots__ = ("max_domain_bytes", "max_key_bytes", "max_value_bytes", "max_json_depth", "request_id_window", "max_message_value_bytes")
     MAX_DOMAIN_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_KEY_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_JSON_DEPTH_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_domain_bytes: int
     max_key_bytes: int
     max_value_bytes: int
     max_json_depth: int
     request_id_window: _duration_pb2.Duration
-    def __init__(self, max_domain_bytes: _Optional[int] = ..., max_key_bytes: _Optional[int] = ..., max_value_bytes: _Optional[int] = ..., max_json_depth: _Optional[int] = ..., request_id_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    max_message_value_bytes: int
+    def __init__(self, max_domain_bytes: _Optional[int] = ..., max_key_bytes: _Optional[int] = ..., max_value_bytes: _Optional[int] = ..., max_json_depth: _Optional[int] = ..., request_id_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_message_value_bytes: _Optional[int] = ...) -> None: ...
 
 class BackendInfo(_message.Message):
     __slots__ = ("name", "implementation", "capabilities")
