@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from neardict.v1 import storage_pb2
 
+from . import compression
 from .backends import base
 from .errors import InvalidRequestError, UploadStalledError
-from .limits import fits, size_of
-from .messages import from_value, to_entry
+from .limits import check_size, fits, size_of
+from .messages import to_entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -26,20 +27,27 @@ CHUNK_BYTES = 256 * 1024
 UPLOAD_BYTES = 64 * 1024 * 1024
 # A client that has gone without a word would hold its room for ever.
 STALL_SECONDS = 30.0
+_EMPTY_TEXT = storage_pb2.Value(json_zstd=b"")
+_EMPTY_BYTES = storage_pb2.Value(raw_zstd=b"")
 # What an entry takes in a page beside its key and its value, at most.
 _ENTRY_OVERHEAD = 64
 
 
-def parts(lookup: base.Lookup) -> Iterator[storage_pb2.ReadValueResponse]:
-    """Yields the answer of ReadValue: the head, and the value in chunks."""
+async def parts(lookup: base.Lookup, accept: int) -> AsyncIterator[storage_pb2.ReadValueResponse]:
+    """Yields the answer of ReadValue to one who accepts that: the head, and the value in chunks."""
     entry, revision = lookup
     if entry is None:
         answer = storage_pb2.GetValueResponse(domain_revision=revision)
         yield storage_pb2.ReadValueResponse(head=storage_pb2.ReadValueHead(answer=answer))
         return
-    empty = to_entry(entry._replace(value="" if isinstance(entry.value, str) else b""))
+    is_text = isinstance(entry.value, str)
+    empty = to_entry(entry._replace(value="" if is_text else b""))
+    whole = entry.value.encode() if isinstance(entry.value, str) else entry.value
+    if accept == compression.ZSTD and (frame := await compression.compress(whole)) is not None:
+        whole = frame
+        empty.value.CopyFrom(_EMPTY_TEXT if is_text else _EMPTY_BYTES)
     answer = storage_pb2.GetValueResponse(found=True, entry=empty, domain_revision=revision)
-    data = memoryview(entry.value.encode() if isinstance(entry.value, str) else entry.value)
+    data = memoryview(whole)
     yield storage_pb2.ReadValueResponse(head=storage_pb2.ReadValueHead(answer=answer, size=len(data)))
     for start in range(0, len(data), CHUNK_BYTES):
         yield storage_pb2.ReadValueResponse(chunk=bytes(data[start : start + CHUNK_BYTES]))
@@ -69,7 +77,9 @@ async def head(requests: AsyncIterator[storage_pb2.WriteValueRequest]) -> storag
     request = await _next(requests)
     if request is None or request.WhichOneof("part") != "head":
         raise InvalidRequestError("the first message must have a head, which says what is written")
-    if size_of(from_value(request.head.request.value)):
+    value = request.head.request.value
+    kind = value.WhichOneof("kind")
+    if kind is None or getattr(value, kind):
         raise InvalidRequestError(
             "head.request.value must be empty: it says the kind, and the value comes in chunks",
             reason="INVALID_VALUE",
@@ -96,16 +106,18 @@ async def gather(
         raise InvalidRequestError(
             f"the chunks ended after {len(data)} of {head.size} bytes: nothing was stored", field="head.size"
         )
-    if head.request.value.WhichOneof("kind") == "raw":
-        return bytes(data)
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(
-            f"the chunks are not UTF-8, which JSON text is, at byte {error.start}",
-            reason="INVALID_VALUE",
-            field="chunk",
-        ) from None
+    kind = head.request.value.WhichOneof("kind")
+    content = await compression.decompress(data, head.content_size) if kind in compression.KINDS else data
+    return compression.text(content) if kind in ("json", "json_zstd") else bytes(content)
+
+
+def room_of(head: storage_pb2.WriteValueHead, limits: Limits) -> int:
+    """Returns for how many bytes an upload needs room. Refuses one that is too large."""
+    check_size(head.size, limits)
+    if head.request.value.WhichOneof("kind") not in compression.KINDS:
+        return head.size
+    check_size(head.content_size, limits)
+    return head.size + head.content_size
 
 
 async def _next(
@@ -124,7 +136,8 @@ class Uploads:
     """Room for values that are coming in, given in the order in which they began."""
 
     def __init__(self, max_value_bytes: int) -> None:
-        self._free = max(UPLOAD_BYTES, max_value_bytes)
+        # The largest value has room beside what it was decompressed from.
+        self._free = max(UPLOAD_BYTES, 2 * max_value_bytes)
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager

@@ -61,9 +61,10 @@ def check_ttl(ttl: int) -> None:
 def check_value(value: Value, limits: Limits, *, in_chunks: bool = False) -> None:
     """Refuses a value that is too large, for the message that it came in too, or that is not strict JSON."""
     size = size_of(value)
-    check_size(size, limits)
-    if size > limits.max_message_value_bytes and not in_chunks:
-        raise ValueNeedsChunksError(size, limits.max_message_value_bytes)
+    if in_chunks:
+        check_size(size, limits)
+    else:
+        check_message_size(size, limits)
     if isinstance(value, str):
         _check_json(value, limits.max_json_depth)
 
@@ -72,6 +73,13 @@ def check_size(size: int, limits: Limits) -> None:
     """Refuses a value of so many bytes if nothing may be so large."""
     if size > limits.max_value_bytes:
         raise ValueTooLargeError(size, limits.max_value_bytes)
+
+
+def check_message_size(size: int, limits: Limits) -> None:
+    """Refuses a value of so many bytes in a message."""
+    check_size(size, limits)
+    if size > limits.max_message_value_bytes:
+        raise ValueNeedsChunksError(size, limits.max_message_value_bytes)
 
 
 def fits(value: Value, limits: Limits) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
-from . import chunks
+from . import chunks, compression
 from . import limits as checks
 from .backends import base
 from .backends.request_ids import WINDOW
@@ -51,14 +51,17 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         if entry is None:
             return storage_pb2.GetValueResponse(domain_revision=revision)
         checks.check_fits(entry.value, self._limits)
-        return storage_pb2.GetValueResponse(found=True, entry=to_entry(entry), domain_revision=revision)
+        message = to_entry(entry)
+        if request.accept:
+            message.value.CopyFrom(await compression.value(message.value, request.accept))
+        return storage_pb2.GetValueResponse(found=True, entry=message, domain_revision=revision)
 
     async def SetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.SetValueRequest, context: _Context
     ) -> storage_pb2.SetValueResponse:
         checks.check_key(request.key)
         checks.check_request_id(request.request_id)
-        value = from_value(request.value)
+        value = from_value(await compression.plain(request.value, self._limits))
         checks.check_value(value, self._limits)
         return await self._set(request, value)
 
@@ -67,7 +70,8 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     ) -> AsyncIterator[storage_pb2.ReadValueResponse]:
         checks.check_key(request.key)
         backend = self._backend(request.domain)
-        for part in chunks.parts(await backend.get_value(request.domain, request.key)):
+        lookup = await backend.get_value(request.domain, request.key)
+        async for part in chunks.parts(lookup, request.accept):
             yield part
 
     async def WriteValue(  # noqa: N802  # the contract's name
@@ -78,10 +82,10 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         # All that can be refused is refused before the value comes.
         checks.check_key(request.key)
         checks.check_request_id(request.request_id)
-        checks.check_size(head.size, self._limits)
+        room = chunks.room_of(head, self._limits)
         self._backend_and_ttl(request)
         from_condition(request)
-        async with self._uploads.room(head.size):
+        async with self._uploads.room(room):
             value = await chunks.gather(head, request_iterator)
             checks.check_value(value, self._limits, in_chunks=True)
             return await self._set(request, value)
@@ -126,10 +130,14 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         async with aclosing(listing):  # type: ignore[type-var]  # every backend yields from a generator
             async for page in listing:
                 for part, large_keys in chunks.in_messages(page, self._limits):
+                    entries = [*map(to_entry, part.entries)]
+                    if request.accept:
+                        for entry in entries:
+                            entry.value.CopyFrom(await compression.value(entry.value, request.accept))
                     yield storage_pb2.AllKeysResponse(
                         domain_revision=part.domain_revision,
                         keys=part.keys,
-                        entries=map(to_entry, part.entries),
+                        entries=entries,
                         unreadable_keys=part.unreadable,
                         large_keys=large_keys,
                     )
@@ -188,5 +196,6 @@ def server_info(
             for name, (implementation, backend) in backends.items()
         ],
         heartbeat_period=to_duration(heartbeat_seconds),
+        compressions=[compression.ZSTD],
         routes=[storage_pb2.Route(domain=domain, backend=name) for domain, name in routes],
     )

@@ -51,6 +51,12 @@ class Failing(storage_pb2_grpc.StorageServiceServicer):
     def AllKeys(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         yield self.fail(request, context)
 
+    def WriteValue(self, request_iterator: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        return self.fail(request_iterator, context)
+
+    def ReadValue(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
+        yield self.fail(request, context)
+
     def Watch(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         yield self.fail(request_iterator, context)
 

@@ -6,6 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import _compression
 from ._bulk import HOPELESS
 from .errors import BulkError, LimitExceededError, NeardictError, UnavailableError
 from .v1 import storage_pb2 as pb
@@ -40,17 +41,23 @@ def needs_chunks(error: BaseException | None) -> bool:
 
 
 class Outgoing:
-    """A write whose value goes in chunks."""
+    """A write whose value goes in chunks, compressed if it may be and that pays."""
 
-    def __init__(self, request: pb.SetValueRequest) -> None:
+    def __init__(self, request: pb.SetValueRequest, *, compress: bool = False) -> None:
         value = request.value
         raw = value.WhichOneof("kind") == "raw"
-        self._data = memoryview(value.raw if raw else value.json.encode())
-        self.size = len(self._data)
+        data = value.raw if raw else value.json.encode()
+        content_size = 0
+        empty = pb.Value(raw=b"") if raw else pb.Value(json="")
+        if compress and (frame := _compression.compress(data)) is not None:
+            content_size, data = len(data), frame
+            empty = pb.Value(raw_zstd=b"") if raw else pb.Value(json_zstd=b"")
+        self._data = memoryview(data)
+        self.size = len(data)
         head = pb.SetValueRequest(
             domain=request.domain,
             key=request.key,
-            value=pb.Value(raw=b"") if raw else pb.Value(json=""),
+            value=empty,
             request_id=request.request_id,
         )
         if request.HasField("ttl"):
@@ -58,7 +65,9 @@ class Outgoing:
         condition = request.WhichOneof("condition")
         if condition is not None:
             setattr(head, condition, getattr(request, condition))
-        self._head = pb.WriteValueRequest(head=pb.WriteValueHead(request=head, size=self.size))
+        self._head = pb.WriteValueRequest(
+            head=pb.WriteValueHead(request=head, size=self.size, content_size=content_size)
+        )
 
     def parts(self) -> Iterator[pb.WriteValueRequest]:
         """Yields the messages, anew each time."""
@@ -86,10 +95,9 @@ class Incoming:
             raise UnavailableError("a value in chunks has ended before its end: read it again")
         answer = self._head.answer
         value = answer.entry.value
-        if answer.found and value.WhichOneof("kind") == "raw":
-            value.raw = bytes(self._data)
-        elif answer.found:
-            value.json = self._data.decode()
+        if answer.found:
+            kind = value.WhichOneof("kind") or "json"
+            setattr(value, kind, self._data.decode() if kind == "json" else bytes(self._data))
         return answer
 
 

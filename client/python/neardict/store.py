@@ -10,6 +10,7 @@ from . import _channel, _chunks, _clock, _forks, _lease, _requests, values
 from ._auditor import Auditor, AuditThread
 from ._bulk import bulk
 from ._changes import Changes, Listener
+from ._compression import Compression
 from ._expiry import ExpiryTimer
 from ._large import Large
 from ._lease import Consistency
@@ -48,13 +49,14 @@ class Store:
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
+        compression: Compression = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
         _forks.check()
         self._timeout = timeout
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
-        self._large = Large(self.target, self._stub, self._translated, timeout)
+        self._large = Large(self.target, self._stub, self._translated, timeout, compression)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -243,6 +245,8 @@ class Store:
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         requests = {key: _requests.get_value(domain, key) for key in keys}
+        for request in requests.values():
+            self._large.accept(request)
         found: dict_type[str, pb.GetValueResponse] = {}
         return _chunks.each(
             requests,
@@ -256,7 +260,7 @@ class Store:
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
             response = self._large.set_value(
-                request, timeout, lambda: self.call(self._stub.SetValue, request, timeout)
+                request, timeout, lambda wire: self.call(self._stub.SetValue, wire, timeout)
             )
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
@@ -295,7 +299,13 @@ class Store:
         return _chunks.each(
             requests,
             revisions,
-            lambda some: self._write_bulk(domain, self._stub.SetValue, some, timeout, answered),
+            lambda some: self._write_bulk(
+                domain,
+                self._stub.SetValue,
+                {key: self._large.wire(request, timeout) for key, request in some.items()},
+                timeout,
+                answered,
+            ),
             in_chunks,
         )
 
@@ -305,6 +315,7 @@ class Store:
         return self._large.pages(request, self._pages(request, timeout))
 
     def _pages(self, request: pb.AllKeysRequest, timeout: float | None) -> Iterator[pb.AllKeysResponse]:
+        self._large.accept(request)
         with self._translated():
             call: Any = self._stub.AllKeys(request, timeout=timeout)
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import _chunks
+from .. import _chunks, _compression
 from .._statuses import too_late
 from ..errors import DataLossError, LimitExceededError, UnavailableError
 from ..v1 import storage_pb2 as pb
@@ -16,17 +16,27 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
+_INLINE_BYTES = 128 * 1024
+
 
 class Large:
     """Does in chunks what cannot be done in messages, as `neardict._large` does."""
 
     def __init__(
-        self, target: str, stub: Any, translated: Callable[[], AbstractContextManager[None]], timeout: float
+        self,
+        target: str,
+        stub: Any,
+        translated: Callable[[], AbstractContextManager[None]],
+        timeout: float,
+        compression: _compression.Compression,
     ) -> None:
         self._target = target
         self._stub = stub
         self._translated = translated
         self._timeout = timeout
+        self._compress = _compression.check(compression)
+        # Whether the service understands what is compressed; None until it has been asked.
+        self._understood: bool | None = None
 
     async def get_value(
         self,
@@ -35,6 +45,7 @@ class Large:
         in_message: Callable[[], Awaitable[pb.GetValueResponse]],
     ) -> pb.GetValueResponse:
         """Returns the answer of `in_message`, or, if the value is too large for that, of ReadValue."""
+        self.accept(request)
         try:
             return await in_message()
         except LimitExceededError as error:
@@ -46,21 +57,41 @@ class Large:
         self,
         request: pb.SetValueRequest,
         timeout: float | None,
-        in_message: Callable[[], Awaitable[pb.SetValueResponse]],
+        in_message: Callable[[pb.SetValueRequest], Awaitable[pb.SetValueResponse]],
     ) -> pb.SetValueResponse:
-        """Returns the answer of `in_message`, or, if the value is too large for that, of WriteValue."""
+        """Returns the answer of `in_message`, or, if the value is too large for that, of WriteValue.
+
+        `in_message` is given what is to be sent.
+        """
         if not _chunks.is_large(request):
             try:
-                return await in_message()
+                return await in_message(await self.wire(request, timeout))
             except LimitExceededError as error:
                 if not _chunks.needs_chunks(error):
                     raise
         return await self._write(request, timeout)
 
+    def accept(self, request: pb.GetValueRequest | pb.ReadValueRequest | pb.AllKeysRequest) -> None:
+        """Tells the service in a request how the answer may be compressed."""
+        if self._compress:
+            request.accept = pb.COMPRESSION_ZSTD
+
+    async def wire(self, request: pb.SetValueRequest, timeout: float | None) -> pb.SetValueRequest:
+        """Returns what is to be sent of a write that fits in a message."""
+        if not self._compress or not _compression.pays(request.ByteSize()):
+            return request
+        if not await self._compresses(timeout):
+            return request
+        smaller = pb.SetValueRequest()
+        smaller.CopyFrom(request)
+        smaller.value.CopyFrom(await _aside(request.value))
+        return smaller
+
     async def read(self, request: pb.GetValueRequest, timeout: float | None) -> pb.GetValueResponse:
         """Calls ReadValue. Without a timeout each part may take as long as another call."""
         left = _chunks.Time(timeout, float("inf"))
         wanted = pb.ReadValueRequest(domain=request.domain, key=request.key)
+        self.accept(wanted)
 
         async def attempt() -> pb.GetValueResponse:
             incoming = _chunks.Incoming()
@@ -101,8 +132,18 @@ class Large:
             if answer.found:
                 yield pb.AllKeysResponse(domain_revision=revision, entries=[answer.entry])
 
+    async def _compresses(self, timeout: float | None) -> bool:
+        if self._compress and self._understood is None:
+            with self._translated():
+                info = await self._stub.GetServerInfo(
+                    pb.GetServerInfoRequest(), timeout=self._timeout if timeout is None else timeout
+                )
+            self._understood = pb.COMPRESSION_ZSTD in info.compressions
+        return self._compress and bool(self._understood)
+
     async def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.SetValueResponse:
-        outgoing = _chunks.Outgoing(request)
+        compress = await self._compresses(timeout)
+        outgoing = await asyncio.to_thread(_chunks.Outgoing, request, compress=compress)
         left = _chunks.Time(timeout, self._timeout, outgoing.size)
 
         async def attempt() -> pb.SetValueResponse:
@@ -121,3 +162,10 @@ async def _retried(attempt: Callable[[], Awaitable[_Answer]], left: _chunks.Time
         except UnavailableError:
             await asyncio.sleep(pause)
     return await attempt()
+
+
+async def _aside(value: pb.Value) -> pb.Value:
+    # What is larger takes more than a millisecond, in which the loop may do something else.
+    if value.ByteSize() <= _INLINE_BYTES:
+        return _compression.compressed(value)
+    return await asyncio.to_thread(_compression.compressed, value)

@@ -21,6 +21,7 @@ from .. import _channel, _clock, _forks, _lease, _requests, values
 from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
+from .._compression import Compression
 from .._lease import Consistency
 from .._near import OnDisconnect
 from .._reading import Line
@@ -53,6 +54,7 @@ class Store:
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
+        compression: Compression = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
         _forks.check()
@@ -60,7 +62,7 @@ class Store:
         self._credentials = credentials
         self._channel = self._connect()
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
-        self._large = Large(self.target, self._stub, self._translated, timeout)
+        self._large = Large(self.target, self._stub, self._translated, timeout, compression)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -251,7 +253,7 @@ class Store:
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
             response = await self._large.set_value(
-                request, timeout, lambda: self.call(self._stub.SetValue, request, timeout)
+                request, timeout, lambda wire: self.call(self._stub.SetValue, wire, timeout)
             )
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
@@ -290,6 +292,7 @@ class Store:
     async def _pages(
         self, request: pb.AllKeysRequest, timeout: float | None
     ) -> AsyncGenerator[pb.AllKeysResponse, None]:
+        self._large.accept(request)
         with self._translated():
             call = self._stub.AllKeys(request, timeout=timeout)
             messages = aiter(call)
