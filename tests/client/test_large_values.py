@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import neardict
-from neardict import _channel, _chunks, aio
+from neardict import _channel, _chunks, _compression, aio, values
 from neardict.v1 import storage_pb2 as pb
 from served import Served
 
@@ -355,3 +355,115 @@ def test_what_is_large_is_counted_in_bytes() -> None:
         (pb.Value(json="é" * (limit // 2 + 1)), True),
     ):
         assert _chunks.is_large(pb.SetValueRequest(value=value)) is large
+
+
+LONG = {"rows": [{"name": f"é {number}", "hp": number} for number in range(100_000)]}
+MIDDLE = {"rows": [{"name": f"é {number}", "hp": number} for number in range(1_000)]}
+ALL = {"small": 1, "middle": MIDDLE, "large": LONG, "raw": RAW, "random": os.urandom(100_000)}
+
+
+class Counting:
+    """A stub that keeps what was asked of it and what it answered, of calls with one message each way."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+        self.seen: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._stub, name)
+
+        def call(request: Any, **more: Any) -> Any:
+            answer = method(request, **more)
+            self.seen += [request, answer]
+            return answer
+
+        return call if name in ("GetValue", "SetValue") else method
+
+
+def test_a_store_that_compresses_sees_and_writes_what_others_do(
+    server: Served, another: neardict.Store, domain: str
+) -> None:
+    with neardict.connect(server.address, compression="zstd") as store:
+        mirror = store.dict(domain)
+        mirror.update(ALL)
+        assert another.get_many(domain, ALL) == ALL == store.get_many(domain, ALL)
+        for key, value in ALL.items():
+            store.set_value(domain, key, value)
+            assert store.get_value(domain, key) == value == another.get_value(domain, key)
+        theirs = another.dict(domain)
+        theirs["middle"] = LONG
+        theirs["large"] = MIDDLE
+        until(lambda: mirror["middle"] == LONG and mirror["large"] == MIDDLE)
+        assert store.dict(domain) == theirs == mirror
+        assert store.dict(domain, load=False).copy() == theirs
+
+
+def test_what_a_store_sends_and_gets_is_compressed_where_it_pays(server: Served, domain: str) -> None:
+    with neardict.connect(server.address, watch=False, compression="zstd") as store:
+        counting = store._stub = Counting(store._stub)  # type: ignore[assignment]  # stands for a stub
+        text = "é" * 25_000
+        for value in (text, text.encode(), "small"):
+            store.set_value(domain, "k", value)
+            assert store.get_value(domain, "k") == value
+    requests = [
+        seen.value.WhichOneof("kind") for seen in counting.seen if isinstance(seen, pb.SetValueRequest)
+    ]
+    answers = [
+        seen.entry.value.WhichOneof("kind") for seen in counting.seen if isinstance(seen, pb.GetValueResponse)
+    ]
+    assert requests == answers == ["json_zstd", "raw_zstd", "json"]
+
+
+def test_a_service_that_does_not_understand_it_is_sent_nothing_compressed(
+    server: Served, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        def __init__(self, stub: Any) -> None:
+            self._stub = stub
+
+        def GetServerInfo(self, request: Any, **more: Any) -> Any:  # noqa: N802  # the contract's name
+            info = self._stub.GetServerInfo(request, **more)
+            info.ClearField("compressions")
+            return info
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stub, name)
+
+    with neardict.connect(server.address, watch=False, compression="zstd") as store:
+        store._large._stub = Old(store._stub)
+        counting = store._stub = Counting(store._stub)  # type: ignore[assignment]  # stands for a stub
+        store.set_value(domain, "k", "é" * 25_000)
+        store.set_value(domain, "large", LONG)
+        assert store.get_value(domain, "large") == LONG
+    assert {
+        seen.value.WhichOneof("kind") for seen in counting.seen if isinstance(seen, pb.SetValueRequest)
+    } == {"json"}
+
+
+async def test_asyncio_compresses_too(server: Served, store: neardict.Store, domain: str) -> None:
+    async with aio.connect(server.address, compression="zstd") as astore:
+        mirror = await astore.dict(domain)
+        await mirror.update(ALL)
+        assert store.get_many(domain, ALL) == ALL == await astore.get_many(domain, ALL)
+        for key, value in ALL.items():
+            await astore.set_value(domain, key, value)
+            assert await astore.get_value(domain, key) == value == store.get_value(domain, key)
+        assert {entry.key: entry.value async for entry in astore.all_entries(domain)} == ALL
+        assert dict((await astore.dict(domain)).items()) == ALL
+
+
+async def test_what_cannot_be_used_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for connect in (neardict.connect, aio.connect):
+        with pytest.raises(neardict.InvalidArgumentError, match="zstd"):
+            connect("localhost:1", compression="gzip")  # type: ignore[arg-type]  # that is the test
+    monkeypatch.setattr(_compression, "_library", lambda: None)
+    with pytest.raises(neardict.InvalidArgumentError, match=r"neardict\[zstd\]"):
+        neardict.connect("localhost:1", compression="zstd")
+    with pytest.raises(neardict.UndecodableValueError, match=r"neardict\[zstd\]"):
+        values.decode(pb.Value(raw_zstd=b"x"))
+
+
+def test_a_damaged_answer_is_undecodable() -> None:
+    for value in (pb.Value(raw_zstd=b"x"), pb.Value(json_zstd=b""), pb.Value(json_zstd=b"x" * 100)):
+        with pytest.raises(neardict.UndecodableValueError, match="damaged"):
+            values.decode(value)

@@ -341,8 +341,8 @@ async def test_uploads_wait_for_room_and_do_not_pass_each_other() -> None:
 
 
 async def test_memory_for_uploads_is_bounded_whoever_begins_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "UPLOAD_BYTES", 1)  # so that one of the largest has all the room
-    begun, release = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(chunks, "UPLOAD_BYTES", 1)  # so that two of the largest have all the room
+    begun, release = asyncio.Semaphore(0), asyncio.Event()
     async with (
         serving(config(max_value_bytes=1_000_000)) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -353,18 +353,19 @@ async def test_memory_for_uploads_is_bounded_whoever_begins_them(monkeypatch: py
             first, *others = parts("slow", b"s" * 1_000_000)
             yield first
             # Asked for once the head has gone out, before anything of the other upload.
-            begun.set()
+            begun.release()
             await release.wait()
             for part in others:
                 yield part
 
-        first = asyncio.create_task(_await(stub, slow()))
-        await begun.wait()
+        first = [asyncio.create_task(_await(stub, slow())) for _ in range(2)]
+        await begun.acquire()
+        await begun.acquire()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.WriteValue(parts("other", b"o"), timeout=0.3)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         release.set()
-        await first
+        await asyncio.gather(*first)
         await stub.WriteValue(parts("other", b"o"), timeout=SECONDS)
 
 

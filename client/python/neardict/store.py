@@ -6,11 +6,10 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
-from . import _channel, _chunks, _clock, _forks, _lease, _requests, values
+from . import _channel, _chunks, _clock, _compression, _forks, _lease, _requests, values
 from ._auditor import Auditor, AuditThread
 from ._bulk import bulk
 from ._changes import Changes, Listener
-from ._compression import Compression
 from ._expiry import ExpiryTimer
 from ._large import Large
 from ._lease import Consistency
@@ -49,14 +48,15 @@ class Store:
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
-        compression: Compression = None,
+        compression: _compression.Compression = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
         _forks.check()
+        compress = _compression.check(compression)
         self._timeout = timeout
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
-        self._large = Large(self.target, self._stub, self._translated, timeout, compression)
+        self._large = Large(self.target, self._stub, self._translated, timeout, compress=compress)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)

@@ -28,13 +28,14 @@ class Large:
         stub: Any,
         translated: Callable[[], AbstractContextManager[None]],
         timeout: float,
-        compression: _compression.Compression,
+        *,
+        compress: bool,
     ) -> None:
         self._target = target
         self._stub = stub
         self._translated = translated
         self._timeout = timeout
-        self._compress = _compression.check(compression)
+        self._compress = compress
         # Whether the service understands what is compressed; None until it has been asked.
         self._understood: bool | None = None
 

@@ -17,11 +17,10 @@ from typing import Any, NoReturn, Self
 import grpc
 import grpc.aio
 
-from .. import _channel, _clock, _forks, _lease, _requests, values
+from .. import _channel, _clock, _compression, _forks, _lease, _requests, values
 from .._auditor import Auditor
 from .._bulk import HOPELESS, WINDOW
 from .._changes import Changes, Listener
-from .._compression import Compression
 from .._lease import Consistency
 from .._near import OnDisconnect
 from .._reading import Line
@@ -54,15 +53,16 @@ class Store:
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
-        compression: Compression = None,
+        compression: _compression.Compression = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
         _forks.check()
+        compress = _compression.check(compression)
         self._timeout = timeout
         self._credentials = credentials
         self._channel = self._connect()
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
-        self._large = Large(self.target, self._stub, self._translated, timeout, compression)
+        self._large = Large(self.target, self._stub, self._translated, timeout, compress=compress)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
