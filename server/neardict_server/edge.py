@@ -31,6 +31,8 @@ ERROR_DOMAIN = "neardict"
 STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ValueTooLargeError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ValueNeedsChunksError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.UploadStalledError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ConditionFailedError: grpc.StatusCode.ABORTED,
     errors.NoRouteError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CapabilityMissingError: grpc.StatusCode.UNIMPLEMENTED,
@@ -97,6 +99,16 @@ class Edge:
                     await _abort(context, method, error)
 
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        if handler.stream_unary:
+
+            async def gather(data: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+                try:
+                    self._begin(context)
+                    return await handler.stream_unary((parse(item) async for item in data), context)
+                except Exception as error:
+                    await _abort(context, method, error)
+
+            return grpc.stream_unary_rpc_method_handler(gather, None, handler.response_serializer)
         if handler.stream_stream:
 
             async def both(

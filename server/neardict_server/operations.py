@@ -15,17 +15,22 @@ def read_get(request: pb.GetValueRequest) -> base.Get:
 
 
 def read_set(request: pb.SetValueRequest, backend: base.Backend, limits: Limits) -> base.Set:
+    operation = read_head(request, backend)
+    checks.check_value(operation.value, limits)
+    return operation
+
+
+def read_head(request: pb.SetValueRequest, backend: base.Backend) -> base.Set:
+    """Reads a request whose value has been checked, or comes later."""
     checks.check_key(request.key)
     checks.check_request_id(request.request_id)
-    value = from_value(request.value)
-    checks.check_value(value, limits)
     ttl = None
     if request.HasField("ttl"):
         ttl = from_duration(request.ttl)
         checks.check_ttl(ttl)
         if base.Capability.TTL not in backend.capabilities:
             raise CapabilityMissingError("CAPABILITY_TTL")
-    return base.Set(request.key, value, ttl, from_condition(request), request.request_id)
+    return base.Set(request.key, from_value(request.value), ttl, from_condition(request), request.request_id)
 
 
 def read_delete(request: pb.DeleteKeyRequest) -> base.Delete:
@@ -34,10 +39,14 @@ def read_delete(request: pb.DeleteKeyRequest) -> base.Delete:
     return base.Delete(request.key, from_condition(request), request.request_id)
 
 
-def word_lookup(lookup: base.Lookup, response: pb.GetValueResponse) -> None:
-    """Fills the response. In place, as these do, takes half of the time of making and copying parts."""
+def word_lookup(lookup: base.Lookup, response: pb.GetValueResponse, limits: Limits) -> None:
+    """Fills the response. Raises ValueNeedsChunksError if it would be too large.
+
+    In place, as these do, takes half of the time of making and copying parts.
+    """
     entry, revision = lookup
     if entry is not None:
+        checks.check_fits(entry.value, limits)
         response.found = True
         fill_entry(entry, response.entry)
     response.domain_revision = revision

@@ -28,7 +28,14 @@ _SERVICE_CONFIG = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         },
-        {"name": [{"service": _SERVICE, "method": "Execute"}, {"service": _SERVICE, "method": "Watch"}]},
+        # Streams begin again by themselves, and their messages are theirs to repeat. `_chunks` does it for
+        # values in chunks, since gRPC would keep a copy of all of them to send them again.
+        {
+            "name": [
+                {"service": _SERVICE, "method": method}
+                for method in ("Execute", "Watch", "ReadValue", "WriteValue")
+            ]
+        },
     ]
 }
 
