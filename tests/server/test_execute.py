@@ -3,6 +3,7 @@
 from __future__ import annotations  # grpc classes are generic for type checkers only
 
 import asyncio
+import gc
 import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 from neardict_server.app import serving
 from neardict_server.config import BackendConfig, Config
+from neardict_server.execution import executions
 from wire import DEADLINE_SECONDS, SERVICE, refusal, text_field
 
 if TYPE_CHECKING:
@@ -114,6 +116,13 @@ async def test_a_stream_without_operations_ends_with_ok() -> None:
         assert not stream.results
 
 
+async def until_nothing_is_read() -> None:
+    """Returns when a stream of this process has met a breach: until then what is unanswered must stay so."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not any(one._reader.done() for one in gc.get_objects() if isinstance(one, executions._Stream)):
+            await asyncio.sleep(0.001)
+
+
 BREACHES = {
     "without content": [pb.Operation(number=99)],
     "the number of one that is unanswered": [pb.Operation(number=2, get_value=get("k").get_value)],
@@ -131,6 +140,7 @@ async def test_a_breach_of_the_rules_ends_the_stream_after_the_results_of_what_c
         await stream.of(numbers[2:])
         await stream.call.write(pb.ExecuteRequest(operations=breach))
         await backend.has_begun("d", "a")
+        await until_nothing_is_read()
         backend.release("d")
         ended = await stream.ended()
         assert ended is not None

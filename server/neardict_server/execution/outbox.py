@@ -57,8 +57,15 @@ class Outbox:
     def put_batch(self, jobs: Sequence[Job], outcomes: Sequence[base.Outcome]) -> None:
         """Has the outcomes of a batch sent, and learns from it how large the next one should be."""
         before = self._bytes
-        for job, outcome in zip(jobs, failures.worded(outcomes), strict=True):
-            self._put(job, outcome)
+        latest: Exception | None = None
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if not isinstance(outcome, Exception):
+                self._put(job, outcome)
+                continue
+            if outcome is not latest:
+                # Once, and so in the log too, if all have failed for the same reason.
+                latest, words = outcome, failures.word(outcome)
+            self._put(job, words)
         size = self._bytes - before
         if size > BATCH_BYTES:
             self.batch = max(1, self.batch // 2)
