@@ -17,13 +17,17 @@ from .programs import version
 
 # The first whose tracking of keys redis-py's client-side cache accepts.
 CACHING = (7, 4)
+MAX_CONNECTIONS = 1024
 
 
 class AsyncRedis:
-    """redis.asyncio as it comes, with a connection for each that is under way. Values are not decoded."""
+    """redis.asyncio, with a connection for each command that is under way. Values are not decoded."""
 
     def __init__(self, server: RedisServer) -> None:
-        self._redis: Any = redis.asyncio.Redis(host=server.host, port=server.port)
+        # By default it refuses to open more than a hundred.
+        self._redis: Any = redis.asyncio.Redis(
+            host=server.host, port=server.port, max_connections=MAX_CONNECTIONS
+        )
 
     def get(self, number: int) -> Awaitable[Any]:
         answer: Awaitable[Any] = self._redis.get(key(number))
