@@ -117,7 +117,7 @@ class ListedDict(NearDict):
         self._versions.install_all(zip(new.keys, new.revisions, strict=True))
         self._counts.fills += len(new.keys)
         for entry in new.entries:
-            if (expires := _requests.expiry(entry)) is not None:
+            if entry.HasField("expire_time") and (expires := _requests.expiry(entry)) is not None:
                 self._store.expiry.add(self, entry.key, entry.revision, expires)
 
     def _end_listing(self, listing: Listing) -> None:
