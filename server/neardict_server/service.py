@@ -86,8 +86,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self._backend_and_ttl(request)
         from_condition(request)
         async with self._uploads.room(room):
-            # Tells the client that its value is welcome.
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata(chunks.WELCOME)
             value = await chunks.gather(head, request_iterator)
             checks.check_value(value, self._limits, in_chunks=True)
             return await self._set(request, value)

@@ -151,10 +151,10 @@ class Large:
             messages = outgoing.parts()
             yield next(messages)
             # Or else a refusal meets a chunk on its way out, and grpc.aio reports that in place of it.
-            await call.initial_metadata()
+            if ("upload", "welcome") not in [*await call.initial_metadata()]:
+                await call.code()
+                return
             for part in messages:
-                if call.done():
-                    return
                 yield part
 
         call: Any = None

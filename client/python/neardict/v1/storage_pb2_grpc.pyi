@@ -316,8 +316,8 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
 
     The first message has `head`, those that follow a `chunk` each; then the
     client ends its side of the stream. When the service has room for the
-    value it sends its headers, and reads on: a client may wait for them, so as
-    not to send what is refused, and needs a deadline.
+    value it sends its headers, with `upload: welcome`, and reads on: a client may
+    wait for them, so as not to send what is refused, and needs a deadline.
 
     Idempotent only when `request_id` is set. Also fails as SetValue does, before
     any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
@@ -497,8 +497,8 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
 
         The first message has `head`, those that follow a `chunk` each; then the
         client ends its side of the stream. When the service has room for the
-        value it sends its headers, and reads on: a client may wait for them, so as
-        not to send what is refused, and needs a deadline.
+        value it sends its headers, with `upload: welcome`, and reads on: a client may
+        wait for them, so as not to send what is refused, and needs a deadline.
 
         Idempotent only when `request_id` is set. Also fails as SetValue does, before
         any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
