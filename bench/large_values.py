@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import neardict
@@ -95,10 +96,9 @@ def main() -> None:
     limits = {"NEARDICT_LIMITS__MAX_VALUE_BYTES": str(64 * 1024 * 1024), "PYTHONUNBUFFERED": "1"}
     config = '[backends.memory]\nimplementation = "memory"\n'
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        path = f"{folder}/neardict.toml"
-        with open(path, "w") as file:
-            file.write(config)
-        command = ("neardict_server", "--config", path, "--data", folder, "--listen", "127.0.0.1:0")
+        path = Path(folder) / "neardict.toml"
+        path.write_text(config)
+        command = ("neardict_server", "--config", str(path), "--data", folder, "--listen", "127.0.0.1:0")
         address = stack.enter_context(_process(*command, **limits))
         for name, bits in NETWORKS:
             here = address
