@@ -27,6 +27,8 @@ CHUNK_BYTES = 256 * 1024
 UPLOAD_BYTES = 64 * 1024 * 1024
 # A client that has gone without a word would hold its room for ever.
 STALL_SECONDS = 30.0
+# The headers that tell a client that its chunks will be read.
+WELCOME = (("upload", "welcome"),)
 _EMPTY_TEXT = storage_pb2.Value(json_zstd=b"")
 _EMPTY_BYTES = storage_pb2.Value(raw_zstd=b"")
 # What an entry takes in a page beside its key and its value, at most.

@@ -15,13 +15,13 @@ def read_get(request: pb.GetValueRequest) -> base.Get:
 
 
 def read_set(request: pb.SetValueRequest, backend: base.Backend, limits: Limits) -> base.Set:
-    operation = read_head(request, backend)
-    checks.check_value(operation.value, limits)
-    return operation
+    value = from_value(request.value)
+    checks.check_value(value, limits)
+    return read_head(request, backend, value)
 
 
-def read_head(request: pb.SetValueRequest, backend: base.Backend) -> base.Set:
-    """Reads a request whose value has been checked, or comes later."""
+def read_head(request: pb.SetValueRequest, backend: base.Backend, value: base.Value) -> base.Set:
+    """Reads the rest of a request, with this for its value."""
     checks.check_key(request.key)
     checks.check_request_id(request.request_id)
     ttl = None
@@ -30,7 +30,7 @@ def read_head(request: pb.SetValueRequest, backend: base.Backend) -> base.Set:
         checks.check_ttl(ttl)
         if base.Capability.TTL not in backend.capabilities:
             raise CapabilityMissingError("CAPABILITY_TTL")
-    return base.Set(request.key, from_value(request.value), ttl, from_condition(request), request.request_id)
+    return base.Set(request.key, value, ttl, from_condition(request), request.request_id)
 
 
 def read_delete(request: pb.DeleteKeyRequest) -> base.Delete:

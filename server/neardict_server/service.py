@@ -79,8 +79,9 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         head = await chunks.head(request_iterator)
         # All that can be refused is refused before the value comes.
         backend = self._backend(head.request.domain)
-        empty = operations.read_head(head.request, backend)
+        empty = operations.read_head(head.request, backend, "")
         async with self._uploads.room(chunks.room_of(head, self._limits)):
+            await context.send_initial_metadata(chunks.WELCOME)
             value = await chunks.gather(head, request_iterator)
             checks.check_value(value, self._limits, in_chunks=True)
             return await self._set(head.request.domain, backend, empty._replace(value=value))

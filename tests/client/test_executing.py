@@ -178,9 +178,9 @@ def test_a_bulk_finds_out_with_one_operation_that_there_is_no_stream(times: int)
         opened: list[Operation] = []
         put = store._executing.put
 
-        def counted(operation: Operation) -> None:
-            opened.append(operation)
-            put(operation)
+        def counted(*operations: Operation) -> None:
+            opened.extend(operations)
+            put(*operations)
 
         store._executing.put = counted  # type: ignore[method-assign]  # counts
         expected = {str(number): number for number in range(3000)}

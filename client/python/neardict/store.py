@@ -10,7 +10,7 @@ import grpc
 
 from . import _channel, _chunks, _clock, _compression, _forks, _lease, _operations, _requests, values
 from ._auditor import Auditor, AuditThread
-from ._bulk import Begun, bulk
+from ._bulk import CALLS, Begun, bulk
 from ._changes import Changes, Listener
 from ._executing import Executing
 from ._expiry import ExpiryTimer
@@ -390,7 +390,7 @@ class Store:
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         with self._translated():
             future = getattr(self._stub, RPC[kind]).future(getattr(operation.message, kind), timeout=seconds)
-        return Begun(future.cancel, lambda: self._called(future))
+        return Begun(future.cancel, lambda: self._called(future), most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         try:

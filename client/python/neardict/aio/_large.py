@@ -147,9 +147,22 @@ class Large:
         outgoing = await asyncio.to_thread(_chunks.Outgoing, request, compress=compress)
         left = _chunks.Time(timeout, self._timeout, outgoing.size)
 
+        async def parts() -> AsyncGenerator[pb.WriteValueRequest, None]:
+            messages = outgoing.parts()
+            yield next(messages)
+            # Or else a refusal meets a chunk on its way out, and grpc.aio reports that in place of it.
+            if ("upload", "welcome") not in [*await call.initial_metadata()]:
+                await call.code()
+                return
+            for part in messages:
+                yield part
+
+        call: Any = None
+
         async def attempt() -> pb.SetValueResponse:
+            nonlocal call
             with self._translated():
-                call = self._stub.WriteValue(outgoing.parts(), timeout=left.left())
+                call = self._stub.WriteValue(parts(), timeout=left.left())
                 response: pb.SetValueResponse = await call
                 return response
 

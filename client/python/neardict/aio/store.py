@@ -19,6 +19,7 @@ import grpc.aio
 
 from .. import _channel, _clock, _compression, _forks, _lease, _operations, _progress, _requests, values
 from .._auditor import Auditor
+from .._bulk import CALLS
 from .._changes import Changes, Listener
 from .._lease import Consistency
 from .._near import OnDisconnect
@@ -361,7 +362,7 @@ class Store:
             pending = self._pendings.begin(operation, seconds)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         call = getattr(self._stub, RPC[kind])(getattr(operation.message, kind), timeout=seconds)
-        return Begun(call.cancel, lambda: self._called(call), sure=True)
+        return Begun(call.cancel, lambda: self._called(call), sure=True, most=CALLS)
 
     async def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         try:

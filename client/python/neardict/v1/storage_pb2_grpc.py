@@ -147,8 +147,9 @@ class StorageServiceServicer(object):
         before all of them have come, and then all at once.
 
         The first message has `head`, those that follow a `chunk` each; then the
-        client ends its side of the stream. The service reads on when it has room for
-        the value; a client that waits for that needs a deadline.
+        client ends its side of the stream. When the service has room for the
+        value it sends its headers, with `upload: welcome`, and reads on: a client may
+        wait for them, so as not to send what is refused, and needs a deadline.
 
         Idempotent only when `request_id` is set. Also fails as SetValue does, before
         any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
