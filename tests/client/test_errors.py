@@ -59,6 +59,7 @@ class Failing(storage_pb2_grpc.StorageServiceServicer):
                     code=self.status.value[0], reason=self.reason, message="the message", metadata=self.facts
                 )
                 yield pb.ExecuteResponse(results=[pb.OperationResult(number=operation.number, error=error)])
+
     def WriteValue(self, request_iterator: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         return self.fail(request_iterator, context)
 

@@ -194,9 +194,9 @@ class StorageServiceServicer(object):
         operation that fails, fails alone, with the status that its call would have
         had.
 
-        The service reads no further while 8,192 operations, or 64 MiB of them, are
-        unanswered. A client that keeps at most 1,024 of one domain unanswered is not
-        held up by another domain whose backend has stalled.
+        The service reads no further while 8,192 operations, or 64 MiB of values that
+        they write, are unanswered. A client that leaves some of that to other domains,
+        however much of one is unanswered, is not held up when a backend stalls.
 
         Idempotent as the operations are. The stream itself fails with
         INVALID_ARGUMENT for an operation without content, or for the number of one
