@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # So much of one domain may be unanswered, and of a stream: the contract says why. An operation counts as
-# one, and one more for each 4 KiB. Nor may a domain have more than half of what the others leave, so that
-# there is room for one more, however many have stalled.
+# one, and one more for each 4 KiB. Beyond its first, an operation also needs that its domain has less than
+# half of what is left of SHARED, so that there is room for more domains, though dozens have stalled.
 MOST_OF_DOMAIN = 1024
 MOST_OF_STREAM = 8192
+SHARED = 6144
 _COST_BYTES = 4096
 # A request closes with so many bytes. One more operation, and it is below what any service takes, which is 64
 # KiB beside twice its largest value.
@@ -202,7 +203,7 @@ class Pipeline:
 
     def _has_room(self, load: int) -> bool:
         """Returns whether a domain with this load may have more."""
-        return load < MOST_OF_DOMAIN and (not load or 2 * load < MOST_OF_STREAM - self._total)
+        return load < MOST_OF_DOMAIN and (not load or 2 * load < SHARED - self._total)
 
     def _unload(self, operation: Operation) -> None:
         """Takes notice that the operation is not on its way any more: others of its domain may follow."""

@@ -29,27 +29,6 @@ def script(text: str) -> Script:
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-<<<<<<< HEAD
-# ARGV: at how many bytes to stop, and keys. Returns the domain's revision, the time as Redis gives it, the
-# sizes of the entries of the first keys, at least one, '-' for none, and these entries, one behind the
-# other: a reply of many parts is slow to read.
-READ = _script("""
-local time = redis.call('TIME')
-local sizes, found, size = {}, {}, 0
-for at = 2, #ARGV do
-  local stored = redis.call('HGET', KEYS[1], ARGV[at])
-  sizes[#sizes + 1] = stored and #stored or '-'
-  if stored then
-    found[#found + 1] = stored
-    size = size + #stored
-    if size >= tonumber(ARGV[1]) then break end
-  end
-end
-return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), table.concat(found)}
-""")
-
-=======
->>>>>>> batches
 # What scripts that change a domain have in common. `previous` is its last revision, with what this script
 # has changed already. ARGV: below which no revision may be, and for the announcement channel and domain.
 CHANGES = f"""
@@ -181,14 +160,9 @@ return table.concat(found, ' ')
 
 # ARGV: a range of keys as ZRANGEBYLEX takes it, at most how many to look at, after how many bytes to
 # stop, 'keys' or 'entries'. Returns the domain's revision, the time, the last key looked at if there may
-<<<<<<< HEAD
 # be more, either the keys that have not expired, or keys and entries in turn, expired or not,
 # and how many keys there are.
-PAGE = _script("""
-=======
-# be more, and either the keys that have not expired, or keys and entries in turn, expired or not.
 PAGE = script("""
->>>>>>> batches
 local entries, counter, keys, expiries = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local count, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
