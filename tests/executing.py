@@ -21,7 +21,9 @@ def get(key: str, *, domain: str = "d", timeout: int = 0) -> pb.Operation:
     return pb.Operation(get_value=request, timeout_milliseconds=timeout)
 
 
-def put(key: str, value: str | bytes = "1", *, domain: str = "d", timeout: int = 0, **more: Any) -> pb.Operation:
+def put(
+    key: str, value: str | bytes = "1", *, domain: str = "d", timeout: int = 0, **more: Any
+) -> pb.Operation:
     message = pb.Value(json=value) if isinstance(value, str) else pb.Value(raw=value)
     request = pb.SetValueRequest(domain=domain, key=key, value=message, **more)
     return pb.Operation(set_value=request, timeout_milliseconds=timeout)
@@ -68,7 +70,7 @@ class Execution:
         return numbers
 
     async def write(self, request: pb.ExecuteRequest, seconds: float) -> bool:
-        """Returns whether the request is on its way within that time; if not, it goes later, before others."""
+        """Returns whether the request is on its way within that time; if not, it goes later."""
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=seconds)
             if not self._writing.done():

@@ -23,7 +23,7 @@ from .changes.stream import Streams
 from .config import Config
 from .edge import Edge
 from .execution import Executions
-from .limits import check_domain
+from .limits import check_domain, max_receive_bytes
 from .router import Router
 from .service import StorageService, server_info
 from .startup import Server, StartError, cannot_listen, chosen, routes_of
@@ -31,8 +31,6 @@ from .startup import Server, StartError, cannot_listen, chosen, routes_of
 logger = logging.getLogger(__name__)
 
 SERVICE = storage_pb2.DESCRIPTOR.services_by_name["StorageService"].full_name
-# Room for domain, key and framing around the largest value; beyond it gRPC itself refuses the message.
-MESSAGE_OVERHEAD = 64 * 1024
 # When all calls have ended, connections get so long to see what was sent. Those who watch the health
 # never leave by themselves.
 FAREWELL_SECONDS = 0.25
@@ -73,14 +71,12 @@ async def serving(
 
         streams = Streams(hub_of, config.heartbeat_seconds, term)
         executions = Executions(router, config.limits)
-        edge = Edge("/neardict.v1.")
+        edge = Edge()
         server = grpc.aio.server(
-            interceptors=[edge],
             options=[
                 # Otherwise a second server on the port starts without an error and takes half of the calls.
                 ("grpc.so_reuseport", int(shared_port)),
-                # Twice, so that a value over the limit meets our own error and not gRPC's.
-                ("grpc.max_receive_message_length", 2 * config.limits.max_value_bytes + MESSAGE_OVERHEAD),
+                ("grpc.max_receive_message_length", max_receive_bytes(config.limits)),
                 ("grpc.max_send_message_length", -1),
                 # Lets clients keep an idle connection alive with a ping every 10 seconds.
                 ("grpc.http2.min_ping_interval_without_data_ms", 5000),
@@ -97,7 +93,7 @@ async def serving(
                     metadata.version("neardict"), config.limits, backends, routes, config.heartbeat_seconds
                 ),
             ),
-            server,
+            edge.before(server),
         )
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

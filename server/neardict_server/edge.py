@@ -1,7 +1,8 @@
 """The one place where errors become gRPC statuses.
 
-An outermost interceptor: requests are parsed inside it, so that bytes which are no message are the
-caller's mistake, and whatever a handler raises leaves as a clean status with google.rpc details.
+Around each handler: requests are parsed inside it, so that bytes which are no message are the caller's
+mistake, and whatever a handler raises leaves as a clean status with google.rpc details. No interceptor,
+for which grpc.aio looks anew with each call.
 """
 
 from __future__ import annotations  # grpc classes are generic for type checkers only
@@ -21,7 +22,7 @@ from google.rpc import error_details_pb2, status_pb2
 from . import errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ ERROR_DOMAIN = "neardict"
 STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ValueTooLargeError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ValueNeedsChunksError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.UploadStalledError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ConditionFailedError: grpc.StatusCode.ABORTED,
     errors.NoRouteError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CapabilityMissingError: grpc.StatusCode.UNIMPLEMENTED,
@@ -42,12 +45,10 @@ STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
 }
 
 
-class Edge(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of our own services; health and reflection pass untouched."""
+class Edge:
+    """Wraps the handlers of our own services; health and reflection are not behind it."""
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    def __init__(self) -> None:
         self._draining = False
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -69,19 +70,9 @@ class Edge(grpc.aio.ServerInterceptor):
             if self._under_way:
                 logger.warning("%d calls are still under way after %g seconds", self._under_way, seconds)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        method = handler_call_details.method
-        wrapped = self._wrapped.get(method)
-        if wrapped is None:
-            handler = await continuation(handler_call_details)
-            if handler is None or not method.startswith(self._prefix):
-                return handler
-            wrapped = self._wrapped[method] = self._wrap(method, handler)
-        return wrapped
+    def before(self, server: grpc.aio.Server) -> grpc.aio.Server:
+        """Returns what a service is to be added to, in place of the server, so that it is behind the edge."""
+        return _Guarded(server, self._wrap)  # type: ignore[return-value]  # what generated code asks of it
 
     def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         parse = handler.request_deserializer
@@ -108,6 +99,16 @@ class Edge(grpc.aio.ServerInterceptor):
                     await _abort(context, method, error)
 
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        if handler.stream_unary:
+
+            async def gather(data: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+                try:
+                    self._begin(context)
+                    return await handler.stream_unary((parse(item) async for item in data), context)
+                except Exception as error:
+                    await _abort(context, method, error)
+
+            return grpc.stream_unary_rpc_method_handler(gather, None, handler.response_serializer)
         if handler.stream_stream:
 
             async def both(
@@ -138,6 +139,24 @@ class Edge(grpc.aio.ServerInterceptor):
         self._under_way -= 1
         if not self._under_way:
             self._idle.set()
+
+
+class _Guarded:
+    """Takes the place of a server for generated code that adds a service to it."""
+
+    def __init__(
+        self, server: grpc.aio.Server, wrap: Callable[[str, Any], grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        self._server = server
+        self._wrap = wrap
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Nothing: they come by name too, in which form they can be wrapped."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Adds the service to the server, with each method wrapped."""
+        wrapped = {name: self._wrap(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> NoReturn:

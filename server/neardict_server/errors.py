@@ -3,6 +3,8 @@
 StorageError
 ├── InvalidRequestError     the caller broke a rule of the contract
 ├── ValueTooLargeError      the value exceeds the configured limit
+├── ValueNeedsChunksError   the value does not fit in a message, and has RPCs of its own
+├── UploadStalledError      no more of the value has come
 ├── ConditionFailedError    the condition of a write does not hold
 ├── NoRouteError            no backend is configured for the domain
 ├── CapabilityMissingError  the backend cannot do what the request needs
@@ -45,6 +47,22 @@ class ValueTooLargeError(StorageError):
             size=size,
             limit=limit,
         )
+
+
+class ValueNeedsChunksError(StorageError):
+    reason = "VALUE_NEEDS_CHUNKS"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"the value has {size} bytes, and one message holds {limit}: call ReadValue or WriteValue, "
+            "which pass it in chunks",
+            size=size,
+            limit=limit,
+        )
+
+
+class UploadStalledError(StorageError):
+    reason = "UPLOAD_STALLED"
 
 
 class ConditionFailedError(StorageError):

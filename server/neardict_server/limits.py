@@ -4,12 +4,15 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from .backends.base import Value
-from .errors import InvalidRequestError, ValueTooLargeError
+from .errors import InvalidRequestError, ValueNeedsChunksError, ValueTooLargeError
 
 MAX_DOMAIN_BYTES = 255
 MAX_KEY_BYTES = 1024
 MAX_REQUEST_ID_BYTES = 64
 MAX_TTL = 100 * 365 * 24 * 3600 * 1_000_000  # microseconds
+# Room for domain, key and framing around the largest value of a message.
+MESSAGE_OVERHEAD = 64 * 1024
+DEFAULT_MESSAGE_VALUE_BYTES = 4 * 1024 * 1024 - MESSAGE_OVERHEAD
 
 
 class Limits(BaseModel):
@@ -17,11 +20,23 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    # gRPC clients of every language receive 4 MiB by default, which bounds what is useful. Beyond the
-    # upper bound not every engine stores a value (Redis ends at 512 MiB), and gRPC not every message.
+    # Beyond the upper bound not every engine stores a value: Redis ends at 512 MiB.
     max_value_bytes: int = Field(default=1024 * 1024, ge=1, le=256 * 1024 * 1024)
+    # Larger values travel in chunks. With MESSAGE_OVERHEAD this is what gRPC clients of any language receive
+    # by default, 4 MiB.
+    max_message_value_bytes: int = Field(
+        default=DEFAULT_MESSAGE_VALUE_BYTES, ge=64 * 1024, le=64 * 1024 * 1024
+    )
     # What common parsers of other languages read at least (64 in .NET, 1000 in Jackson).
     max_json_depth: int = Field(default=64, ge=1, le=500)
+
+
+def max_receive_bytes(limits: Limits) -> int:
+    """Returns how large a message gRPC is to read; larger ones it refuses by itself."""
+    # Clients that know the default alone may send so much.
+    in_message = max(limits.max_message_value_bytes, DEFAULT_MESSAGE_VALUE_BYTES)
+    # Twice, so that a value over the limit meets our own error and not gRPC's.
+    return 2 * min(limits.max_value_bytes, in_message) + MESSAGE_OVERHEAD
 
 
 def check_domain(domain: str) -> None:
@@ -43,13 +58,46 @@ def check_ttl(ttl: int) -> None:
         raise InvalidRequestError("ttl must be more than 0 and at most 100 years", field="ttl")
 
 
-def check_value(value: Value, limits: Limits) -> None:
-    """Refuses a value that is too large, or text that is not strict JSON."""
-    size = len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
-    if size > limits.max_value_bytes:
-        raise ValueTooLargeError(size, limits.max_value_bytes)
+def check_value(value: Value, limits: Limits, *, in_chunks: bool = False) -> None:
+    """Refuses a value that is too large, for the message that it came in too, or that is not strict JSON."""
+    size = size_of(value)
+    if in_chunks:
+        check_size(size, limits)
+    else:
+        check_message_size(size, limits)
     if isinstance(value, str):
         _check_json(value, limits.max_json_depth)
+
+
+def check_size(size: int, limits: Limits) -> None:
+    """Refuses a value of so many bytes if nothing may be so large."""
+    if size > limits.max_value_bytes:
+        raise ValueTooLargeError(size, limits.max_value_bytes)
+
+
+def check_message_size(size: int, limits: Limits) -> None:
+    """Refuses a value of so many bytes in a message."""
+    check_size(size, limits)
+    if size > limits.max_message_value_bytes:
+        raise ValueNeedsChunksError(size, limits.max_message_value_bytes)
+
+
+def fits(value: Value, limits: Limits) -> bool:
+    """Returns whether a stored value may be sent in a message."""
+    most = limits.max_message_value_bytes
+    # No text has more than four bytes for a character, so that small ones need not be looked through.
+    return 4 * len(value) <= most or size_of(value) <= most
+
+
+def check_fits(value: Value, limits: Limits) -> None:
+    """Refuses to send a value in a message that it does not fit in."""
+    if not fits(value, limits):
+        raise ValueNeedsChunksError(size_of(value), limits.max_message_value_bytes)
+
+
+def size_of(value: Value) -> int:
+    """Returns how many bytes the value has on the wire."""
+    return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
 
 
 def _check_text(field: str, text: str, limit: int, *, reason: str) -> None:

@@ -16,7 +16,13 @@ def from_value(message: storage_pb2.Value) -> base.Value:
             reason="INVALID_VALUE",
             field="value",
         )
-    return message.json if kind == "json" else message.raw
+    if kind == "json":
+        return message.json
+    if kind == "raw":
+        return message.raw
+    raise InvalidRequestError(
+        f"value.{kind} cannot be read here: send it as it is", reason="INVALID_VALUE", field="value"
+    )
 
 
 def to_value(value: base.Value) -> storage_pb2.Value:

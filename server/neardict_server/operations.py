@@ -15,10 +15,15 @@ def read_get(request: pb.GetValueRequest) -> base.Get:
 
 
 def read_set(request: pb.SetValueRequest, backend: base.Backend, limits: Limits) -> base.Set:
-    checks.check_key(request.key)
-    checks.check_request_id(request.request_id)
     value = from_value(request.value)
     checks.check_value(value, limits)
+    return read_head(request, backend, value)
+
+
+def read_head(request: pb.SetValueRequest, backend: base.Backend, value: base.Value) -> base.Set:
+    """Reads the rest of a request, with this for its value."""
+    checks.check_key(request.key)
+    checks.check_request_id(request.request_id)
     ttl = None
     if request.HasField("ttl"):
         ttl = from_duration(request.ttl)
@@ -34,10 +39,14 @@ def read_delete(request: pb.DeleteKeyRequest) -> base.Delete:
     return base.Delete(request.key, from_condition(request), request.request_id)
 
 
-def word_lookup(lookup: base.Lookup, response: pb.GetValueResponse) -> None:
-    """Fills the response. In place, as these do, takes half of the time of making and copying parts."""
+def word_lookup(lookup: base.Lookup, response: pb.GetValueResponse, limits: Limits) -> None:
+    """Fills the response. Raises ValueNeedsChunksError if it would be too large.
+
+    In place, as these do, takes half of the time of making and copying parts.
+    """
     entry, revision = lookup
     if entry is not None:
+        checks.check_fits(entry.value, limits)
         response.found = True
         fill_entry(entry, response.entry)
     response.domain_revision = revision

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 
+from . import chunks, compression, operations
 from . import limits as checks
-from . import operations
 from .backends.request_ids import WINDOW
 from .messages import to_duration, to_page
 
@@ -42,22 +42,56 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self._executions = executions
         self._limits = limits
         self._info = info
+        self._uploads = chunks.Uploads(limits.max_value_bytes)
 
     async def GetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.GetValueRequest, context: _Context
     ) -> storage_pb2.GetValueResponse:
-        (key,) = operations.read_get(request)
+        backend = self._backend(request.domain)
+        lookup = await backend.get_value(request.domain, operations.read_get(request).key)
         response = storage_pb2.GetValueResponse()
-        operations.word_lookup(await self._backend(request.domain).get_value(request.domain, key), response)
+        operations.word_lookup(lookup, response, self._limits)
+        if request.accept and response.found:
+            plain = response.entry.value
+            plain.CopyFrom(await compression.value(plain, request.accept))
         return response
 
     async def SetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.SetValueRequest, context: _Context
     ) -> storage_pb2.SetValueResponse:
+        if request.value.WhichOneof("kind") in compression.KINDS:
+            request.value.CopyFrom(await compression.plain(request.value, self._limits))
         backend = self._backend(request.domain)
-        key, value, ttl, condition, request_id = operations.read_set(request, backend, self._limits)
+        return await self._set(request.domain, backend, operations.read_set(request, backend, self._limits))
+
+    async def ReadValue(  # noqa: N802  # the contract's name
+        self, request: storage_pb2.ReadValueRequest, context: _Context
+    ) -> AsyncIterator[storage_pb2.ReadValueResponse]:
+        checks.check_key(request.key)
+        backend = self._backend(request.domain)
+        lookup = await backend.get_value(request.domain, request.key)
+        async for part in chunks.parts(lookup, request.accept):
+            yield part
+
+    async def WriteValue(  # noqa: N802  # the contract's name
+        self, request_iterator: AsyncIterator[storage_pb2.WriteValueRequest], context: _Context
+    ) -> storage_pb2.SetValueResponse:
+        head = await chunks.head(request_iterator)
+        # All that can be refused is refused before the value comes.
+        backend = self._backend(head.request.domain)
+        empty = operations.read_head(head.request, backend, "")
+        async with self._uploads.room(chunks.room_of(head, self._limits)):
+            await context.send_initial_metadata(chunks.WELCOME)
+            value = await chunks.gather(head, request_iterator)
+            checks.check_value(value, self._limits, in_chunks=True)
+            return await self._set(head.request.domain, backend, empty._replace(value=value))
+
+    async def _set(
+        self, domain: str, backend: base.Backend, operation: base.Set
+    ) -> storage_pb2.SetValueResponse:
+        key, value, ttl, condition, request_id = operation
         written = await backend.set_value(
-            request.domain, key, value, ttl=ttl, condition=condition, request_id=request_id
+            domain, key, value, ttl=ttl, condition=condition, request_id=request_id
         )
         response = storage_pb2.SetValueResponse()
         operations.word_written(written, response)
@@ -90,7 +124,13 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         listing = backend.all_keys(request.domain, prefix=request.prefix, entries=request.include_entries)
         async with aclosing(listing):  # type: ignore[type-var]  # every backend yields from a generator
             async for page in listing:
-                yield to_page(page)
+                for part, large_keys in chunks.in_messages(page, self._limits):
+                    response = to_page(part)
+                    response.large_keys.extend(large_keys)
+                    if request.accept:
+                        for entry in response.entries:
+                            entry.value.CopyFrom(await compression.value(entry.value, request.accept))
+                    yield response
 
     async def Watch(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.WatchRequest], context: _Context
@@ -125,6 +165,7 @@ def server_info(
             max_value_bytes=limits.max_value_bytes,
             max_json_depth=limits.max_json_depth,
             request_id_window=to_duration(WINDOW / 1_000_000),
+            max_message_value_bytes=limits.max_message_value_bytes,
         ),
         backends=[
             storage_pb2.BackendInfo(
@@ -135,5 +176,6 @@ def server_info(
             for name, (implementation, backend) in backends.items()
         ],
         heartbeat_period=to_duration(heartbeat_seconds),
+        compressions=[compression.ZSTD],
         routes=[storage_pb2.Route(domain=domain, backend=name) for domain, name in routes],
     )

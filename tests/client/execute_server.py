@@ -36,7 +36,13 @@ class ExecuteServer:
         self.calls: list[str] = []
         self.streams = 0
         self.messages: list[pb.ExecuteRequest] = []
-        self._server = grpc.server(ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
+        # Threads are slow: gRPC would cancel some of a bulk's calls, at random, while 1,000 wait to be taken.
+        options = [
+            ("grpc.so_reuseport", 0),
+            ("grpc.server.max_pending_requests", 10_000),
+            ("grpc.server.max_pending_requests_hard_limit", 20_000),
+        ]
+        self._server = grpc.server(ThreadPoolExecutor(32), options=options)
         handlers: dict[str, Any] = {
             name: grpc.unary_unary_rpc_method_handler(
                 self._unary(name),

@@ -60,6 +60,12 @@ class Failing(storage_pb2_grpc.StorageServiceServicer):
                 )
                 yield pb.ExecuteResponse(results=[pb.OperationResult(number=operation.number, error=error)])
 
+    def WriteValue(self, request_iterator: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        return self.fail(request_iterator, context)
+
+    def ReadValue(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
+        yield self.fail(request, context)
+
     def Watch(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         yield self.fail(request_iterator, context)
 

@@ -231,6 +231,67 @@ async def main():
         await until(lambda: d.fresh and dict(d) == {"a": 1, "b": 2})
 asyncio.run(main())
 """,
+    "os.fork between operations, again and again": """
+store = neardict.connect(target, watch=False)
+for number in range(20):
+    store.set_value(domain, "a", number)
+    child = os.fork()
+    if not child:
+        closed(lambda: store.get_value(domain, "a"))
+        if number % 5 == 0:
+            with neardict.connect(target, watch=False) as mine:
+                assert mine.get_value(domain, "a") == number
+        os._exit(7)
+    assert store.get_value(domain, "a") == number
+    assert_child(child)
+""",
+    "os.fork by several threads at once, while others use the store": """
+store = neardict.connect(target, watch=False)
+store.set_value(domain, "a", 1)
+ends = threading.Event()
+failed = []
+
+def use():
+    try:
+        while not ends.is_set():
+            assert store.get_value(domain, "a") == 1
+    except BaseException as error:
+        failed.append(error)
+
+def fork():
+    for _ in range(8):
+        child = os.fork()
+        if not child:
+            os._exit(7)
+        assert_child(child)
+
+users = [threading.Thread(target=use) for _ in range(4)]
+forkers = [threading.Thread(target=fork) for _ in range(3)]
+for thread in (*users, *forkers):
+    thread.start()
+for thread in forkers:
+    thread.join()
+assert store.get_value(domain, "a") == 1
+ends.set()
+for thread in users:
+    thread.join()
+assert not failed, failed
+store.close()
+""",
+    "asyncio, with operations under way": """
+async def main():
+    async with aio.connect(target, watch=False) as store:
+        for number in range(10):
+            tasks = [asyncio.create_task(store.set_value(domain, str(n), number)) for n in range(100)]
+            await asyncio.sleep(0)
+            child = os.fork()
+            if not child:
+                os._exit(7)
+            await asyncio.gather(*tasks)
+            assert_child(child)
+        assert await store.get_many(domain, map(str, range(100))) == dict.fromkeys(map(str, range(100)), 9)
+asyncio.run(main())
+""",
     "asyncio without closing": """
 async def main():
     store = aio.connect(target)

@@ -37,6 +37,7 @@ STEPS = [
     "a listing holds whole entries on request",
     "a key is deleted once, and deleting it again succeeds",
     "a delete with a stale revision is ABORTED",
+    "operations of one stream get a result each, in order on their domain",
     "the service tells its limits and backends",
 ]
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from neardict_server.app import StartError, serving
+from neardict_server.app import serving
 from neardict_server.config import BackendConfig, Config, ConfigError, load
+from neardict_server.startup import StartError
 
 WORDS = """
 listen data_dir default shutdown_grace_seconds limits max_value_bytes max_json_depth routes domain backend

@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # grpc classes are generic for type checkers only
 
-import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -89,7 +88,9 @@ async def test_large_values_for_a_backend_that_has_stalled(server: Served, tmp_p
     async with grpc.aio.insecure_channel(server.address) as channel, Execution(channel) as stream:
         await stream.run(put("there"))
         before = resident(server)
-        with contextlib.closing(sqlite3.connect(tmp_path / "neardict.sqlite3", isolation_level=None)) as another:
+        with contextlib.closing(
+            sqlite3.connect(tmp_path / "neardict.sqlite3", isolation_level=None)
+        ) as another:
             # The service waits for five seconds until it gives up.
             another.execute("BEGIN IMMEDIATE")
             taken = await flood(stream, [put("k", b"x" * VALUE_BYTES)] * FLOOD, 1)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
-import pytest
 
 from executing import Execution, delete, failure, get, put
 from gated_backend import gated_server
-from neardict.v1 import storage_pb2 as pb
 from neardict_server.execution import Executions, executions
 from neardict_server.execution.lane import Lane
 from wire import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
 LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 CANCELLED = grpc.StatusCode.CANCELLED
@@ -30,12 +30,16 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_what_has_not_begun_in_time_is_late_and_not_carried_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_has_not_begun_in_time_is_late_and_not_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with gated_server(monkeypatch) as (backend, channel), Execution(channel) as stream:
         backend.hold("d")
         first = await stream.send(put("first", timeout=1))
         await backend.has_begun("d", "first")
-        short = await stream.send(put("late", timeout=20), delete("late too", timeout=20), get("late", timeout=20))
+        short = await stream.send(
+            put("late", timeout=20), delete("late too", timeout=20), get("late", timeout=20)
+        )
         patient = await stream.send(put("patient"), put("in time", timeout=60_000))
         await stream.run(get("k", domain="other"))
         # By the clock that is asked, and no shorter: they were received before now.
@@ -63,14 +67,21 @@ async def test_what_is_cancelled_before_it_begins_is_not_carried_out_and_gets_a_
         await stream.run(get("k", domain="other"))
         backend.release("d")
         results = await stream.of([*begun, one, two, three])
-        assert [result.WhichOneof("result") for result in results] == ["set_value", "error", "set_value", "error"]
+        assert [result.WhichOneof("result") for result in results] == [
+            "set_value",
+            "error",
+            "set_value",
+            "error",
+        ]
         assert [failure(results[at]).code for at in (1, 3)] == [CANCELLED] * 2
         assert [key for domain, key in backend.begun if domain == "d"] == ["begun", "two"]
         await stream.send(cancel=[one, two])
         assert await stream.end() is None
 
 
-async def test_a_stalled_domain_does_not_hold_up_another_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stalled_domain_does_not_hold_up_another_of_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with gated_server(monkeypatch) as (backend, channel), Execution(channel) as stream:
         backend.hold("stalled")
         stalled = await stream.send(*(put(f"k{number}", domain="stalled") for number in range(1024)))
@@ -87,20 +98,23 @@ async def test_a_stalled_domain_does_not_hold_up_another_of_the_stream(monkeypat
 async def test_another_stream_is_not_held_up_by_one_whose_domains_have_all_stalled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with gated_server(monkeypatch) as (backend, channel):
-        async with Execution(channel) as stuck, Execution(channel) as other:
-            backend.hold("stalled")
-            operations = [put(f"k{number}", domain="stalled") for number in range(executions.MAX_UNANSWERED)]
-            stalled = await stuck.send(*operations)
-            behind = await stuck.send(put("behind"))
-            for _ in range(50):
-                (result,) = await other.run(put("k"))
-                assert result.HasField("set_value")
-            # Full: what comes next waits, whatever its domain.
-            assert ("d", "behind") not in backend.begun
-            backend.release("stalled")
-            await stuck.of([*stalled, *behind])
-            assert await stuck.end() is None
+    async with (
+        gated_server(monkeypatch) as (backend, channel),
+        Execution(channel) as stuck,
+        Execution(channel) as other,
+    ):
+        backend.hold("stalled")
+        operations = [put(f"k{number}", domain="stalled") for number in range(executions.MAX_UNANSWERED)]
+        stalled = await stuck.send(*operations)
+        behind = await stuck.send(put("behind"))
+        for _ in range(50):
+            (result,) = await other.run(put("k"))
+            assert result.HasField("set_value")
+        # Full: what comes next waits, whatever its domain.
+        assert ("d", "behind") not in backend.begun
+        backend.release("stalled")
+        await stuck.of([*stalled, *behind])
+        assert await stuck.end() is None
 
 
 async def test_a_client_that_leaves_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +216,6 @@ async def test_a_client_that_floods_does_not_keep_another_waiting(monkeypatch: p
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # By the work that others get done while one waits, so that a slow machine fails nobody: less than what
-        # one stream may have unanswered.
+        # By the work that others get done while one waits, so that a slow machine fails nobody: less than
+        # what one stream may have unanswered.
         assert worst < executions.MAX_UNANSWERED

@@ -94,7 +94,7 @@ async def test_writes_of_different_keys_wait_for_the_disk_together(
         keys: dict[int, str] = {}
         while len(keys) < 4:
             key = f"key-{random.random()}"
-            keys.setdefault(id(backend._store._key_lock(DOMAIN, key)), key)
+            keys.setdefault(id(backend._store._locks.of_key(DOMAIN, key)), key)
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fsync_together)
             await asyncio.gather(*(backend.set_value(DOMAIN, key, "1") for key in keys.values()))

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from kinds import TYPES
 from kinds import settings as settings_of
 from model import Clock, Domain, Done, Stored, condition_of
-from neardict_server.backends import base
+from neardict_server.backends import base, batches
 from neardict_server.backends.base import ABSENT, Capability
 from neardict_server.backends.request_ids import WINDOW, RequestIds
 from neardict_server.errors import ConditionFailedError, InvalidRequestError
@@ -150,6 +150,81 @@ class Machine(RuleBasedStateMachine):
         known.entries.pop(key, None)
         if request_id:
             known.done[request_id] = Done(("delete", key), deleted, self.clock.now)
+
+    @rule(
+        name=domains_drawn,
+        drawn=st.lists(
+            st.tuples(
+                st.sampled_from(["get", "set", "set", "delete"]),
+                keys,
+                st.sampled_from(VALUES),
+                st.sampled_from(TTLS),
+                conditions,
+                requests,
+                st.integers(0, 99),
+            ),
+            max_size=12,
+        ),
+    )
+    def execute(self, name: str, drawn: list[tuple[str, str, base.Value, int | None, str, str, int]]) -> None:
+        domain = f"{self.prefix}.{name}"
+        known = self.domains[domain]
+        before = {key: self.present(domain, key) for key in KEYS}
+        operations: list[base.Operation] = []
+        for kind, key, value, ttl, condition, request, choice in drawn:
+            # Conditions are of what was there before the batch: some of them do not hold any more.
+            wanted = condition_of(condition, before[key])
+            request_id = known.request_id(request, choice)
+            if kind == "get":
+                operations.append(base.Get(key))
+            elif kind == "set":
+                operations.append(base.Set(key, value, self.possible(ttl), wanted, request_id))
+            else:
+                operations.append(base.Delete(key, wanted or None, request_id))
+        outcomes = self.run(batches.execute(self.backend, domain, operations))
+        for operation, outcome in zip(operations, outcomes, strict=True):
+            self.check_outcome(known, operation, outcome)
+
+    def check_outcome(self, known: Domain, operation: base.Operation, outcome: base.Outcome) -> None:
+        """Holds the outcome of one operation of a batch to what the model knows after those before it."""
+        key = operation.key
+        stored = known.entries.get(key)
+        if stored is not None and stored.is_over(self.clock.now):
+            stored = None
+        if isinstance(operation, base.Get):
+            assert isinstance(outcome, base.Lookup)
+            assert outcome.domain_revision >= known.revision
+            known.revision = outcome.domain_revision
+            assert (outcome.entry is None) == (stored is None)
+            if outcome.entry is not None and stored is not None:
+                stored.check(outcome.entry)
+            return
+        what = ("set" if isinstance(operation, base.Set) else "delete", key)
+        current = stored.revision if stored else ABSENT
+        if done := known.done.get(operation.request_id):
+            if done.what == what:
+                assert outcome == done.result
+            else:
+                assert isinstance(outcome, InvalidRequestError)
+        elif operation.condition is not None and operation.condition != current:
+            assert isinstance(outcome, ConditionFailedError)
+            assert outcome.current_revision == current
+        elif isinstance(operation, base.Set):
+            assert isinstance(outcome, base.Written)
+            self.check_new_revision(known, outcome.revision)
+            assert outcome.expires == (None if operation.ttl is None else self.clock.now + operation.ttl)
+            known.entries[key] = Stored(operation.value, outcome.revision, outcome.expires)
+        else:
+            assert isinstance(outcome, base.Deleted)
+            assert outcome.existed == (stored is not None)
+            if outcome.existed:
+                self.check_new_revision(known, outcome.revision)
+            else:
+                assert outcome.revision >= known.revision
+                known.revision = outcome.revision
+            known.entries.pop(key, None)
+        if operation.request_id and isinstance(outcome, (base.Written, base.Deleted)):
+            known.done.setdefault(operation.request_id, Done(what, outcome, self.clock.now))
 
     @rule(name=domains_drawn, key=keys)
     def get_value(self, name: str, key: str) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from neardict_server.app import StartError, serving
+from neardict_server.app import serving
 from neardict_server.backends import base
 from neardict_server.backends.sqlite import SCHEMA_VERSION, SqliteBackend
 from neardict_server.config import BackendConfig, Config
+from neardict_server.startup import StartError
 from redis_server import RedisServer
 from starting import start_and_fail
 

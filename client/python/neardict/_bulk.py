@@ -9,8 +9,10 @@ from .errors import BulkError, ClosedError, DeadlineExceededError, NeardictError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# How many operations of a bulk are under way at once: as many as the service takes of one domain.
+# How many operations of a bulk are under way at once: as many as the service takes of one domain. Or calls,
+# if it has no stream: gRPC's server cancels those that come when about a thousand wait.
 WINDOW = 1024
+CALLS = 128
 
 # After these the operations that have not begun would wait as long for nothing: they fail with the same.
 HOPELESS = (ClosedError, DeadlineExceededError, UnavailableError)
@@ -20,12 +22,13 @@ class Begun(NamedTuple):
     """An operation under way. Called, once, it returns the response, or raises a NeardictError.
 
     It is not `sure` as long as nobody knows whether the service has the stream on which it was sent: each of
-    a window might have to be called anew, one after the other.
+    a window might have to be called anew, one after the other. `most` of its kind may be under way.
     """
 
     cancel: Callable[[], object]
     finish: Callable[[], Any]
     sure: bool = True
+    most: int = WINDOW
 
     def __call__(self) -> Any:
         return self.finish()
@@ -64,16 +67,16 @@ def bulk(
         return error if isinstance(error, HOPELESS) else None
 
     try:
-        sure = True
+        sure, most = True, WINDOW
         for key, request in requests.items():
-            while under_way and (len(under_way) == WINDOW or not sure):
+            while under_way and (len(under_way) >= most or not sure):
                 hopeless = take() or hopeless
                 sure = sure or not under_way
             if hopeless is None:
                 under_way[key] = None
                 try:
                     under_way[key] = begun = begin(request)
-                    sure = begun.sure
+                    sure, most = begun.sure, begun.most
                 except ClosedError as error:
                     del under_way[key]
                     hopeless = error

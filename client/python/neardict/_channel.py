@@ -28,7 +28,14 @@ _SERVICE_CONFIG = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         },
-        {"name": [{"service": _SERVICE, "method": "Execute"}, {"service": _SERVICE, "method": "Watch"}]},
+        # Streams begin again by themselves, and their messages are theirs to repeat. `_chunks` does it for
+        # values in chunks, since gRPC would keep a copy of all of them to send them again.
+        {
+            "name": [
+                {"service": _SERVICE, "method": method}
+                for method in ("Execute", "Watch", "ReadValue", "WriteValue")
+            ]
+        },
     ]
 }
 
@@ -43,6 +50,10 @@ OPTIONS: list[tuple[str, Any]] = [
     # What the service accepted, a client can read.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
+    # A service is quicker than a dict can take in what it lists: what waits here to be read is bounded by
+    # this, where gRPC by itself would let it grow to several times as much.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1024 * 1024),
     # A peer that vanished without a word is noticed within 15 seconds.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

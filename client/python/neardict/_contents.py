@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ class Contents(dict[str, Any]):
 
     def _held_count(self) -> int:
         return dict.__len__(self) if self._aside is None else len(self._aside)
+
+    def _holds_just(self, keys: list[str]) -> bool:
+        """Returns whether these are the keys that are held, in this order; without a copy of them."""
+        held = dict.keys(self) if self._aside is None else self._aside.keys()
+        return len(held) == len(keys) and all(map(operator.eq, held, keys))
 
     def _held_keys(self) -> list[str]:
         return list(dict.keys(self) if self._aside is None else self._aside)

@@ -204,6 +204,9 @@ class LeasedDict(NearDict):
     def _held_count(self) -> int:
         return super()._held_count() + sum(one.held is not MISSING for one in self._revoked.values())
 
+    def _holds_just(self, keys: list[str]) -> bool:
+        return not self._revoked and super()._holds_just(keys)
+
     def _held_keys(self) -> list[str]:
         return [*super()._held_keys(), *self._hidden()]
 

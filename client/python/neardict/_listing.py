@@ -117,16 +117,15 @@ class ListedDict(NearDict):
         self._versions.install_all(zip(new.keys, new.revisions, strict=True))
         self._counts.fills += len(new.keys)
         for entry in new.entries:
-            if (expires := _requests.expiry(entry)) is not None:
+            if entry.HasField("expire_time") and (expires := _requests.expiry(entry)) is not None:
                 self._store.expiry.add(self, entry.key, entry.revision, expires)
 
     def _end_listing(self, listing: Listing) -> None:
         """Drops what was not listed."""
         with self._lock:
-            held = self._held_keys()
-            if held != listing.keys:  # which they are the first time, if nothing changed meanwhile
+            if not self._holds_just(listing.keys):  # as it does the first time, if nothing changed meanwhile
                 listed = set(listing.keys)
-                for key in held:
+                for key in self._held_keys():
                     if key not in listed:
                         # It was absent at that revision; if what is held is newer, it stays.
                         self._remove(key, listing.revision, listing.call)

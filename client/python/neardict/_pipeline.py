@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # So much of one domain may be unanswered, and of a stream: the contract says why. An operation counts as
-# one, and one more for each 4 KiB.
+# one, and one more for each 4 KiB. Beyond its first, an operation also needs that its domain has less than
+# half of what is left of SHARED, so that there is room for more domains, though dozens have stalled.
 MOST_OF_DOMAIN = 1024
 MOST_OF_STREAM = 8192
+SHARED = 6144
 _COST_BYTES = 4096
 # A request closes with so many bytes. One more operation, and it is below what any service takes, which is 64
 # KiB beside twice its largest value.
@@ -77,6 +79,7 @@ class Pipeline:
         self._sent = 0
         # What is in the queue or unanswered, by domain, as cost.
         self._load: dict[str, int] = {}
+        self._total = 0
         self._cancelled: list[int] = []
         # What is to be tried again, by when; the count keeps the order of those of one time.
         self._later: list[tuple[float, int, Operation]] = []
@@ -97,10 +100,11 @@ class Pipeline:
         number = operation.message.number = next(self._numbers)
         domain = operation.domain
         load = self._load.get(domain, 0)
-        if load >= MOST_OF_DOMAIN:
+        if domain in self._held or not self._has_room(load):
             self._held.setdefault(domain, OrderedDict())[number] = operation
         else:
             self._load[domain] = load + operation.cost
+            self._total += operation.cost
             self._queue[number] = operation
 
     def add_due(self, now: float) -> None:
@@ -171,6 +175,7 @@ class Pipeline:
         self._queue.clear()
         self._held.clear()
         self._load.clear()
+        self._total = 0
         self._cancelled.clear()
         return self._settle(ended, outcome, now)
 
@@ -196,14 +201,20 @@ class Pipeline:
                 heapq.heappush(self._later, (now + pause, next(self._count), operation))
         return settled
 
+    def _has_room(self, load: int) -> bool:
+        """Returns whether a domain with this load may have more."""
+        return load < MOST_OF_DOMAIN and (not load or 2 * load < SHARED - self._total)
+
     def _unload(self, operation: Operation) -> None:
         """Takes notice that the operation is not on its way any more: others of its domain may follow."""
         domain = operation.domain
         load = self._load[domain] - operation.cost
+        self._total -= operation.cost
         if held := self._held.get(domain):
-            while held and load < MOST_OF_DOMAIN:
+            while held and self._has_room(load):
                 number, following = held.popitem(last=False)
                 load += following.cost
+                self._total += following.cost
                 self._queue[number] = following
             if not held:
                 del self._held[domain]

@@ -8,12 +8,13 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
-from . import _channel, _clock, _forks, _lease, _operations, _requests, values
+from . import _channel, _chunks, _clock, _compression, _forks, _lease, _operations, _requests, values
 from ._auditor import Auditor, AuditThread
-from ._bulk import Begun, bulk
+from ._bulk import CALLS, Begun, bulk
 from ._changes import Changes, Listener
 from ._executing import Executing
 from ._expiry import ExpiryTimer
+from ._large import Large
 from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
@@ -54,14 +55,17 @@ class Store:
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
+        compression: _compression.Compression = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
         _forks.check()
+        compress = _compression.check(compression)
         self._timeout = timeout
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
         weakref.finalize(self, self._executing.drop).atexit = False
+        self._large = Large(self.target, self._stub, self._translated, timeout, compress=compress)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -255,22 +259,34 @@ class Store:
     # What follows is for this package: requests and responses as messages.
 
     def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
-        response: pb.GetValueResponse = self._operate(
-            "get_value", _operations.get_value(domain, key), timeout
+        operation = _operations.get_value(domain, key)
+        return self._large.get_value(
+            operation.message.get_value, timeout, lambda: self._operate("get_value", operation, timeout)
         )
-        return response
 
     def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         requests = {key: _requests.get_value(domain, key) for key in keys}
-        return self._read_bulk("get_value", requests, timeout)
+        for request in requests.values():
+            self._large.accept(request)
+        found: dict_type[str, pb.GetValueResponse] = {}
+        return _chunks.each(
+            requests,
+            found,
+            lambda some: self._read_bulk("get_value", some, timeout, answered=found.__setitem__),
+            lambda key: self._large.read(requests[key], timeout),
+        )
 
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.SetValueResponse = self._operate("set_value", word("set_value", request), timeout)
+            response = self._large.set_value(
+                request,
+                timeout,
+                lambda wire: self._operate("set_value", word("set_value", wire), timeout),
+            )
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 
@@ -291,17 +307,40 @@ class Store:
         written: Callable[[str, int], None] | None = None,
         timeout: float | None = None,
     ) -> "dict_type[str, int]":
+        revisions: dict_type[str, int] = {}
+
         def answered(key: str, response: pb.SetValueResponse, call: int) -> None:
+            revisions[key] = response.revision
             if written is not None:
                 written(key, response.revision)
             self.changes.publish(domain, _requests.written(requests[key], response, call), but=by)
 
-        found = self._write_bulk(domain, "set_value", requests, timeout, answered)
-        return {key: response.revision for key, response in found.items()}
+        def in_chunks(key: str) -> int:
+            revision = self.write(requests[key], by=by, timeout=timeout)
+            if written is not None:
+                written(key, revision)
+            return revision
+
+        return _chunks.each(
+            requests,
+            revisions,
+            lambda some: self._write_bulk(
+                domain,
+                "set_value",
+                {key: self._large.wire(request, timeout) for key, request in some.items()},
+                timeout,
+                answered,
+            ),
+            in_chunks,
+        )
 
     def pages(
         self, request: pb.AllKeysRequest, *, timeout: float | None = None
     ) -> Iterator[pb.AllKeysResponse]:
+        return self._large.pages(request, self._pages(request, timeout))
+
+    def _pages(self, request: pb.AllKeysRequest, timeout: float | None) -> Iterator[pb.AllKeysResponse]:
+        self._large.accept(request)
         with self._translated():
             call: Any = self._stub.AllKeys(request, timeout=timeout)
             try:
@@ -351,7 +390,7 @@ class Store:
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         with self._translated():
             future = getattr(self._stub, RPC[kind]).future(getattr(operation.message, kind), timeout=seconds)
-        return Begun(future.cancel, lambda: self._called(future))
+        return Begun(future.cancel, lambda: self._called(future), most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         try:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from . import _compression
 from .errors import UndecodableValueError, UnsupportedValueError
 from .registry import BY_CLASS, BY_NAME, NONE, Registration
 from .v1 import storage_pb2 as pb
@@ -38,7 +39,10 @@ def encode(value: Any) -> pb.Value:
 
 def decode(message: pb.Value) -> Any:
     """Returns the value of a message. Raises UndecodableValueError if a registered class refuses it."""
-    if message.WhichOneof("kind") == "raw":
+    kind = message.WhichOneof("kind")
+    if kind not in ("json", "raw", None):
+        return decode(_compression.plain(message))
+    if kind == "raw":
         return message.raw
     text = message.json
     try:

@@ -29,7 +29,7 @@ Clock = Callable[[], int]
 # one takes about a millisecond, for which all other calls wait.
 PAGE_BYTES = 256 * 1024
 PAGE_KEYS = 4096
-PAGE_ENTRIES = 1024
+PAGE_ENTRIES = 512
 # Values up to this size come with their change; larger ones are read by those who want them.
 TOLD_BYTES = 4096
 

@@ -30,7 +30,9 @@ class _Writing:
     """A write under way: `change` once it has been made."""
 
     write: Write
+    # Its own, or 0 if it is no change; and the last that was given up to it.
     revision: int = 0
+    reached: int = 0
     change: base.Change | None = None
     outcome: base.Outcome | None = None
     # Of a set, once it is written: its file's name, the temporary one, and what is in it.
@@ -114,11 +116,14 @@ class Writes:
     def _make_in(self, folder: int, domain: str, due: list[_Writing], spread: Spread) -> None:
         begun: list[_Writing] = []
         try:
+            reached = self._revisions.current(domain)
             for one in due:
                 # A deletion of nothing is no change.
                 if isinstance(one.write, base.Set) or _names_of(folder, one.write.key):
                     one.revision = self._revisions.begin(domain)
                     begun.append(one)
+                    reached = one.revision
+                one.reached = reached
             sets = [one for one in begun if isinstance(one.write, base.Set)]
             if begun:
                 self._cover(begun[-1].revision, sets)
@@ -186,7 +191,7 @@ class Writes:
             one.change = base.Change(write.key, one.revision, None)
             one.outcome = base.Deleted(existed=True, revision=one.revision)
         else:
-            one.outcome = base.Deleted(existed=False, revision=self._revisions.current(domain))
+            one.outcome = base.Deleted(existed=False, revision=one.reached)
 
     def _check(self, domain: str, write: Write) -> None:
         """Raises ConditionFailedError. The key's lock is held."""

@@ -24,8 +24,9 @@ from .redis_layout import (
     text_of,
     time_of,
 )
+from .redis_operations import EXECUTE, READ
 from .redis_revisions import Revisions
-from .redis_scripts import EXECUTE, PAGE, READ
+from .redis_scripts import PAGE
 from .redis_settings import RedisSettings
 
 # At most so many keys are looked at in one script, which keeps Redis from others for about a millisecond.

@@ -8,7 +8,8 @@ from ..errors import ConditionFailedError, CorruptEntryError
 from . import base
 from .redis_errors import translate
 from .redis_layout import Places, corrupt, corrupt_revision, entry_of, revision_of, time_of
-from .redis_scripts import SWEPT_PER_LOOK, SWEPT_PER_WRITE
+from .redis_operations import SWEPT_PER_WRITE
+from .redis_scripts import SWEPT_PER_LOOK
 from .request_ids import WINDOW, reused
 
 # A script that has read so much stops, and leaves the rest to the next, for others wait meanwhile.

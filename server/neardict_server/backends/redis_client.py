@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import deque
 from collections.abc import AsyncGenerator
-from functools import partial
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError
 
 from ..errors import BackendUnavailableError, StorageError
 from .redis_errors import code_of, translate
+from .redis_pipeline import Command
 from .redis_scripts import Script
 from .redis_settings import RedisSettings
 from .redis_topology import reach
@@ -19,41 +19,91 @@ logger = logging.getLogger(__name__)
 
 # A connection that listens and hears nothing for so long asks whether it is still there.
 LISTENING_SECONDS = 2.0
+# So many calls go down a connection together, and wait for each other's replies.
+MOST_CALLS = 32
+
+
+class _Call:
+    """A script to be run; `done` has its reply, or is cancelled if nobody waits for it any more."""
+
+    __slots__ = ("data", "done", "keys", "script")
+
+    def __init__(self, script: Script, keys: list[bytes], data: tuple[str | bytes | int, ...]) -> None:
+        self.script = script
+        self.keys = keys
+        self.data = data
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def command(self, name: str = "EVALSHA") -> Command:
+        script = self.script.sha if name == "EVALSHA" else self.script.text
+        return Command(self.keys[0], (name, script, len(self.keys), *self.keys, *self.data))
+
+    def answer(self, reply: Any) -> None:
+        if self.done.done():
+            return  # the caller has gone
+        if isinstance(reply, Exception):
+            self.done.set_exception(reply)
+        else:
+            self.done.set_result(reply)
+
+
+class _Line:
+    """The calls that wait for a node, and how many connections to it are in use.
+
+    Who gives up in here has sent nothing, and who waits for a node that is frozen does not keep others from
+    theirs.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.waiting: deque[_Call] = deque()
+        self.busy = 0
+        # Whether a task is about to take what waits.
+        self.starting = False
+        self._most = most
+
+    def take(self) -> list[_Call]:
+        """Removes the first calls, without those whose callers have gone."""
+        calls: list[_Call] = []
+        while self.waiting and len(calls) < self._most:
+            call = self.waiting.popleft()
+            if not call.done.done():
+                calls.append(call)
+        return calls
 
 
 class RedisClient:
     """Runs scripts on the Redis of the settings, each within a bounded time.
 
-    A call ends at the latest after the two timeouts together. One that failed may have taken effect
-    nevertheless, or may do so a little later: nothing is repeated here.
+    Those that wait for a node at the same moment go down one connection. A call ends at the latest after the
+    two timeouts together. One that failed may have taken effect nevertheless, or may do so a little later:
+    nothing is repeated here.
     """
 
     def __init__(self, settings: RedisSettings) -> None:
         self.nodes = reach(settings)
         self._patience = settings.connect_timeout_seconds + settings.command_timeout_seconds
-        # For each node, held while a call uses a connection to it. Who waits for one and gives up has sent
-        # nothing, and who waits for a node that is frozen does not keep others from theirs.
-        self._slots = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(settings.max_connections))
-        self._running: set[asyncio.Task[Any]] = set()
+        self._connections = settings.max_connections
+        self._lines: dict[str, _Line] = {}
+        self._running: set[asyncio.Task[None]] = set()
         self._closed = False
         # Whether the last call found Redis usable, so that the log tells of changes only.
         self._usable = True
 
     async def run(self, script: Script, keys: list[bytes], *data: str | bytes | int) -> Any:
         """Returns the script's reply. Raises the errors of `neardict_server.errors`."""
+        if self._closed:
+            raise _closing()
+        place = self.nodes.place_of(keys[0])
+        line = self._lines.get(place)
+        if line is None:
+            # Where it is not known which node has a key, calls may be for different ones.
+            line = self._lines[place] = _Line(MOST_CALLS if place else 1)
+        call = _Call(script, keys, data)
+        line.waiting.append(call)
+        self._go_on(line)
         try:
             async with asyncio.timeout(self._patience):
-                slots = self._slots[self.nodes.place_of(keys[0])]
-                await slots.acquire()
-                if self._closed:
-                    slots.release()
-                    raise BackendUnavailableError("the backend is closing")
-                # In a task of its own, which goes on if the caller is cancelled: a pool of redis-py loses
-                # a place for good when it is cancelled while it takes a connection back.
-                task = asyncio.ensure_future(self._run(script, keys, data))
-                self._running.add(task)
-                task.add_done_callback(partial(self._ended, slots))
-                return await asyncio.shield(task)
+                return await call.done
         except TimeoutError as error:
             raise self._failed(error) from None
 
@@ -89,19 +139,55 @@ class RedisClient:
         await asyncio.gather(*self._running, return_exceptions=True)
         await self.nodes.aclose()
 
-    async def _run(self, script: Script, keys: list[bytes], data: tuple[str | bytes | int, ...]) -> Any:
+    def _go_on(self, line: _Line) -> None:
+        """Sees to it that what waits is taken, if a connection may be used."""
+        if line.waiting and not line.starting and line.busy < self._connections:
+            line.starting = True
+            line.busy += 1
+            # In a task of its own, which goes on if callers are cancelled: a pool of redis-py loses a place
+            # for good when it is cancelled while it takes a connection back.
+            task = asyncio.get_running_loop().create_task(self._carry(line))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _carry(self, line: _Line) -> None:
+        # By now all are there that came at the same moment.
+        line.starting = False
+        calls = line.take()
+        self._go_on(line)
         try:
-            try:
-                reply = await self.nodes.execute(keys[0], "EVALSHA", script.sha, len(keys), *keys, *data)
-            except NoScriptError:
+            if self._closed:
+                for call in calls:
+                    call.answer(_closing())
+            elif calls:
+                await self._send(calls)
+        finally:
+            for call in calls:
+                call.done.cancel()  # if this has been cancelled, as the loop ends
+            line.busy -= 1
+            self._go_on(line)
+
+    async def _send(self, calls: list[_Call]) -> None:
+        replies: list[Any]
+        try:
+            replies = await self.nodes.execute_many([call.command() for call in calls])
+        except Exception as error:
+            replies = [error] * len(calls)
+        for call, reply in zip(calls, replies, strict=True):
+            answer = reply
+            if isinstance(reply, NoScriptError):
                 # Redis restarted, or its scripts were flushed. Nothing was carried out.
-                reply = await self.nodes.execute(keys[0], "EVAL", script.text, len(keys), *keys, *data)
-        except (RedisError, OSError) as error:
-            raise self._failed(error) from None
-        if not self._usable:
-            self._usable = True
-            logger.info("redis at %s can be used again", self.nodes.address)
-        return reply
+                try:
+                    (answer,) = await self.nodes.execute_many([call.command("EVAL")])
+                except Exception as error:
+                    answer = error
+            if isinstance(answer, (RedisError, OSError)):
+                call.answer(self._failed(answer))
+                continue
+            call.answer(answer)
+            if not self._usable:
+                self._usable = True
+                logger.info("redis at %s can be used again", self.nodes.address)
 
     def _failed(self, error: Exception) -> StorageError:
         failure = translate(error)
@@ -110,9 +196,6 @@ class RedisClient:
             logger.warning("redis at %s cannot be used: %s (%s)", self.nodes.address, failure, code_of(error))
         return failure
 
-    def _ended(self, slots: asyncio.Semaphore, task: asyncio.Task[Any]) -> None:
-        slots.release()
-        self._running.discard(task)
-        if not task.cancelled():
-            # Retrieves it, in case the caller has gone.
-            task.exception()
+
+def _closing() -> BackendUnavailableError:
+    return BackendUnavailableError("the backend is closing")

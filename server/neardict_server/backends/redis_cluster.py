@@ -6,11 +6,13 @@ connection and sends on another while a slot moves, and closes the connections o
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from redis import exceptions
 from redis.crc import key_slot
+
+from .redis_pipeline import Command, replies_of
 
 # How often a call follows where nodes point, or waits for keys that are on their way to another node.
 REDIRECTIONS = 16
@@ -46,7 +48,32 @@ class ClusterNodes:
         node = self._slots.get(key_slot(key))
         return f"{node.host}:{node.port}" if node else ""
 
-    async def execute(self, key: bytes, *command: Any) -> Any:
+    async def execute_many(self, commands: Sequence[Command]) -> list[Any]:
+        nodes = {self._slots.get(key_slot(command.key)) for command in commands}
+        node = nodes.pop()
+        if len(commands) == 1 or self._doubted or node is None or nodes:
+            return [await self._attempt(command) for command in commands]
+        try:
+            replies = await replies_of(self._client(node), [command.words for command in commands])
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+            self._doubt(node)
+            raise
+        for at, reply in enumerate(replies):
+            if isinstance(reply, (exceptions.AskError, exceptions.TryAgainError)):
+                # Also one that has moved. Nothing was carried out.
+                replies[at] = await self._attempt(commands[at])
+            elif isinstance(reply, exceptions.ClusterDownError):
+                self._doubt(node)
+        return replies
+
+    async def _attempt(self, command: Command) -> Any:
+        """Returns the reply, or the error."""
+        try:
+            return await self._execute(command.key, *command.words)
+        except (exceptions.RedisError, OSError) as error:
+            return error
+
+    async def _execute(self, key: bytes, *command: Any) -> Any:
         slot = key_slot(key)
         asked: Node | None = None
         for _ in range(REDIRECTIONS):

@@ -1,4 +1,6 @@
-"""The Lua scripts of the redis backend: each runs in Redis as one atom.
+"""What the Lua scripts of the redis backend have in common, and those that follow and list a domain.
+
+Each runs in Redis as one atom.
 
 All take the same first five KEYS, which `redis.Places` names: entries, revision, keys, expiries, log. Times
 and revisions are microseconds below 2^53, so Lua's doubles hold them exactly; they are written with '%.0f',
@@ -8,9 +10,7 @@ since Lua's own conversion keeps 14 digits only. Nothing here needs more than Re
 import hashlib
 from typing import NamedTuple
 
-# Lets every write remove some expired entries, so that each pays for a few and none for all.
-SWEPT_PER_WRITE = 32
-# A look at the log, which nobody waits for, may remove more.
+# How many expired entries a look at the log removes at most; nobody waits for it.
 SWEPT_PER_LOOK = 256
 # How many changes of a domain its log keeps, about, and for how long after the last of them.
 KEPT_CHANGES = 10_000
@@ -25,31 +25,13 @@ class Script(NamedTuple):
     sha: str
 
 
-def _script(text: str) -> Script:
+def script(text: str) -> Script:
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# ARGV: at how many bytes to stop, and keys. Returns the domain's revision, the time as Redis gives it, the
-# sizes of the entries of the first keys, at least one, '-' for none, and these entries, one behind the
-# other: a reply of many parts is slow to read.
-READ = _script("""
-local time = redis.call('TIME')
-local sizes, found, size = {}, {}, 0
-for at = 2, #ARGV do
-  local stored = redis.call('HGET', KEYS[1], ARGV[at])
-  sizes[#sizes + 1] = stored and #stored or '-'
-  if stored then
-    found[#found + 1] = stored
-    size = size + #stored
-    if size >= tonumber(ARGV[1]) then break end
-  end
-end
-return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), table.concat(found)}
-""")
-
 # What scripts that change a domain have in common. `previous` is its last revision, with what this script
 # has changed already. ARGV: below which no revision may be, and for the announcement channel and domain.
-_CHANGES = f"""
+CHANGES = f"""
 local entries, counter, keys, expiries, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local floor, channel, domain = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local function text(number) return string.format('%.0f', number) end
@@ -108,130 +90,6 @@ local function settle(expiring)
 end
 """
 
-# Carries out operations in their order, each as if it was alone: it takes effect or changes nothing, whatever
-# becomes of the others.
-# KEYS[6] on: where the results of requests are remembered.
-# ARGV[4] on: the milliseconds for which they are; how many expired entries to delete at most; after how many
-# bytes that were read to stop; then the operations. Each is 'get', key; 'delete CONDITION REQUEST', key; or
-# 'set CONDITION REQUEST TTL json|raw', key, payload. CONDITION: a revision, 0 for absent, or nothing.
-# REQUEST: which of KEYS is for it, or nothing. TTL: or nothing.
-# Returns the time as Redis gives it; a line for each operation, or for the first of them; and the entries
-# that were read, one behind the other. Lines: 'found REVISION SIZE', SIZE '-' for none; 'done REVISION FACT',
-# FACT being when a set expires, or whether a deleted entry existed, maybe of an earlier write with this id;
-# 'condition REVISION'; 'reused'; 'corrupt'; 'refused WHY'. In place of all: 'corrupt revision'.
-EXECUTE = _script(f"""
-{_CHANGES}
-local window, most_swept, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-if not readable then return 'corrupt revision' end
--- Whatever else is under these names shows before anything is changed; under that of the keys, by `refused`.
-redis.call('HLEN', entries)
-local expiring = redis.call('ZCARD', expiries) > 0
-
-local lines, found, size, at = {{}}, {{}}, 0, 7
-
--- Returns why Redis refuses a write, if it does. One that is full allows all after the first: so it is asked
--- before that, by a write that would need memory and does nothing. One that is alone finds out by itself.
-local asked, refusal = false, nil
-local function refused(grows)
-  if not asked then
-    asked = true
-    local alone = #lines == 0 and at > #ARGV
-    local answer = not alone and redis.pcall('ZADD', keys, 'XX', 0, '')
-    if type(answer) == 'table' and answer.err then refusal = answer.err end
-    if expiring and (not refusal or string.find(refusal, 'OOM', 1, true)) then
-      local before = previous
-      sweep(most_swept)
-      if previous ~= before then refusal = nil end
-    end
-  end
-  if refusal and (grows or not string.find(refusal, 'OOM', 1, true)) then return refusal end
-end
-
--- Returns the present entry's revision: '0' if absent or expired, '?' if unreadable.
-local function current_of(key)
-  local stored = redis.call('HGET', entries, key)
-  if not stored then return '0' end
-  local revision, expires = string.match(stored, '^(%d+) (%d+) ')
-  if not revision then return '?' end
-  if expires == '0' or tonumber(expires) > now then return revision end
-  return '0'
-end
-
-local function write(operation, key, condition, request, ttl, kind, payload)
-  request = KEYS[tonumber(request)]
-  local earlier = request and redis.call('GET', request)
-  if earlier then
-    local what, revision, fact, of = string.match(earlier, '^(%l+) (%d+) (%d+) (.*)$')
-    if what ~= operation or of ~= key then return 'reused' end
-    return 'done ' .. revision .. ' ' .. fact
-  end
-  local current = '0'
-  if operation == 'delete' or condition ~= '' then current = current_of(key) end
-  if condition ~= '' and condition ~= current then
-    if current == '?' then return 'corrupt' end
-    return 'condition ' .. current
-  end
-  local why = refused(operation == 'set')
-  if why then return 'refused ' .. why end
-
-  local fact = '0'
-  if operation == 'set' then
-    if ttl ~= '' then fact = text(now + ttl) end
-    change('set ' .. fact, key)
-    redis.call('HSET', entries, key, text(previous) .. ' ' .. fact .. ' ' .. kind .. ' ' .. payload)
-    redis.call('ZADD', keys, 0, key)
-    if ttl ~= '' then
-      redis.call('ZADD', expiries, fact, key)
-      expiring = true
-    elseif expiring then
-      redis.call('ZREM', expiries, key)
-    end
-  else
-    allow_growth()
-    if current ~= '0' then
-      fact = '1'
-      change('deleted', key)
-      redis.call('HDEL', entries, key)
-      redis.call('ZREM', keys, key)
-      if expiring then redis.call('ZREM', expiries, key) end
-    end
-  end
-  local revision = text(previous)
-  if request then
-    redis.call('SET', request, operation .. ' ' .. revision .. ' ' .. fact .. ' ' .. key, 'PX', window)
-  end
-  return 'done ' .. revision .. ' ' .. fact
-end
-
-while at < #ARGV and size < limit do
-  local header, key = ARGV[at], ARGV[at + 1]
-  at = at + 2
-  if header == 'get' then
-    local stored = redis.call('HGET', entries, key)
-    lines[#lines + 1] = 'found ' .. text(previous) .. ' ' .. (stored and #stored or '-')
-    if stored then
-      found[#found + 1] = stored
-      size = size + #stored
-    end
-  else
-    local operation, condition, request, rest = string.match(header, '^(%l+) (%d*) (%d*)(.*)$')
-    local ttl, kind = string.match(rest, '^ (%d*) (%l+)$')
-    local payload
-    if operation == 'set' then
-      payload = ARGV[at]
-      at = at + 1
-    end
-    local carried, line = pcall(write, operation, key, condition, request, ttl, kind, payload)
-    if not carried then
-      line = 'refused ' .. string.gsub(type(line) == 'table' and line.err or tostring(line), '%c', ' ')
-    end
-    lines[#lines + 1] = line
-  end
-end
-if text(previous) ~= last then settle(expiring) end
-return {{time[1], time[2], table.concat(lines, '\\n'), table.concat(found)}}
-""")
-
 # Returns the changes of a domain after a revision, and first deletes what has expired.
 # KEYS[6]: a name that nothing is kept under.
 # ARGV[4] on: the revision, or '' for none; at most how many changes; up to which size to send entries.
@@ -239,8 +97,8 @@ return {{time[1], time[2], table.concat(lines, '\\n'), table.concat(found)}}
 # entry expires or '', whether there is more, up to which revision this page goes, and for each key, in the
 # order of revisions: key, revision, and '' if it was deleted, its entry as it is stored, or '? EXPIRES' if
 # that is too large or has changed again. 'lost' means that some changes are not in the log any more.
-FOLLOW = _script(f"""
-{_CHANGES}
+FOLLOW = script(f"""
+{CHANGES}
 local since, count, largest = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 if not readable then return {{'corrupt revision'}} end
 -- What a replica knows may be old, and it refuses any write, even one that does nothing.
@@ -289,7 +147,7 @@ return reply
 # KEYS: a name that nothing is kept under. ARGV: where revisions of domains are, in whatever slots of this
 # node of a Cluster; as KEYS they would have to be in one. Returns the revisions in one text, for a reply of
 # thousands of parts is slow to read; '0' for one that is not there, '?' for what is no number or not here.
-LOOK = _script("""
+LOOK = script("""
 -- What a replica knows may be old, and it refuses any write, even one that does nothing.
 redis.call('PERSIST', KEYS[1])
 local found = {}
@@ -304,7 +162,7 @@ return table.concat(found, ' ')
 # stop, 'keys' or 'entries'. Returns the domain's revision, the time, the last key looked at if there may
 # be more, either the keys that have not expired, or keys and entries in turn, expired or not,
 # and how many keys there are.
-PAGE = _script("""
+PAGE = script("""
 local entries, counter, keys, expiries = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local count, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')

@@ -1,5 +1,6 @@
 """Reaches the Redis of the settings: one that stands alone, the one that Sentinels name, or a Cluster."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import redis.asyncio
@@ -10,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, ClusterError
 
 from .redis_cluster import ClusterNodes, Node
+from .redis_pipeline import Command, replies_of
 from .redis_settings import RedisSettings
 
 # One Sentinel that does not answer must not take the time that it takes to ask the next.
@@ -25,11 +27,17 @@ class Nodes(Protocol):
         ...
 
     def place_of(self, key: bytes) -> str:
-        """Returns which node has the key, as far as known. What is on one may fail while others work."""
+        """Returns which node has the key, or nothing if that is not known.
+
+        What is on one node may fail while others work.
+        """
         ...
 
-    async def execute(self, key: bytes, *command: Any) -> Any:
-        """Returns the reply of the node that has the key. Raises what redis-py raises."""
+    async def execute_many(self, commands: Sequence[Command]) -> list[Any]:
+        """Returns the replies to commands whose keys were in one place, on one connection.
+
+        A reply may be an error of redis-py. Raises what redis-py raises.
+        """
         ...
 
     def listener(self) -> Any:
@@ -48,14 +56,12 @@ class OneNode:
         self._helpers = helpers
 
     def place_of(self, key: bytes) -> str:
-        return ""
+        return self.address
 
-    async def execute(self, key: bytes, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except ClusterDownError:
-            # So it is a node of one, and has no business here.
-            raise ClusterError from None
+    async def execute_many(self, commands: Sequence[Command]) -> list[Any]:
+        replies = await replies_of(self._client, [command.words for command in commands])
+        # Where a cluster is down it is a node of one, and has no business here.
+        return [ClusterError() if isinstance(reply, ClusterDownError) else reply for reply in replies]
 
     def listener(self) -> Any:
         return self._client

@@ -72,7 +72,7 @@ class _Stream:
     ) -> None:
         self._router = router
         self._limits = limits
-        self._outbox = Outbox()
+        self._outbox = Outbox(limits)
         self._lanes: dict[str, Lane] = {}
         self._unanswered: dict[int, Job] = {}
         self._bytes = 0
@@ -143,7 +143,9 @@ class _Stream:
             # Also what is unforeseen: it is of this operation alone.
             self._outbox.put_failure(job, error)
             return
-        if isinstance(operation, base.Set):
+        if isinstance(operation, base.Get):
+            job.compressed = bool(message.get_value.accept)
+        elif isinstance(operation, base.Set):
             job.size = _bytes(operation.value)
             self._bytes += job.size
         lane.add(job, operation)

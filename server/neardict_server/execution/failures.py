@@ -1,8 +1,9 @@
-"""Words why an operation failed, as soon as that is known."""
+"""Words why an operation failed, as soon as that is known.
+
+An exception must not wait for its turn to be sent: its traceback holds on to the request, value and all.
+"""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import grpc
 
@@ -10,27 +11,6 @@ from neardict.v1 import storage_pb2 as pb
 
 from ..edge import describe
 from .job import CancelledJobError, LateJobError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ..backends import base
-
-
-def worded(outcomes: Iterable[base.Outcome]) -> Iterator[base.Success | pb.OperationError]:
-    """Yields the outcomes with words in place of exceptions, of which equal ones are worded once.
-
-    An exception must not wait for its turn to be sent: its traceback holds on to the request, value and all.
-    """
-    latest: Exception | None = None
-    words: pb.OperationError | None = None
-    for outcome in outcomes:
-        if not isinstance(outcome, Exception):
-            yield outcome
-            continue
-        if words is None or outcome is not latest:
-            latest, words = outcome, word(outcome)
-        yield words
 
 
 def word(caught: Exception) -> pb.OperationError:

@@ -10,6 +10,8 @@ class Job:
     number: int
     deadline: float
     size: int = 0
+    # Whether the value that it reads is wanted compressed, if that pays.
+    compressed: bool = False
     cancelled: bool = False
 
 

@@ -10,15 +10,16 @@ from neardict.v1 import storage_pb2 as pb
 
 from .. import operations
 from ..backends import base
+from ..compression import check_plain
 from . import failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..limits import Limits
     from .job import Job
 
-# A response closes with so many results, or bytes: far below gRPC's default message limit of 4 MiB, even with
-# one more of the largest default size.
+# A response holds at most so many results, and bytes, but for a single one that is larger.
 RESPONSE_RESULTS = 512
 RESPONSE_BYTES = 256 * 1024
 # With more than this to be sent, nothing more is carried out.
@@ -34,7 +35,8 @@ _OVERHEAD = 64
 class Outbox:
     """Of one stream, used on the event loop alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self.batch = FIRST_BATCH
         self._waiting: deque[tuple[Job, base.Success | pb.OperationError]] = deque()
         self._failure: Exception | None = None
@@ -55,8 +57,15 @@ class Outbox:
     def put_batch(self, jobs: Sequence[Job], outcomes: Sequence[base.Outcome]) -> None:
         """Has the outcomes of a batch sent, and learns from it how large the next one should be."""
         before = self._bytes
-        for job, outcome in zip(jobs, failures.worded(outcomes), strict=True):
-            self._put(job, outcome)
+        latest: Exception | None = None
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if not isinstance(outcome, Exception):
+                self._put(job, outcome)
+                continue
+            if outcome is not latest:
+                # Once, and so in the log too, if all have failed for the same reason.
+                latest, words = outcome, failures.word(outcome)
+            self._put(job, words)
         size = self._bytes - before
         if size > BATCH_BYTES:
             self.batch = max(1, self.batch // 2)
@@ -88,13 +97,17 @@ class Outbox:
         response = pb.ExecuteResponse()
         jobs: list[Job] = []
         size = 0
-        while self._waiting and size < RESPONSE_BYTES and len(jobs) < RESPONSE_RESULTS:
-            job, outcome = self._waiting.popleft()
+        while self._waiting and len(jobs) < RESPONSE_RESULTS:
+            job, outcome = self._waiting[0]
+            more = _size(outcome)
+            if jobs and size + more > RESPONSE_BYTES:
+                break
+            del self._waiting[0]
             jobs.append(job)
-            size += _size(outcome)
+            size += more
             result = response.results.add(number=job.number)
             try:
-                _word(result, outcome)
+                self._word(job, result, outcome)
             except Exception as error:
                 # What a backend of another distribution returned has no words. Others' results are fine.
                 result.error.CopyFrom(failures.word(error))
@@ -107,19 +120,20 @@ class Outbox:
         self._waiting.append((job, outcome))
         self._bytes += _size(outcome)
 
+    def _word(self, job: Job, result: pb.OperationResult, outcome: base.Success | pb.OperationError) -> None:
+        if isinstance(outcome, base.Lookup):
+            if job.compressed and outcome.entry is not None:
+                check_plain(outcome.entry.value)
+            operations.word_lookup(outcome, result.get_value, self._limits)
+        elif isinstance(outcome, base.Written):
+            operations.word_written(outcome, result.set_value)
+        elif isinstance(outcome, base.Deleted):
+            operations.word_deleted(outcome, result.delete_key)
+        else:
+            result.error.CopyFrom(outcome)
+
 
 def _size(outcome: base.Success | pb.OperationError) -> int:
     if isinstance(outcome, base.Lookup) and outcome.entry is not None:
         return _OVERHEAD + len(outcome.entry.key) + len(outcome.entry.value)
     return _OVERHEAD
-
-
-def _word(result: pb.OperationResult, outcome: base.Success | pb.OperationError) -> None:
-    if isinstance(outcome, base.Lookup):
-        operations.word_lookup(outcome, result.get_value)
-    elif isinstance(outcome, base.Written):
-        operations.word_written(outcome, result.set_value)
-    elif isinstance(outcome, base.Deleted):
-        operations.word_deleted(outcome, result.delete_key)
-    else:
-        result.error.CopyFrom(outcome)

@@ -139,10 +139,12 @@ async def test_a_bulk_that_is_cancelled_leaves_in_doubt_what_was_under_way_and_n
             d = await store.dict("stalled", load=False)
             doubted: list[str] = []
             doubt = store.changes.failed
-            store.changes.failed = lambda domain, key, error: (  # type: ignore[method-assign]  # listens
-                doubted.append(key),
-                doubt(domain, key, error),
-            )[1]
+
+            def failed(domain: str, key: str, error: BaseException) -> None:
+                doubted.append(key)
+                doubt(domain, key, error)
+
+            store.changes.failed = failed  # type: ignore[method-assign]  # listens
             work = asyncio.create_task(d.update({str(number): number for number in range(3000)}))
             await until(lambda: len(server.operations) > _bulk.WINDOW)
             work.cancel()
@@ -262,9 +264,9 @@ def test_a_loop_that_is_closed_under_its_tasks_ends_the_threads_with_the_store(
     async def leave() -> None:
         store = aio.connect(server.address, watch=False)
         await store.set_value(domain, "key", 1)
-        for _ in range(100):
-            loop.create_task(store.get_value(domain, "key"))
+        tasks = [loop.create_task(store.get_value(domain, "key")) for _ in range(100)]
         await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
 
     loop.run_until_complete(leave())
     loop.close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -257,6 +258,28 @@ func staleDelete(s *store) error {
 	})
 	_, err = refusal(err, codes.Aborted, "CONDITION_FAILED")
 	return err
+}
+
+func executed(s *store) error {
+	var operations []*pb.Operation
+	for count := range 1000 {
+		operations = append(operations, setOperation("executed", strconv.Itoa(count)), getOperation("executed"))
+	}
+	results, err := s.execute(append(operations, getOperation("")))
+	if err != nil {
+		return err
+	}
+	for count := range 1000 {
+		written, read := results[2*count].GetSetValue(), results[2*count+1].GetGetValue()
+		if read.GetEntry().GetValue().GetJson() != strconv.Itoa(count) || read.Entry.Revision != written.GetRevision() {
+			return fmt.Errorf("after write %d: %v", count, read)
+		}
+	}
+	failed := results[2000].GetError()
+	if failed.GetCode() != uint32(codes.InvalidArgument) || failed.GetReason() != "INVALID_KEY" {
+		return fmt.Errorf("an empty key: %v", results[2000])
+	}
+	return nil
 }
 
 func serverInfo(s *store) error {

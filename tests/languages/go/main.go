@@ -73,5 +73,6 @@ var steps = []struct {
 	{"a listing holds whole entries on request", entries},
 	{"a key is deleted once, and deleting it again succeeds", deleteTwice},
 	{"a delete with a stale revision is ABORTED", staleDelete},
+	{"operations of one stream get a result each, in order on their domain", executed},
 	{"the service tells its limits and backends", serverInfo},
 }

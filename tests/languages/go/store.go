@@ -53,6 +53,49 @@ func (s *store) list(request *pb.AllKeysRequest) ([]*pb.AllKeysResponse, error) 
 	}
 }
 
+// execute carries out many operations on one stream, and returns their results in the same order. Were they more
+// than 8,192, results would have to be received while the rest is sent.
+func (s *store) execute(operations []*pb.Operation) ([]*pb.OperationResult, error) {
+	stream, err := s.client.Execute(s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	for number, operation := range operations {
+		operation.Number = uint64(number)
+		if set := operation.GetSetValue(); set != nil {
+			set.Domain = s.domain
+		}
+		if get := operation.GetGetValue(); get != nil {
+			get.Domain = s.domain
+		}
+	}
+	if err := errors.Join(stream.Send(&pb.ExecuteRequest{Operations: operations}), stream.CloseSend()); err != nil {
+		return nil, err
+	}
+	results := make([]*pb.OperationResult, len(operations))
+	for {
+		answer, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return results, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, result := range answer.Results {
+			results[result.Number] = result
+		}
+	}
+}
+
+func setOperation(key, text string) *pb.Operation {
+	set := &pb.SetValueRequest{Key: key, Value: jsonValue(text)}
+	return &pb.Operation{Operation: &pb.Operation_SetValue{SetValue: set}}
+}
+
+func getOperation(key string) *pb.Operation {
+	return &pb.Operation{Operation: &pb.Operation_GetValue{GetValue: &pb.GetValueRequest{Key: key}}}
+}
+
 // roundTrip writes the value and tells how what is read differs from it.
 func (s *store) roundTrip(key string, value *pb.Value) error {
 	if _, err := s.set(&pb.SetValueRequest{Key: key, Value: value}); err != nil {

@@ -128,6 +128,22 @@ const steps = {
     await refusal(store.deleteKey("greeting", { ifRevision: 1 }), "ABORTED", "CONDITION_FAILED");
   },
 
+  "operations of one stream get a result each, in order on their domain": async (store) => {
+    const operations = [];
+    for (let count = 0; count < 1000; count++) {
+      operations.push({ setValue: { key: "executed", value: json(`${count}`) } }, { getValue: { key: "executed" } });
+    }
+    operations.push({ getValue: { key: "" } }, { deleteKey: { key: "executed" } });
+    const results = await store.execute(operations);
+    for (let count = 0; count < 1000; count++) {
+      const [{ setValue: written }, { getValue: read }] = results.slice(2 * count, 2 * count + 2);
+      same([read.entry.value.json, read.entry.revision], [`${count}`, written.revision]);
+    }
+    const [{ error }, { deleteKey: deleted }] = results.slice(-2);
+    same([error.code, error.reason, error.metadata.field], [3, "INVALID_KEY", "key"]);
+    same(deleted.existed, true);
+  },
+
   "the service tells its limits and backends": async (store) => {
     const info = await store.getServerInfo();
     ok(info.version, "no version");

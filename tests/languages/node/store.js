@@ -40,6 +40,19 @@ export class Store {
     return pages;
   }
 
+  // Carries out many operations on one stream, and returns their results in the same order.
+  async execute(operations) {
+    const stream = this.client.execute({ deadline: soon() });
+    operations.forEach((operation, number) => {
+      const [[name, request]] = Object.entries(operation);
+      stream.write({ operations: [{ number, [name]: { domain: this.domain, ...request } }] });
+    });
+    stream.end();
+    const answers = [];
+    for await (const { results } of stream) for (const result of results) answers[result.number] = result;
+    return answers;
+  }
+
   getServerInfo() {
     return this.#call("getServerInfo", {});
   }

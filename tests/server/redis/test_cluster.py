@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from redis.crc import key_slot
 
+from neardict_server.backends import base
+from neardict_server.backends.base import Get, Set
 from neardict_server.errors import BackendUnavailableError
 from redis_backend import listed, opened, until_usable, value_of
 from redis_cluster import RedisCluster
@@ -62,6 +64,35 @@ async def test_a_slot_that_moves_takes_its_domains_along(cluster: RedisCluster) 
             await ear.until_heard(domain, second.revision)
             await ear.until_certain(domain)
         assert ear.lost == []
+
+
+async def test_batches_on_all_nodes_at_once_go_on_while_a_slot_moves(cluster: RedisCluster) -> None:
+    slot = key_slot(domain_name(DOMAINS[0]).encode())
+    source = cluster.index_of(domain_name(DOMAINS[0]))
+    async with opened(cluster.nodes[0], **cluster.settings) as backend:
+        moves = [(source, (source + 1) % 3), ((source + 1) % 3, source)]
+        rounds = 0
+        for giving, taking in moves:
+            moving = asyncio.create_task(asyncio.to_thread(cluster.move, slot, giving, taking))
+            done = False
+            while not done:
+                done = moving.done()
+                rounds += 1
+                operations: list[base.Operation] = [
+                    Set("key", str(rounds), request_id=f"r{rounds}"),
+                    Get("key"),
+                    Set("other", "1"),
+                ]
+                outcomes = await asyncio.gather(
+                    *(backend.execute(domain, operations) for domain in DOMAINS),
+                )
+                for made, found, _ in outcomes:
+                    assert isinstance(made, base.Written), made
+                    assert isinstance(found, base.Lookup)
+                    assert found.entry == base.Entry("key", str(rounds), made.revision)
+            await moving
+        lookups = await asyncio.gather(*(backend.get_value(domain, "key") for domain in DOMAINS))
+        assert {lookup.entry.value for lookup in lookups if lookup.entry} == {str(rounds)}
 
 
 async def test_a_node_that_is_down_stops_only_its_own_domains(own_cluster: RedisCluster) -> None:

@@ -121,8 +121,11 @@ async def test_what_was_given_up_before_it_was_sent_does_not_come_later(
 ) -> None:
     async with opened(server, max_connections=2) as narrow:
         server.pause()
-        tasks = [asyncio.ensure_future(narrow.set_value(DOMAIN, str(n), "1")) for n in range(10)]
-        await asyncio.wait(tasks, timeout=0.05)
+        tasks = []
+        for number in range(10):
+            # One after the other, for those that come at the same moment go down one connection.
+            tasks.append(asyncio.ensure_future(narrow.set_value(DOMAIN, str(number), "1")))
+            await asyncio.wait(tasks, timeout=0.01)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -18,12 +18,13 @@ _TURN = 128
 class Begun(NamedTuple):
     """An operation under way: `finish`, once, gives the response, or raises a NeardictError.
 
-    `sure` is as for neardict._bulk.Begun.
+    `sure` and `most` are as for neardict._bulk.Begun.
     """
 
     cancel: Callable[[], object]
     finish: Callable[[], Awaitable[Any]]
     sure: bool
+    most: int = WINDOW
 
 
 async def bulk(
@@ -54,9 +55,9 @@ async def bulk(
         return error if isinstance(error, HOPELESS) else None
 
     try:
-        sure = True
+        sure, most = True, WINDOW
         for number, (key, request) in enumerate(requests.items()):
-            while under_way and (len(under_way) == WINDOW or not sure):
+            while under_way and (len(under_way) >= most or not sure):
                 hopeless = await take() or hopeless
                 sure = sure or not under_way
             if number % _TURN == 0:
@@ -64,7 +65,7 @@ async def bulk(
             if hopeless is None:
                 try:
                     under_way[key] = begun = begin(request)
-                    sure = begun.sure
+                    sure, most = begun.sure, begun.most
                 except HOPELESS as error:
                     hopeless = error
             if hopeless is not None:

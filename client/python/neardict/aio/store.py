@@ -17,8 +17,9 @@ from typing import Any, NoReturn, Self
 import grpc
 import grpc.aio
 
-from .. import _channel, _clock, _forks, _lease, _operations, _progress, _requests, values
+from .. import _channel, _clock, _compression, _forks, _lease, _operations, _progress, _requests, values
 from .._auditor import Auditor
+from .._bulk import CALLS
 from .._changes import Changes, Listener
 from .._lease import Consistency
 from .._near import OnDisconnect
@@ -35,6 +36,7 @@ from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
 from ._bulk import Begun, bulk
 from ._expiry import LoopExpiry
+from ._large import Large, each
 from ._pending import Pending, Pendings
 from ._teller import LoopTeller
 from ._watching import Watching
@@ -56,9 +58,11 @@ class Store:
         timeout: float = _channel.DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
+        compression: _compression.Compression = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
         _forks.check()
+        compress = _compression.check(compression)
         self._timeout = timeout
         self._credentials = credentials
         self._channel = self._connect()
@@ -66,6 +70,7 @@ class Store:
         # What is sent by threads; all else is asyncio's.
         self._stream_channel = _channel.connect(self.target, credentials)
         self._pendings = Pendings(storage_pb2_grpc.StorageServiceStub(self._stream_channel).Execute)
+        self._large = Large(self.target, self._stub, self._translated, timeout, compress=compress)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -248,21 +253,32 @@ class Store:
 
     async def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
         operation = _operations.get_value(domain, key)
-        response: pb.GetValueResponse = await self._operate("get_value", operation, timeout)
-        return response
+        return await self._large.get_value(
+            operation.message.get_value, timeout, lambda: self._operate("get_value", operation, timeout)
+        )
 
     async def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
         requests = {key: _requests.get_value(domain, key) for key in keys}
-        return await self._read_bulk("get_value", requests, timeout)
+        for request in requests.values():
+            self._large.accept(request)
+        found: dict_type[str, pb.GetValueResponse] = {}
+        return await each(
+            requests,
+            found,
+            lambda some: self._read_bulk("get_value", some, timeout, answered=found.__setitem__),
+            lambda key: self._large.read(requests[key], timeout),
+        )
 
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response: pb.SetValueResponse = await self._operate(
-                "set_value", word("set_value", request), timeout
+            response = await self._large.set_value(
+                request,
+                timeout,
+                lambda wire: self._operate("set_value", word("set_value", wire), timeout),
             )
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
@@ -276,13 +292,25 @@ class Store:
         written: Callable[[str, int], None] | None = None,
         timeout: float | None = None,
     ) -> "dict_type[str, int]":
+        revisions: dict_type[str, int] = {}
+
         def answered(key: str, response: pb.SetValueResponse, call: int) -> None:
+            revisions[key] = response.revision
             self.changes.publish(domain, _requests.written(requests[key], response, call), but=by)
             if written is not None:
                 written(key, response.revision)
 
-        found = await self._write_bulk(domain, "set_value", requests, timeout, answered)
-        return {key: response.revision for key, response in found.items()}
+        async def in_messages(some: Mapping[str, pb.SetValueRequest]) -> None:
+            wires = {key: await self._large.wire(request, timeout) for key, request in some.items()}
+            await self._write_bulk(domain, "set_value", wires, timeout, answered)
+
+        async def in_chunks(key: str) -> int:
+            revision = await self.write(requests[key], by=by, timeout=timeout)
+            if written is not None:
+                written(key, revision)
+            return revision
+
+        return await each(requests, revisions, in_messages, in_chunks)
 
     async def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
@@ -294,9 +322,15 @@ class Store:
             self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
         return response
 
-    async def pages(
+    def pages(
         self, request: pb.AllKeysRequest, *, timeout: float | None = None
     ) -> AsyncGenerator[pb.AllKeysResponse, None]:
+        return self._large.pages(request, self._pages(request, timeout))
+
+    async def _pages(
+        self, request: pb.AllKeysRequest, timeout: float | None
+    ) -> AsyncGenerator[pb.AllKeysResponse, None]:
+        self._large.accept(request)
         with self._translated():
             call = self._stub.AllKeys(request, timeout=timeout)
             messages = aiter(call)
@@ -328,7 +362,7 @@ class Store:
             pending = self._pendings.begin(operation, seconds)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         call = getattr(self._stub, RPC[kind])(getattr(operation.message, kind), timeout=seconds)
-        return Begun(call.cancel, lambda: self._called(call), sure=True)
+        return Begun(call.cancel, lambda: self._called(call), sure=True, most=CALLS)
 
     async def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         try:

@@ -11,6 +11,11 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Compression(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COMPRESSION_UNSPECIFIED: _ClassVar[Compression]
+    COMPRESSION_ZSTD: _ClassVar[Compression]
+
 class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CAPABILITY_UNSPECIFIED: _ClassVar[Capability]
@@ -20,6 +25,8 @@ class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAPABILITY_SHARED: _ClassVar[Capability]
     CAPABILITY_LEASES: _ClassVar[Capability]
     CAPABILITY_WATCH: _ClassVar[Capability]
+COMPRESSION_UNSPECIFIED: Compression
+COMPRESSION_ZSTD: Compression
 CAPABILITY_UNSPECIFIED: Capability
 CAPABILITY_DURABLE: Capability
 CAPABILITY_TTL: Capability
@@ -29,12 +36,16 @@ CAPABILITY_LEASES: Capability
 CAPABILITY_WATCH: Capability
 
 class Value(_message.Message):
-    __slots__ = ("json", "raw")
+    __slots__ = ("json", "raw", "json_zstd", "raw_zstd")
     JSON_FIELD_NUMBER: _ClassVar[int]
     RAW_FIELD_NUMBER: _ClassVar[int]
+    JSON_ZSTD_FIELD_NUMBER: _ClassVar[int]
+    RAW_ZSTD_FIELD_NUMBER: _ClassVar[int]
     json: str
     raw: bytes
-    def __init__(self, json: _Optional[str] = ..., raw: _Optional[bytes] = ...) -> None: ...
+    json_zstd: bytes
+    raw_zstd: bytes
+    def __init__(self, json: _Optional[str] = ..., raw: _Optional[bytes] = ..., json_zstd: _Optional[bytes] = ..., raw_zstd: _Optional[bytes] = ...) -> None: ...
 
 class Entry(_message.Message):
     __slots__ = ("key", "value", "revision", "expire_time")
@@ -49,12 +60,14 @@ class Entry(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., revision: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetValueRequest(_message.Message):
-    __slots__ = ("domain", "key")
+    __slots__ = ("domain", "key", "accept")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_FIELD_NUMBER: _ClassVar[int]
     domain: str
     key: str
-    def __init__(self, domain: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+    accept: Compression
+    def __init__(self, domain: _Optional[str] = ..., key: _Optional[str] = ..., accept: _Optional[_Union[Compression, str]] = ...) -> None: ...
 
 class GetValueResponse(_message.Message):
     __slots__ = ("found", "entry", "domain_revision")
@@ -92,6 +105,50 @@ class SetValueResponse(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     def __init__(self, revision: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class ReadValueRequest(_message.Message):
+    __slots__ = ("domain", "key", "accept")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    key: str
+    accept: Compression
+    def __init__(self, domain: _Optional[str] = ..., key: _Optional[str] = ..., accept: _Optional[_Union[Compression, str]] = ...) -> None: ...
+
+class ReadValueResponse(_message.Message):
+    __slots__ = ("head", "chunk")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    head: ReadValueHead
+    chunk: bytes
+    def __init__(self, head: _Optional[_Union[ReadValueHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class ReadValueHead(_message.Message):
+    __slots__ = ("answer", "size")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    answer: GetValueResponse
+    size: int
+    def __init__(self, answer: _Optional[_Union[GetValueResponse, _Mapping]] = ..., size: _Optional[int] = ...) -> None: ...
+
+class WriteValueRequest(_message.Message):
+    __slots__ = ("head", "chunk")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    head: WriteValueHead
+    chunk: bytes
+    def __init__(self, head: _Optional[_Union[WriteValueHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class WriteValueHead(_message.Message):
+    __slots__ = ("request", "size", "content_size")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_SIZE_FIELD_NUMBER: _ClassVar[int]
+    request: SetValueRequest
+    size: int
+    content_size: int
+    def __init__(self, request: _Optional[_Union[SetValueRequest, _Mapping]] = ..., size: _Optional[int] = ..., content_size: _Optional[int] = ...) -> None: ...
+
 class DeleteKeyRequest(_message.Message):
     __slots__ = ("domain", "key", "if_revision", "request_id")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
@@ -113,28 +170,32 @@ class DeleteKeyResponse(_message.Message):
     def __init__(self, existed: bool = ..., revision: _Optional[int] = ...) -> None: ...
 
 class AllKeysRequest(_message.Message):
-    __slots__ = ("domain", "prefix", "include_entries")
+    __slots__ = ("domain", "prefix", "include_entries", "accept")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_FIELD_NUMBER: _ClassVar[int]
     domain: str
     prefix: str
     include_entries: bool
-    def __init__(self, domain: _Optional[str] = ..., prefix: _Optional[str] = ..., include_entries: bool = ...) -> None: ...
+    accept: Compression
+    def __init__(self, domain: _Optional[str] = ..., prefix: _Optional[str] = ..., include_entries: bool = ..., accept: _Optional[_Union[Compression, str]] = ...) -> None: ...
 
 class AllKeysResponse(_message.Message):
-    __slots__ = ("domain_revision", "keys", "entries", "unreadable_keys", "total_keys")
+    __slots__ = ("domain_revision", "keys", "entries", "unreadable_keys", "total_keys", "large_keys")
     DOMAIN_REVISION_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     UNREADABLE_KEYS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_KEYS_FIELD_NUMBER: _ClassVar[int]
+    LARGE_KEYS_FIELD_NUMBER: _ClassVar[int]
     domain_revision: int
     keys: _containers.RepeatedScalarFieldContainer[str]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
     unreadable_keys: _containers.RepeatedScalarFieldContainer[str]
     total_keys: int
-    def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ..., total_keys: _Optional[int] = ...) -> None: ...
+    large_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, domain_revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unreadable_keys: _Optional[_Iterable[str]] = ..., total_keys: _Optional[int] = ..., large_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExecuteRequest(_message.Message):
     __slots__ = ("operations", "cancelled_numbers")
@@ -356,32 +417,36 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "limits", "backends", "routes", "heartbeat_period")
+    __slots__ = ("version", "limits", "backends", "routes", "heartbeat_period", "compressions")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSIONS_FIELD_NUMBER: _ClassVar[int]
     version: str
     limits: Limits
     backends: _containers.RepeatedCompositeFieldContainer[BackendInfo]
     routes: _containers.RepeatedCompositeFieldContainer[Route]
     heartbeat_period: _duration_pb2.Duration
-    def __init__(self, version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., backends: _Optional[_Iterable[_Union[BackendInfo, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., heartbeat_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    compressions: _containers.RepeatedScalarFieldContainer[Compression]
+    def __init__(self, version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., backends: _Optional[_Iterable[_Union[BackendInfo, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., heartbeat_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compressions: _Optional[_Iterable[_Union[Compression, str]]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_domain_bytes", "max_key_bytes", "max_value_bytes", "max_json_depth", "request_id_window")
+    __slots__ = ("max_domain_bytes", "max_key_bytes", "max_value_bytes", "max_json_depth", "request_id_window", "max_message_value_bytes")
     MAX_DOMAIN_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_KEY_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_JSON_DEPTH_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_domain_bytes: int
     max_key_bytes: int
     max_value_bytes: int
     max_json_depth: int
     request_id_window: _duration_pb2.Duration
-    def __init__(self, max_domain_bytes: _Optional[int] = ..., max_key_bytes: _Optional[int] = ..., max_value_bytes: _Optional[int] = ..., max_json_depth: _Optional[int] = ..., request_id_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    max_message_value_bytes: int
+    def __init__(self, max_domain_bytes: _Optional[int] = ..., max_key_bytes: _Optional[int] = ..., max_value_bytes: _Optional[int] = ..., max_json_depth: _Optional[int] = ..., request_id_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_message_value_bytes: _Optional[int] = ...) -> None: ...
 
 class BackendInfo(_message.Message):
     __slots__ = ("name", "implementation", "capabilities")

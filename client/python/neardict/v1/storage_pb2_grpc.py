@@ -52,6 +52,16 @@ class StorageServiceStub(object):
                 request_serializer=neardict_dot_v1_dot_storage__pb2.SetValueRequest.SerializeToString,
                 response_deserializer=neardict_dot_v1_dot_storage__pb2.SetValueResponse.FromString,
                 _registered_method=True)
+        self.ReadValue = channel.unary_stream(
+                '/neardict.v1.StorageService/ReadValue',
+                request_serializer=neardict_dot_v1_dot_storage__pb2.ReadValueRequest.SerializeToString,
+                response_deserializer=neardict_dot_v1_dot_storage__pb2.ReadValueResponse.FromString,
+                _registered_method=True)
+        self.WriteValue = channel.stream_unary(
+                '/neardict.v1.StorageService/WriteValue',
+                request_serializer=neardict_dot_v1_dot_storage__pb2.WriteValueRequest.SerializeToString,
+                response_deserializer=neardict_dot_v1_dot_storage__pb2.SetValueResponse.FromString,
+                _registered_method=True)
         self.DeleteKey = channel.unary_unary(
                 '/neardict.v1.StorageService/DeleteKey',
                 request_serializer=neardict_dot_v1_dot_storage__pb2.DeleteKeyRequest.SerializeToString,
@@ -95,7 +105,9 @@ class StorageServiceServicer(object):
         is absent or its entry has expired.
 
         Idempotent. Also fails with DATA_LOSS when the stored entry cannot be read;
-        other keys of the domain are not affected.
+        other keys of the domain are not affected. Fails with RESOURCE_EXHAUSTED and
+        the reason VALUE_NEEDS_CHUNKS when the value exceeds
+        `Limits.max_message_value_bytes`: then ReadValue brings it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,8 +121,40 @@ class StorageServiceServicer(object):
         Idempotent only when `request_id` is set. Also fails with ABORTED (the
         condition does not hold; the ErrorInfo metadata `current_revision` holds the
         entry's revision, `0` if absent), RESOURCE_EXHAUSTED (the value exceeds the
-        limit, or storage is full), UNIMPLEMENTED (the backend lacks a capability
+        limit, or has to come by WriteValue, which the reason VALUE_NEEDS_CHUNKS
+        tells, or storage is full), UNIMPLEMENTED (the backend lacks a capability
         that the request needs, named in the ErrorInfo metadata `capability`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadValue(self, request, context):
+        """Returns the entry of a key as GetValue does, with its value in chunks: of any
+        size, and all of one write, whatever is written meanwhile.
+
+        The first message has `head`, those that follow a `chunk` each. Unless the
+        chunks have `size` bytes together, the value is not complete.
+
+        Idempotent. Also fails as GetValue does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteValue(self, request_iterator, context):
+        """Writes a value as SetValue does, with its value in chunks. Nothing is written
+        before all of them have come, and then all at once.
+
+        The first message has `head`, those that follow a `chunk` each; then the
+        client ends its side of the stream. When the service has room for the
+        value it sends its headers, with `upload: welcome`, and reads on: a client may
+        wait for them, so as not to send what is refused, and needs a deadline.
+
+        Idempotent only when `request_id` is set. Also fails as SetValue does, before
+        any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
+        more or less than `size`; and with DEADLINE_EXCEEDED and the reason
+        UPLOAD_STALLED if no chunk came for 30 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,9 +194,9 @@ class StorageServiceServicer(object):
         operation that fails, fails alone, with the status that its call would have
         had.
 
-        The service reads no further while 8,192 operations, or 64 MiB of them, are
-        unanswered. A client that keeps at most 1,024 of one domain unanswered is not
-        held up by another domain whose backend has stalled.
+        The service reads no further while 8,192 operations, or 64 MiB of values that
+        they write, are unanswered. A client that leaves some of that to other domains,
+        however much of one is unanswered, is not held up when a backend stalls.
 
         Idempotent as the operations are. The stream itself fails with
         INVALID_ARGUMENT for an operation without content, or for the number of one
@@ -205,6 +249,16 @@ def add_StorageServiceServicer_to_server(servicer, server):
             'SetValue': grpc.unary_unary_rpc_method_handler(
                     servicer.SetValue,
                     request_deserializer=neardict_dot_v1_dot_storage__pb2.SetValueRequest.FromString,
+                    response_serializer=neardict_dot_v1_dot_storage__pb2.SetValueResponse.SerializeToString,
+            ),
+            'ReadValue': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadValue,
+                    request_deserializer=neardict_dot_v1_dot_storage__pb2.ReadValueRequest.FromString,
+                    response_serializer=neardict_dot_v1_dot_storage__pb2.ReadValueResponse.SerializeToString,
+            ),
+            'WriteValue': grpc.stream_unary_rpc_method_handler(
+                    servicer.WriteValue,
+                    request_deserializer=neardict_dot_v1_dot_storage__pb2.WriteValueRequest.FromString,
                     response_serializer=neardict_dot_v1_dot_storage__pb2.SetValueResponse.SerializeToString,
             ),
             'DeleteKey': grpc.unary_unary_rpc_method_handler(
@@ -294,6 +348,60 @@ class StorageService(object):
             target,
             '/neardict.v1.StorageService/SetValue',
             neardict_dot_v1_dot_storage__pb2.SetValueRequest.SerializeToString,
+            neardict_dot_v1_dot_storage__pb2.SetValueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadValue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/neardict.v1.StorageService/ReadValue',
+            neardict_dot_v1_dot_storage__pb2.ReadValueRequest.SerializeToString,
+            neardict_dot_v1_dot_storage__pb2.ReadValueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteValue(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/neardict.v1.StorageService/WriteValue',
+            neardict_dot_v1_dot_storage__pb2.WriteValueRequest.SerializeToString,
             neardict_dot_v1_dot_storage__pb2.SetValueResponse.FromString,
             options,
             channel_credentials,

@@ -14,10 +14,11 @@ Field words used throughout:
 Every error carries a google.rpc.ErrorInfo whose `domain` is `neardict` and
 whose `reason` is stable; clients act on the status code and the reason, never
 on the message. Reasons: INVALID_DOMAIN, INVALID_KEY, INVALID_VALUE,
-INVALID_REQUEST, REQUEST_ID_REUSED, VALUE_TOO_LARGE, CONDITION_FAILED, NO_ROUTE,
-CAPABILITY_MISSING, STORAGE_FULL, BACKEND_UNAVAILABLE, DRAINING,
-CORRUPT_ENTRY, INTERNAL. The one exception is a message so large that gRPC
-itself refuses it, with RESOURCE_EXHAUSTED, before the service sees it.
+INVALID_REQUEST, REQUEST_ID_REUSED, VALUE_TOO_LARGE, VALUE_NEEDS_CHUNKS,
+CONDITION_FAILED, NO_ROUTE, CAPABILITY_MISSING, STORAGE_FULL,
+BACKEND_UNAVAILABLE, DRAINING, CORRUPT_ENTRY, UPLOAD_STALLED, INTERNAL. The one
+exception is a message so large that gRPC itself refuses it, with
+RESOURCE_EXHAUSTED, before the service sees it.
 """
 
 import abc
@@ -70,6 +71,38 @@ _StorageServiceSetValueType = typing_extensions.TypeVar(
     ],
     default=grpc.UnaryUnaryMultiCallable[
         neardict.v1.storage_pb2.SetValueRequest,
+        neardict.v1.storage_pb2.SetValueResponse,
+    ],
+)
+
+_StorageServiceReadValueType = typing_extensions.TypeVar(
+    '_StorageServiceReadValueType',
+    grpc.UnaryStreamMultiCallable[
+        neardict.v1.storage_pb2.ReadValueRequest,
+        neardict.v1.storage_pb2.ReadValueResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        neardict.v1.storage_pb2.ReadValueRequest,
+        neardict.v1.storage_pb2.ReadValueResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        neardict.v1.storage_pb2.ReadValueRequest,
+        neardict.v1.storage_pb2.ReadValueResponse,
+    ],
+)
+
+_StorageServiceWriteValueType = typing_extensions.TypeVar(
+    '_StorageServiceWriteValueType',
+    grpc.StreamUnaryMultiCallable[
+        neardict.v1.storage_pb2.WriteValueRequest,
+        neardict.v1.storage_pb2.SetValueResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        neardict.v1.storage_pb2.WriteValueRequest,
+        neardict.v1.storage_pb2.SetValueResponse,
+    ],
+    default=grpc.StreamUnaryMultiCallable[
+        neardict.v1.storage_pb2.WriteValueRequest,
         neardict.v1.storage_pb2.SetValueResponse,
     ],
 )
@@ -154,7 +187,7 @@ _StorageServiceGetServerInfoType = typing_extensions.TypeVar(
     ],
 )
 
-class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageServiceSetValueType, _StorageServiceDeleteKeyType, _StorageServiceAllKeysType, _StorageServiceExecuteType, _StorageServiceWatchType, _StorageServiceGetServerInfoType]):
+class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageServiceSetValueType, _StorageServiceReadValueType, _StorageServiceWriteValueType, _StorageServiceDeleteKeyType, _StorageServiceAllKeysType, _StorageServiceExecuteType, _StorageServiceWatchType, _StorageServiceGetServerInfoType]):
     """Stores values under (domain, key), in the backend that the operator of the
     service chose for the domain.
 
@@ -173,6 +206,14 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
         ],
         grpc.UnaryUnaryMultiCallable[
             neardict.v1.storage_pb2.SetValueRequest,
+            neardict.v1.storage_pb2.SetValueResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            neardict.v1.storage_pb2.ReadValueRequest,
+            neardict.v1.storage_pb2.ReadValueResponse,
+        ],
+        grpc.StreamUnaryMultiCallable[
+            neardict.v1.storage_pb2.WriteValueRequest,
             neardict.v1.storage_pb2.SetValueResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
@@ -207,6 +248,14 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
             neardict.v1.storage_pb2.SetValueRequest,
             neardict.v1.storage_pb2.SetValueResponse,
         ],
+        grpc.aio.UnaryStreamMultiCallable[
+            neardict.v1.storage_pb2.ReadValueRequest,
+            neardict.v1.storage_pb2.ReadValueResponse,
+        ],
+        grpc.aio.StreamUnaryMultiCallable[
+            neardict.v1.storage_pb2.WriteValueRequest,
+            neardict.v1.storage_pb2.SetValueResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             neardict.v1.storage_pb2.DeleteKeyRequest,
             neardict.v1.storage_pb2.DeleteKeyResponse,
@@ -234,7 +283,9 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
     is absent or its entry has expired.
 
     Idempotent. Also fails with DATA_LOSS when the stored entry cannot be read;
-    other keys of the domain are not affected.
+    other keys of the domain are not affected. Fails with RESOURCE_EXHAUSTED and
+    the reason VALUE_NEEDS_CHUNKS when the value exceeds
+    `Limits.max_message_value_bytes`: then ReadValue brings it.
     """
 
     SetValue: _StorageServiceSetValueType
@@ -245,8 +296,34 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
     Idempotent only when `request_id` is set. Also fails with ABORTED (the
     condition does not hold; the ErrorInfo metadata `current_revision` holds the
     entry's revision, `0` if absent), RESOURCE_EXHAUSTED (the value exceeds the
-    limit, or storage is full), UNIMPLEMENTED (the backend lacks a capability
+    limit, or has to come by WriteValue, which the reason VALUE_NEEDS_CHUNKS
+    tells, or storage is full), UNIMPLEMENTED (the backend lacks a capability
     that the request needs, named in the ErrorInfo metadata `capability`).
+    """
+
+    ReadValue: _StorageServiceReadValueType
+    """Returns the entry of a key as GetValue does, with its value in chunks: of any
+    size, and all of one write, whatever is written meanwhile.
+
+    The first message has `head`, those that follow a `chunk` each. Unless the
+    chunks have `size` bytes together, the value is not complete.
+
+    Idempotent. Also fails as GetValue does.
+    """
+
+    WriteValue: _StorageServiceWriteValueType
+    """Writes a value as SetValue does, with its value in chunks. Nothing is written
+    before all of them have come, and then all at once.
+
+    The first message has `head`, those that follow a `chunk` each; then the
+    client ends its side of the stream. When the service has room for the
+    value it sends its headers, with `upload: welcome`, and reads on: a client may
+    wait for them, so as not to send what is refused, and needs a deadline.
+
+    Idempotent only when `request_id` is set. Also fails as SetValue does, before
+    any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
+    more or less than `size`; and with DEADLINE_EXCEEDED and the reason
+    UPLOAD_STALLED if no chunk came for 30 seconds.
     """
 
     DeleteKey: _StorageServiceDeleteKeyType
@@ -277,9 +354,9 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
     operation that fails, fails alone, with the status that its call would have
     had.
 
-    The service reads no further while 8,192 operations, or 64 MiB of them, are
-    unanswered. A client that keeps at most 1,024 of one domain unanswered is not
-    held up by another domain whose backend has stalled.
+    The service reads no further while 8,192 operations, or 64 MiB of values that
+    they write, are unanswered. A client that leaves some of that to other domains,
+    however much of one is unanswered, is not held up when a backend stalls.
 
     Idempotent as the operations are. The stream itself fails with
     INVALID_ARGUMENT for an operation without content, or for the number of one
@@ -319,6 +396,14 @@ StorageServiceAsyncStub: typing_extensions.TypeAlias = StorageServiceStub[
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         neardict.v1.storage_pb2.SetValueRequest,
+        neardict.v1.storage_pb2.SetValueResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        neardict.v1.storage_pb2.ReadValueRequest,
+        neardict.v1.storage_pb2.ReadValueResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        neardict.v1.storage_pb2.WriteValueRequest,
         neardict.v1.storage_pb2.SetValueResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
@@ -364,7 +449,9 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         is absent or its entry has expired.
 
         Idempotent. Also fails with DATA_LOSS when the stored entry cannot be read;
-        other keys of the domain are not affected.
+        other keys of the domain are not affected. Fails with RESOURCE_EXHAUSTED and
+        the reason VALUE_NEEDS_CHUNKS when the value exceeds
+        `Limits.max_message_value_bytes`: then ReadValue brings it.
         """
 
     @abc.abstractmethod
@@ -380,8 +467,44 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         Idempotent only when `request_id` is set. Also fails with ABORTED (the
         condition does not hold; the ErrorInfo metadata `current_revision` holds the
         entry's revision, `0` if absent), RESOURCE_EXHAUSTED (the value exceeds the
-        limit, or storage is full), UNIMPLEMENTED (the backend lacks a capability
+        limit, or has to come by WriteValue, which the reason VALUE_NEEDS_CHUNKS
+        tells, or storage is full), UNIMPLEMENTED (the backend lacks a capability
         that the request needs, named in the ErrorInfo metadata `capability`).
+        """
+
+    @abc.abstractmethod
+    def ReadValue(
+        self,
+        request: neardict.v1.storage_pb2.ReadValueRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[neardict.v1.storage_pb2.ReadValueResponse], collections.abc.AsyncIterator[neardict.v1.storage_pb2.ReadValueResponse]]:
+        """Returns the entry of a key as GetValue does, with its value in chunks: of any
+        size, and all of one write, whatever is written meanwhile.
+
+        The first message has `head`, those that follow a `chunk` each. Unless the
+        chunks have `size` bytes together, the value is not complete.
+
+        Idempotent. Also fails as GetValue does.
+        """
+
+    @abc.abstractmethod
+    def WriteValue(
+        self,
+        request_iterator: _MaybeAsyncIterator[neardict.v1.storage_pb2.WriteValueRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[neardict.v1.storage_pb2.SetValueResponse, collections.abc.Awaitable[neardict.v1.storage_pb2.SetValueResponse]]:
+        """Writes a value as SetValue does, with its value in chunks. Nothing is written
+        before all of them have come, and then all at once.
+
+        The first message has `head`, those that follow a `chunk` each; then the
+        client ends its side of the stream. When the service has room for the
+        value it sends its headers, with `upload: welcome`, and reads on: a client may
+        wait for them, so as not to send what is refused, and needs a deadline.
+
+        Idempotent only when `request_id` is set. Also fails as SetValue does, before
+        any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
+        more or less than `size`; and with DEADLINE_EXCEEDED and the reason
+        UPLOAD_STALLED if no chunk came for 30 seconds.
         """
 
     @abc.abstractmethod
@@ -427,9 +550,9 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         operation that fails, fails alone, with the status that its call would have
         had.
 
-        The service reads no further while 8,192 operations, or 64 MiB of them, are
-        unanswered. A client that keeps at most 1,024 of one domain unanswered is not
-        held up by another domain whose backend has stalled.
+        The service reads no further while 8,192 operations, or 64 MiB of values that
+        they write, are unanswered. A client that leaves some of that to other domains,
+        however much of one is unanswered, is not held up when a backend stalls.
 
         Idempotent as the operations are. The stream itself fails with
         INVALID_ARGUMENT for an operation without content, or for the number of one

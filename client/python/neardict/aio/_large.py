@@ -1,0 +1,206 @@
+"""Reads and writes, for asyncio, values that do not fit in a message."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import _chunks, _compression
+from .._statuses import too_late
+from ..errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
+from ..v1 import storage_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from contextlib import AbstractContextManager
+
+_Answer = TypeVar("_Answer")
+
+_INLINE_BYTES = 128 * 1024
+
+
+class Large:
+    """Does in chunks what cannot be done in messages, as `neardict._large` does."""
+
+    def __init__(
+        self,
+        target: str,
+        stub: Any,
+        translated: Callable[[], AbstractContextManager[None]],
+        timeout: float,
+        *,
+        compress: bool,
+    ) -> None:
+        self._target = target
+        self._stub = stub
+        self._translated = translated
+        self._timeout = timeout
+        self._compress = compress
+        # Whether the service understands what is compressed; None until it has been asked.
+        self._understood: bool | None = None
+
+    async def get_value(
+        self,
+        request: pb.GetValueRequest,
+        timeout: float | None,
+        in_message: Callable[[], Awaitable[pb.GetValueResponse]],
+    ) -> pb.GetValueResponse:
+        """Returns the answer of `in_message`, or, if the value is too large for that, of ReadValue."""
+        self.accept(request)
+        try:
+            return await in_message()
+        except LimitExceededError as error:
+            if not _chunks.needs_chunks(error):
+                raise
+        return await self.read(request, timeout)
+
+    async def set_value(
+        self,
+        request: pb.SetValueRequest,
+        timeout: float | None,
+        in_message: Callable[[pb.SetValueRequest], Awaitable[pb.SetValueResponse]],
+    ) -> pb.SetValueResponse:
+        """Returns the answer of `in_message`, or, if the value is too large for that, of WriteValue.
+
+        `in_message` is given what is to be sent.
+        """
+        if not _chunks.is_large(request):
+            try:
+                return await in_message(await self.wire(request, timeout))
+            except LimitExceededError as error:
+                if not _chunks.needs_chunks(error):
+                    raise
+        return await self._write(request, timeout)
+
+    def accept(self, request: pb.GetValueRequest | pb.ReadValueRequest | pb.AllKeysRequest) -> None:
+        """Tells the service in a request how the answer may be compressed."""
+        if self._compress:
+            request.accept = pb.COMPRESSION_ZSTD
+
+    async def wire(self, request: pb.SetValueRequest, timeout: float | None) -> pb.SetValueRequest:
+        """Returns what is to be sent of a write that fits in a message."""
+        if not self._compress or not _compression.pays(request.ByteSize()):
+            return request
+        if not await self._compresses(timeout):
+            return request
+        smaller = pb.SetValueRequest()
+        smaller.CopyFrom(request)
+        smaller.value.CopyFrom(await _aside(request.value))
+        return smaller
+
+    async def read(self, request: pb.GetValueRequest, timeout: float | None) -> pb.GetValueResponse:
+        """Calls ReadValue. Without a timeout each part may take as long as another call."""
+        left = _chunks.Time(timeout, float("inf"))
+        wanted = pb.ReadValueRequest(domain=request.domain, key=request.key)
+        self.accept(wanted)
+
+        async def attempt() -> pb.GetValueResponse:
+            incoming = _chunks.Incoming()
+            with self._translated():
+                call = self._stub.ReadValue(wanted, timeout=None if timeout is None else left.left())
+                parts = aiter(call)
+                try:
+                    while True:
+                        async with asyncio.timeout(self._timeout if timeout is None else None):
+                            incoming.add(await anext(parts))
+                except StopAsyncIteration:
+                    pass
+                except TimeoutError:
+                    raise too_late(self._target) from None
+                finally:
+                    call.cancel()
+            return incoming.answer()
+
+        return await _retried(attempt, left)
+
+    async def pages(
+        self, request: pb.AllKeysRequest, pages: AsyncGenerator[pb.AllKeysResponse, None]
+    ) -> AsyncGenerator[pb.AllKeysResponse, None]:
+        """Yields the pages, and then what they name as too large for them, in pages like theirs."""
+        large_keys: list[str] = []
+        revision = 0
+        async for page in pages:
+            large_keys += page.large_keys
+            revision = page.domain_revision
+            yield page
+        # Only now, so that the service need not hold the listing all the while.
+        for key in large_keys:
+            try:
+                answer = await self.read(pb.GetValueRequest(domain=request.domain, key=key), None)
+            except DataLossError:
+                yield pb.AllKeysResponse(domain_revision=revision, unreadable_keys=[key])
+                continue
+            if answer.found:
+                yield pb.AllKeysResponse(domain_revision=revision, entries=[answer.entry])
+
+    async def _compresses(self, timeout: float | None) -> bool:
+        if self._compress and self._understood is None:
+            with self._translated():
+                info = await self._stub.GetServerInfo(
+                    pb.GetServerInfoRequest(), timeout=self._timeout if timeout is None else timeout
+                )
+            self._understood = pb.COMPRESSION_ZSTD in info.compressions
+        return self._compress and bool(self._understood)
+
+    async def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.SetValueResponse:
+        compress = await self._compresses(timeout)
+        outgoing = await asyncio.to_thread(_chunks.Outgoing, request, compress=compress)
+        left = _chunks.Time(timeout, self._timeout, outgoing.size)
+
+        async def parts() -> AsyncGenerator[pb.WriteValueRequest, None]:
+            messages = outgoing.parts()
+            yield next(messages)
+            # Or else a refusal meets a chunk on its way out, and grpc.aio reports that in place of it.
+            if ("upload", "welcome") not in [*await call.initial_metadata()]:
+                await call.code()
+                return
+            for part in messages:
+                yield part
+
+        call: Any = None
+
+        async def attempt() -> pb.SetValueResponse:
+            nonlocal call
+            with self._translated():
+                call = self._stub.WriteValue(parts(), timeout=left.left())
+                response: pb.SetValueResponse = await call
+                return response
+
+        return await _retried(attempt, left)
+
+
+async def each(
+    requests: Mapping[str, Any],
+    answers: dict[str, _Answer],
+    in_messages: Callable[[Mapping[str, Any]], Awaitable[Any]],
+    in_chunks: Callable[[str], Awaitable[_Answer]],
+) -> dict[str, _Answer]:
+    """Makes all calls, as `neardict._chunks.each` does."""
+    small, failures = _chunks.small(requests), _chunks.Failures(requests)
+    try:
+        await in_messages(small)
+    except BulkError as error:
+        failures.take(error)
+    for key in failures.left(small):
+        try:
+            answers[key] = await in_chunks(key)
+        except NeardictError as error:
+            failures.add(key, error)
+    failures.check()
+    return answers
+
+
+async def _retried(attempt: Callable[[], Awaitable[_Answer]], left: _chunks.Time) -> _Answer:
+    for pause in left.pauses():
+        try:
+            return await attempt()
+        except UnavailableError:
+            await asyncio.sleep(pause)
+    return await attempt()
+
+
+async def _aside(value: pb.Value) -> pb.Value:
+    # What is larger takes more than a millisecond, in which the loop may do something else.
+    if value.ByteSize() <= _INLINE_BYTES:
+        return _compression.compressed(value)
+    return await asyncio.to_thread(_compression.compressed, value)
