@@ -9,7 +9,7 @@ class Size:
 
     rounds: int = 7
     seconds: float = 0.5
-    hit_rounds: int = 30
+    hit_rounds: int = 15
     h2load_calls: int = 3_000
     entries: int = 200_000
     load_rounds: int = 3
