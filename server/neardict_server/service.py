@@ -76,7 +76,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
 
     async def WriteValue(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.WriteValueRequest], context: _Context
-    ) -> storage_pb2.SetValueResponse:
+    ) -> storage_pb2.WriteValueResponse:
         head = await chunks.head(request_iterator)
         request = head.request
         # All that can be refused is refused before the value comes.
@@ -89,7 +89,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
             await context.send_initial_metadata(chunks.WELCOME)
             value = await chunks.gather(head, request_iterator)
             checks.check_value(value, self._limits, in_chunks=True)
-            return await self._set(request, value)
+            return storage_pb2.WriteValueResponse(answer=await self._set(request, value))
 
     async def _set(
         self, request: storage_pb2.SetValueRequest, value: base.Value

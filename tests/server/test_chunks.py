@@ -73,10 +73,10 @@ def parts(
 
 def write(stub: Any, requests: Iterator[pb.WriteValueRequest]) -> pb.SetValueResponse | Refusal:
     try:
-        response: pb.SetValueResponse = stub.WriteValue(requests, timeout=SECONDS)
+        response: pb.WriteValueResponse = stub.WriteValue(requests, timeout=SECONDS)
     except grpc.RpcError as error:
         return refusal(error)
-    return response
+    return response.answer
 
 
 def read(stub: Any, key: str) -> tuple[pb.ReadValueHead, bytes]:
@@ -433,5 +433,5 @@ async def refuses(stub: Any) -> bool:
 
 
 async def _await(stub: Any, requests: Any) -> pb.SetValueResponse:
-    response: pb.SetValueResponse = await stub.WriteValue(requests, timeout=SECONDS)
-    return response
+    response: pb.WriteValueResponse = await stub.WriteValue(requests, timeout=SECONDS)
+    return response.answer

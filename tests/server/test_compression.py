@@ -85,10 +85,10 @@ def upload(stub: Any, key: str, value: pb.Value, content_size: int) -> pb.SetVal
             yield pb.WriteValueRequest(chunk=data[start : start + 10_000])
 
     try:
-        response: pb.SetValueResponse = stub.WriteValue(parts(), timeout=SECONDS)
+        response: pb.WriteValueResponse = stub.WriteValue(parts(), timeout=SECONDS)
     except grpc.RpcError as error:
         return refusal(error)
-    return response
+    return response.answer
 
 
 def test_the_service_says_what_it_understands(stub: Any) -> None:

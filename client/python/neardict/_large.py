@@ -146,11 +146,11 @@ class Large:
             with self._translated():
                 call = self._stub.WriteValue.future(outgoing.parts(), timeout=left.left())
                 try:
-                    response: pb.SetValueResponse = call.result()
+                    response: pb.WriteValueResponse = call.result()
                 finally:
                     # An interrupt must not leave it to go on by itself.
                     call.cancel()
-                return response
+                return response.answer
 
         return _retried(attempt, left)
 

@@ -94,15 +94,15 @@ _StorageServiceWriteValueType = typing_extensions.TypeVar(
     '_StorageServiceWriteValueType',
     grpc.StreamUnaryMultiCallable[
         neardict.v1.storage_pb2.WriteValueRequest,
-        neardict.v1.storage_pb2.SetValueResponse,
+        neardict.v1.storage_pb2.WriteValueResponse,
     ],
     grpc.aio.StreamUnaryMultiCallable[
         neardict.v1.storage_pb2.WriteValueRequest,
-        neardict.v1.storage_pb2.SetValueResponse,
+        neardict.v1.storage_pb2.WriteValueResponse,
     ],
     default=grpc.StreamUnaryMultiCallable[
         neardict.v1.storage_pb2.WriteValueRequest,
-        neardict.v1.storage_pb2.SetValueResponse,
+        neardict.v1.storage_pb2.WriteValueResponse,
     ],
 )
 
@@ -213,7 +213,7 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
         ],
         grpc.StreamUnaryMultiCallable[
             neardict.v1.storage_pb2.WriteValueRequest,
-            neardict.v1.storage_pb2.SetValueResponse,
+            neardict.v1.storage_pb2.WriteValueResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             neardict.v1.storage_pb2.DeleteKeyRequest,
@@ -253,7 +253,7 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
         ],
         grpc.aio.StreamUnaryMultiCallable[
             neardict.v1.storage_pb2.WriteValueRequest,
-            neardict.v1.storage_pb2.SetValueResponse,
+            neardict.v1.storage_pb2.WriteValueResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             neardict.v1.storage_pb2.DeleteKeyRequest,
@@ -403,7 +403,7 @@ StorageServiceAsyncStub: typing_extensions.TypeAlias = StorageServiceStub[
     ],
     grpc.aio.StreamUnaryMultiCallable[
         neardict.v1.storage_pb2.WriteValueRequest,
-        neardict.v1.storage_pb2.SetValueResponse,
+        neardict.v1.storage_pb2.WriteValueResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         neardict.v1.storage_pb2.DeleteKeyRequest,
@@ -491,7 +491,7 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[neardict.v1.storage_pb2.WriteValueRequest],
         context: _ServicerContext,
-    ) -> typing.Union[neardict.v1.storage_pb2.SetValueResponse, collections.abc.Awaitable[neardict.v1.storage_pb2.SetValueResponse]]:
+    ) -> typing.Union[neardict.v1.storage_pb2.WriteValueResponse, collections.abc.Awaitable[neardict.v1.storage_pb2.WriteValueResponse]]:
         """Writes a value as SetValue does, with its value in chunks. Nothing is written
         before all of them have come, and then all at once.
 
