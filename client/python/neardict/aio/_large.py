@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import grpc
+
 from .. import _chunks, _compression
 from .._statuses import too_late
 from ..errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
