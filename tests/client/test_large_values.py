@@ -241,7 +241,7 @@ def test_an_upload_whose_answer_was_lost_is_written_once(store: neardict.Store, 
     revision = store.set_value(domain, "k", RAW)
     entry = store.get_entry(domain, "k")
     assert entry is not None
-    assert [lost.answer.revision for lost in losing.lost] == [revision] == [entry.revision]
+    assert [lost.revision for lost in losing.lost] == [revision] == [entry.revision]
 
 
 def test_a_read_that_is_cut_begins_again(

@@ -76,7 +76,7 @@ def write(stub: Any, requests: Iterator[pb.WriteValueRequest]) -> pb.WriteValueR
         response: pb.WriteValueResponse = stub.WriteValue(requests, timeout=SECONDS)
     except grpc.RpcError as error:
         return refusal(error)
-    return response.answer
+    return response
 
 
 def read(stub: Any, key: str) -> tuple[pb.ReadValueHead, bytes]:

@@ -88,7 +88,7 @@ def upload(stub: Any, key: str, value: pb.Value, content_size: int) -> pb.WriteV
         response: pb.WriteValueResponse = stub.WriteValue(parts(), timeout=SECONDS)
     except grpc.RpcError as error:
         return refusal(error)
-    return response.answer
+    return response
 
 
 def test_the_service_says_what_it_understands(stub: Any) -> None:

@@ -82,7 +82,7 @@ export class Store {
     const data = raw ?? Buffer.from(json);
     const empty = raw === undefined ? { json: "" } : { raw: Buffer.alloc(0) };
     return new Promise((resolve, reject) => {
-      const answered = (error, answer) => (error ? reject(error) : resolve(answer.answer));
+      const answered = (error, answer) => (error ? reject(error) : resolve(answer));
       const call = this.client.writeValue({ deadline: soon() }, answered);
       const request = { domain: this.domain, key, value: empty, ...more };
       call.write({ head: { request, size: data.length } });

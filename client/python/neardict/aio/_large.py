@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from .. import _chunks, _compression
-from .._statuses import too_late
+from .._statuses import to_error, too_late
 from ..errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
 from ..v1 import storage_pb2 as pb
 
@@ -165,7 +165,13 @@ class Large:
             nonlocal call
             with self._translated():
                 call = self._stub.WriteValue(parts(), timeout=left.left())
-                response: pb.WriteValueResponse = await call
+                try:
+                    response: pb.WriteValueResponse = await call
+                except grpc.RpcError as error:
+                    # So grpc.aio reports a connection that breaks under a chunk; the service gives a reason.
+                    if error.code() is grpc.StatusCode.INTERNAL and not to_error(error, self._target).reason:
+                        raise UnavailableError("the connection broke in an upload: write it again") from None
+                    raise
                 return response
 
         return await _retried(attempt, left)

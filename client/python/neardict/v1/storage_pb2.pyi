@@ -157,12 +157,6 @@ class WriteValueHead(_message.Message):
     content_size: int
     def __init__(self, request: _Optional[_Union[SetValueRequest, _Mapping]] = ..., size: _Optional[int] = ..., content_size: _Optional[int] = ...) -> None: ...
 
-class WriteValueResponse(_message.Message):
-    __slots__ = ("answer",)
-    ANSWER_FIELD_NUMBER: _ClassVar[int]
-    answer: SetValueResponse
-    def __init__(self, answer: _Optional[_Union[SetValueResponse, _Mapping]] = ...) -> None: ...
-
 class DeleteKeyRequest(_message.Message):
     __slots__ = ("domain", "key", "if_revision", "request_id")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
