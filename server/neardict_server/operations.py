@@ -52,7 +52,7 @@ def word_lookup(lookup: base.Lookup, response: pb.GetValueResponse, limits: Limi
     response.domain_revision = revision
 
 
-def word_written(outcome: base.Written, response: pb.SetValueResponse) -> None:
+def word_written(outcome: base.Written, response: pb.SetValueResponse | pb.WriteValueResponse) -> None:
     response.revision = outcome.revision
     if outcome.expires is not None:
         response.expire_time.CopyFrom(to_timestamp(outcome.expires))

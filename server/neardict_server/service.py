@@ -62,7 +62,10 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         if request.value.WhichOneof("kind") in compression.KINDS:
             request.value.CopyFrom(await compression.plain(request.value, self._limits))
         backend = self._backend(request.domain)
-        return await self._set(request.domain, backend, operations.read_set(request, backend, self._limits))
+        operation = operations.read_set(request, backend, self._limits)
+        response = storage_pb2.SetValueResponse()
+        operations.word_written(await _set(backend, request.domain, operation), response)
+        return response
 
     async def ReadValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.ReadValueRequest, context: _Context
@@ -75,7 +78,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
 
     async def WriteValue(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.WriteValueRequest], context: _Context
-    ) -> storage_pb2.SetValueResponse:
+    ) -> storage_pb2.WriteValueResponse:
         head = await chunks.head(request_iterator)
         # All that can be refused is refused before the value comes.
         backend = self._backend(head.request.domain)
@@ -84,18 +87,10 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
             await context.send_initial_metadata(chunks.WELCOME)
             value = await chunks.gather(head, request_iterator)
             checks.check_value(value, self._limits, in_chunks=True)
-            return await self._set(head.request.domain, backend, empty._replace(value=value))
-
-    async def _set(
-        self, domain: str, backend: base.Backend, operation: base.Set
-    ) -> storage_pb2.SetValueResponse:
-        key, value, ttl, condition, request_id = operation
-        written = await backend.set_value(
-            domain, key, value, ttl=ttl, condition=condition, request_id=request_id
-        )
-        response = storage_pb2.SetValueResponse()
-        operations.word_written(written, response)
-        return response
+            operation = empty._replace(value=value)
+            response = storage_pb2.WriteValueResponse()
+            operations.word_written(await _set(backend, head.request.domain, operation), response)
+            return response
 
     async def DeleteKey(  # noqa: N802  # the contract's name
         self, request: storage_pb2.DeleteKeyRequest, context: _Context
@@ -147,6 +142,11 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     def _backend(self, domain: str) -> base.Backend:
         checks.check_domain(domain)
         return self._router.backend(domain)
+
+
+async def _set(backend: base.Backend, domain: str, operation: base.Set) -> base.Written:
+    key, value, ttl, condition, request_id = operation
+    return await backend.set_value(domain, key, value, ttl=ttl, condition=condition, request_id=request_id)
 
 
 def server_info(

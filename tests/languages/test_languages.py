@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+import neardict
 from neardict.v1 import storage_pb2, storage_pb2_grpc
 from served import Served
 
@@ -56,6 +57,19 @@ def test_a_go_program_uses_the_service(served: Served, go: Path) -> None:
 def test_a_node_program_uses_the_service(served: Served, node: Path) -> None:
     holds_every_step(run("node", "check.js", PROTOS, served.address, "languages.node", cwd=node))
     assert greeting(served, "languages.node")["from"] == "node"
+
+
+def test_a_node_program_takes_values_larger_than_a_message(
+    tmp_path_factory: pytest.TempPathFactory, node: Path
+) -> None:
+    folder = tmp_path_factory.mktemp("large")
+    with (
+        Served("--data", folder, env={"NEARDICT_LIMITS__MAX_VALUE_BYTES": "9000000"}) as server,
+        neardict.connect(server.address) as store,
+    ):
+        run("node", "large.js", PROTOS, server.address, "languages.large", cwd=node)
+        mirror = store.dict("languages.large")
+        assert mirror == {"text": "aé€🎲" * 700_000, "raw": b"\7" * 9_000_000}
 
 
 def holds_every_step(output: str) -> None:

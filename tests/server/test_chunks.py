@@ -71,9 +71,9 @@ def parts(
         yield pb.WriteValueRequest(chunk=data[start : start + size])
 
 
-def write(stub: Any, requests: Iterator[pb.WriteValueRequest]) -> pb.SetValueResponse | Refusal:
+def write(stub: Any, requests: Iterator[pb.WriteValueRequest]) -> pb.WriteValueResponse | Refusal:
     try:
-        response: pb.SetValueResponse = stub.WriteValue(requests, timeout=SECONDS)
+        response: pb.WriteValueResponse = stub.WriteValue(requests, timeout=SECONDS)
     except grpc.RpcError as error:
         return refusal(error)
     return response
@@ -99,7 +99,7 @@ def found(stub: Any, key: str) -> bool:
 @pytest.mark.parametrize("size", [49_999, 50_000, 50_001])
 def test_text_comes_back_wherever_it_was_split(stub: Any, key: str, size: int) -> None:
     written = write(stub, parts(key, TEXT, size))
-    assert isinstance(written, pb.SetValueResponse)
+    assert isinstance(written, pb.WriteValueResponse)
     entry_head, data = read(stub, key)
     assert data.decode() == TEXT
     entry = entry_head.answer.entry
@@ -110,7 +110,7 @@ def test_text_comes_back_wherever_it_was_split(stub: Any, key: str, size: int) -
 
 def test_bytes_of_the_largest_size_come_back(stub: Any, key: str) -> None:
     value = bytes(range(256)) * (LARGEST // 256)
-    assert isinstance(write(stub, parts(key, value)), pb.SetValueResponse)
+    assert isinstance(write(stub, parts(key, value)), pb.WriteValueResponse)
     entry_head, data = read(stub, key)
     assert data == value
     assert entry_head.answer.entry.value == pb.Value(raw=b"")
@@ -118,7 +118,7 @@ def test_bytes_of_the_largest_size_come_back(stub: Any, key: str) -> None:
 
 def test_small_and_absent_values_can_be_read_in_chunks_too(stub: Any, key: str) -> None:
     assert read(stub, key)[0].answer.found is False
-    assert isinstance(write(stub, parts(key, "1")), pb.SetValueResponse)
+    assert isinstance(write(stub, parts(key, "1")), pb.WriteValueResponse)
     assert read(stub, key)[1] == b"1"
     assert found(stub, key)
 
@@ -135,7 +135,7 @@ def test_a_value_that_does_not_fit_in_a_message_is_refused_there_with_its_reason
     said = refusal(caught.value)
     assert (said.code, said.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "VALUE_NEEDS_CHUNKS")
     assert said.metadata == {"size": str(MESSAGE + 1), "limit": str(MESSAGE)}
-    assert isinstance(write(stub, parts(key, b"x" * (MESSAGE + 1))), pb.SetValueResponse)
+    assert isinstance(write(stub, parts(key, b"x" * (MESSAGE + 1))), pb.WriteValueResponse)
     with pytest.raises(grpc.RpcError) as caught:
         found(stub, key)
     assert refusal(caught.value).reason == "VALUE_NEEDS_CHUNKS"
@@ -162,20 +162,20 @@ def test_a_listing_names_what_does_not_fit_in_it_and_its_messages_are_bounded(st
 
 def test_conditions_and_times_to_live_hold(stub: Any, key: str) -> None:
     written = write(stub, parts(key, TEXT, if_absent=True))
-    assert isinstance(written, pb.SetValueResponse)
+    assert isinstance(written, pb.WriteValueResponse)
     again = write(stub, parts(key, TEXT, if_absent=True))
     assert isinstance(again, Refusal)
     assert (again.code, again.metadata) == (
         grpc.StatusCode.ABORTED,
         {"current_revision": str(written.revision)},
     )
-    assert isinstance(write(stub, parts(key, TEXT, if_revision=written.revision)), pb.SetValueResponse)
+    assert isinstance(write(stub, parts(key, TEXT, if_revision=written.revision)), pb.WriteValueResponse)
 
 
 def test_a_repeated_request_id_writes_once(stub: Any, key: str) -> None:
     name = uuid.uuid4().hex
     first, second = (write(stub, parts(key, TEXT, request_id=name)) for _ in range(2))
-    assert isinstance(first, pb.SetValueResponse)
+    assert isinstance(first, pb.WriteValueResponse)
     assert first == second
 
 
@@ -185,7 +185,7 @@ def test_a_reader_gets_one_whole_value_though_others_are_written_meanwhile(stub:
     reading = stub.ReadValue(pb.ReadValueRequest(domain=DOMAIN, key=key), timeout=SECONDS)
     begun = [next(reading), next(reading)]
     # The old one is larger than all windows between here and the server, so that it is still sending.
-    assert isinstance(write(stub, parts(key, new)), pb.SetValueResponse)
+    assert isinstance(write(stub, parts(key, new)), pb.WriteValueResponse)
     assert whole([*begun, *reading])[1] == old
     assert read(stub, key)[1] == new
 
@@ -286,7 +286,7 @@ def test_a_server_that_is_killed_in_an_upload_has_the_value_of_before(
     ):
         storage = storage_pb2_grpc.StorageServiceStub(channel)
         before = write(storage, parts(key, TEXT[::-1]))
-        assert isinstance(before, pb.SetValueResponse)
+        assert isinstance(before, pb.WriteValueResponse)
         call: Any = storage.WriteValue.future(requests(), timeout=SECONDS)
         assert sent.wait(SECONDS)
         server.kill()
@@ -432,6 +432,6 @@ async def refuses(stub: Any) -> bool:
     return False
 
 
-async def _await(stub: Any, requests: Any) -> pb.SetValueResponse:
-    response: pb.SetValueResponse = await stub.WriteValue(requests, timeout=SECONDS)
+async def _await(stub: Any, requests: Any) -> pb.WriteValueResponse:
+    response: pb.WriteValueResponse = await stub.WriteValue(requests, timeout=SECONDS)
     return response

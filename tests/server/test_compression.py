@@ -56,9 +56,9 @@ def key() -> str:
     return uuid.uuid4().hex
 
 
-def put(stub: Any, key: str, value: pb.Value) -> pb.SetValueResponse | Refusal:
+def put(stub: Any, key: str, value: pb.Value) -> pb.WriteValueResponse | Refusal:
     try:
-        response: pb.SetValueResponse = stub.SetValue(
+        response: pb.WriteValueResponse = stub.SetValue(
             pb.SetValueRequest(domain=DOMAIN, key=key, value=value), timeout=SECONDS
         )
     except grpc.RpcError as error:
@@ -72,7 +72,7 @@ def get(stub: Any, key: str, accept: pb.Compression = pb.COMPRESSION_UNSPECIFIED
     return answer.entry.value
 
 
-def upload(stub: Any, key: str, value: pb.Value, content_size: int) -> pb.SetValueResponse | Refusal:
+def upload(stub: Any, key: str, value: pb.Value, content_size: int) -> pb.WriteValueResponse | Refusal:
     kind = value.WhichOneof("kind")
     assert kind
     data = getattr(value, kind)
@@ -85,7 +85,7 @@ def upload(stub: Any, key: str, value: pb.Value, content_size: int) -> pb.SetVal
             yield pb.WriteValueRequest(chunk=data[start : start + 10_000])
 
     try:
-        response: pb.SetValueResponse = stub.WriteValue(parts(), timeout=SECONDS)
+        response: pb.WriteValueResponse = stub.WriteValue(parts(), timeout=SECONDS)
     except grpc.RpcError as error:
         return refusal(error)
     return response
@@ -96,9 +96,9 @@ def test_the_service_says_what_it_understands(stub: Any) -> None:
 
 
 def test_what_came_compressed_is_plain_for_everybody_else(stub: Any, key: str) -> None:
-    assert isinstance(put(stub, key, pb.Value(json_zstd=zstd.compress(TEXT.encode()))), pb.SetValueResponse)
+    assert isinstance(put(stub, key, pb.Value(json_zstd=zstd.compress(TEXT.encode()))), pb.WriteValueResponse)
     assert get(stub, key) == pb.Value(json=TEXT)
-    assert isinstance(put(stub, key, pb.Value(raw_zstd=zstd.compress(BYTES))), pb.SetValueResponse)
+    assert isinstance(put(stub, key, pb.Value(raw_zstd=zstd.compress(BYTES))), pb.WriteValueResponse)
     assert get(stub, key) == pb.Value(raw=BYTES)
 
 
@@ -149,7 +149,7 @@ def test_chunks_may_be_compressed_both_ways(stub: Any, key: str) -> None:
         (pb.Value(json_zstd=zstd.compress(LONG.encode())), len(LONG), LONG.encode()),
         (pb.Value(raw_zstd=zstd.compress(b"x" * LARGEST)), LARGEST, b"x" * LARGEST),
     ):
-        assert isinstance(upload(stub, key, compressed, size), pb.SetValueResponse)
+        assert isinstance(upload(stub, key, compressed, size), pb.WriteValueResponse)
         for accept in (pb.COMPRESSION_UNSPECIFIED, ZSTD):
             request = pb.ReadValueRequest(domain=DOMAIN, key=key, accept=accept)
             first, *others = stub.ReadValue(request, timeout=SECONDS)

@@ -211,6 +211,7 @@ def test_it_tells_its_version_limits_backends_and_routes(tmp_path: Path) -> None
 def test_it_starts_with_the_largest_limits(tmp_path: Path) -> None:
     largest = {
         "NEARDICT_LIMITS__MAX_VALUE_BYTES": str(256 * 1024 * 1024),
+        "NEARDICT_LIMITS__MAX_MESSAGE_VALUE_BYTES": str(64 * 1024 * 1024),
         "NEARDICT_LIMITS__MAX_JSON_DEPTH": "500",
     }
     with Served("--data", tmp_path, env=largest) as server:

@@ -58,7 +58,7 @@ class Large:
         request: pb.SetValueRequest,
         timeout: float | None,
         in_message: Callable[[pb.SetValueRequest], pb.SetValueResponse],
-    ) -> pb.SetValueResponse:
+    ) -> pb.SetValueResponse | pb.WriteValueResponse:
         """Returns the answer of `in_message`, or, if the value is too large for that, of WriteValue.
 
         `in_message` is given what is to be sent.
@@ -137,16 +137,16 @@ class Large:
             self._understood = pb.COMPRESSION_ZSTD in info.compressions
         return self._compress and bool(self._understood)
 
-    def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.SetValueResponse:
+    def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
         compress = self._compresses(timeout)
         outgoing = _chunks.Outgoing(request, compress=compress)
         left = _chunks.Time(timeout, self._timeout, outgoing.size)
 
-        def attempt() -> pb.SetValueResponse:
+        def attempt() -> pb.WriteValueResponse:
             with self._translated():
                 call = self._stub.WriteValue.future(outgoing.parts(), timeout=left.left())
                 try:
-                    response: pb.SetValueResponse = call.result()
+                    response: pb.WriteValueResponse = call.result()
                 finally:
                     # An interrupt must not leave it to go on by itself.
                     call.cancel()

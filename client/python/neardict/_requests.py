@@ -81,7 +81,9 @@ def entry(message: pb.Entry) -> Entry:
     return Entry(message.key, values.decode(message.value), message.revision, expire_time(message))
 
 
-def written(request: pb.SetValueRequest, response: pb.SetValueResponse, call: int) -> Change:
+def written(
+    request: pb.SetValueRequest, response: pb.SetValueResponse | pb.WriteValueResponse, call: int
+) -> Change:
     """Returns the change that the write has made, as the call of this number."""
     return Change(request.key, response.revision, request.value, expiry(response), call)
 
@@ -91,13 +93,15 @@ def removed(request: pb.DeleteKeyRequest, response: pb.DeleteKeyResponse, call: 
     return Change(request.key, response.revision, None, None, call)
 
 
-def expire_time(message: pb.Entry | pb.SetValueResponse | pb.Change) -> datetime.datetime | None:
+def expire_time(
+    message: pb.Entry | pb.SetValueResponse | pb.WriteValueResponse | pb.Change,
+) -> datetime.datetime | None:
     if not message.HasField("expire_time"):
         return None
     return message.expire_time.ToDatetime(tzinfo=datetime.UTC)
 
 
-def expiry(message: pb.Entry | pb.SetValueResponse | pb.Change) -> float | None:
+def expiry(message: pb.Entry | pb.SetValueResponse | pb.WriteValueResponse | pb.Change) -> float | None:
     """Returns when the entry expires, in seconds since the epoch, None for never."""
     if not message.HasField("expire_time"):
         return None

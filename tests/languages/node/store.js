@@ -7,6 +7,7 @@ import protoLoader from "@grpc/proto-loader";
 
 // Of each call; a service that hangs is a failure, not a wait.
 const SECONDS = 10;
+const CHUNK = 256 * 1024;
 
 // Revisions fit a double, so `longs: Number` loses nothing.
 const OPTIONS = { longs: Number, enums: String, defaults: true, oneofs: true };
@@ -55,6 +56,39 @@ export class Store {
 
   getServerInfo() {
     return this.#call("getServerInfo", {});
+  }
+
+  // Returns the answer of getValue for a value of any size.
+  async readValue(key) {
+    const stream = this.client.readValue({ domain: this.domain, key }, { deadline: soon() });
+    const chunks = [];
+    let head;
+    for await (const part of stream) {
+      if (part.part === "head") head = part.head;
+      else chunks.push(part.chunk);
+    }
+    const data = Buffer.concat(chunks);
+    if (data.length !== head.size) throw new Error(`${data.length} bytes of ${head.size}`);
+    const { answer } = head;
+    if (answer.found) {
+      const { kind } = answer.entry.value;
+      answer.entry.value = { kind, [kind]: kind === "json" ? data.toString() : data };
+    }
+    return answer;
+  }
+
+  // As setValue, for a value of any size.
+  writeValue(key, { json, raw }, more = {}) {
+    const data = raw ?? Buffer.from(json);
+    const empty = raw === undefined ? { json: "" } : { raw: Buffer.alloc(0) };
+    return new Promise((resolve, reject) => {
+      const answered = (error, answer) => (error ? reject(error) : resolve(answer));
+      const call = this.client.writeValue({ deadline: soon() }, answered);
+      const request = { domain: this.domain, key, value: empty, ...more };
+      call.write({ head: { request, size: data.length } });
+      for (let at = 0; at < data.length; at += CHUNK) call.write({ chunk: data.subarray(at, at + CHUNK) });
+      call.end();
+    });
   }
 
   close() {

@@ -59,7 +59,7 @@ class Large:
         request: pb.SetValueRequest,
         timeout: float | None,
         in_message: Callable[[pb.SetValueRequest], Awaitable[pb.SetValueResponse]],
-    ) -> pb.SetValueResponse:
+    ) -> pb.SetValueResponse | pb.WriteValueResponse:
         """Returns the answer of `in_message`, or, if the value is too large for that, of WriteValue.
 
         `in_message` is given what is to be sent.
@@ -142,7 +142,7 @@ class Large:
             self._understood = pb.COMPRESSION_ZSTD in info.compressions
         return self._compress and bool(self._understood)
 
-    async def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.SetValueResponse:
+    async def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
         compress = await self._compresses(timeout)
         outgoing = await asyncio.to_thread(_chunks.Outgoing, request, compress=compress)
         left = _chunks.Time(timeout, self._timeout, outgoing.size)
@@ -159,11 +159,11 @@ class Large:
 
         call: Any = None
 
-        async def attempt() -> pb.SetValueResponse:
+        async def attempt() -> pb.WriteValueResponse:
             nonlocal call
             with self._translated():
                 call = self._stub.WriteValue(parts(), timeout=left.left())
-                response: pb.SetValueResponse = await call
+                response: pb.WriteValueResponse = await call
                 return response
 
         return await _retried(attempt, left)

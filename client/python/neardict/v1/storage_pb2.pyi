@@ -139,6 +139,14 @@ class WriteValueRequest(_message.Message):
     chunk: bytes
     def __init__(self, head: _Optional[_Union[WriteValueHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
+class WriteValueResponse(_message.Message):
+    __slots__ = ("revision", "expire_time")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, revision: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class WriteValueHead(_message.Message):
     __slots__ = ("request", "size", "content_size")
     REQUEST_FIELD_NUMBER: _ClassVar[int]

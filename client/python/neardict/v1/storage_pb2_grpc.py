@@ -60,7 +60,7 @@ class StorageServiceStub(object):
         self.WriteValue = channel.stream_unary(
                 '/neardict.v1.StorageService/WriteValue',
                 request_serializer=neardict_dot_v1_dot_storage__pb2.WriteValueRequest.SerializeToString,
-                response_deserializer=neardict_dot_v1_dot_storage__pb2.SetValueResponse.FromString,
+                response_deserializer=neardict_dot_v1_dot_storage__pb2.WriteValueResponse.FromString,
                 _registered_method=True)
         self.DeleteKey = channel.unary_unary(
                 '/neardict.v1.StorageService/DeleteKey',
@@ -259,7 +259,7 @@ def add_StorageServiceServicer_to_server(servicer, server):
             'WriteValue': grpc.stream_unary_rpc_method_handler(
                     servicer.WriteValue,
                     request_deserializer=neardict_dot_v1_dot_storage__pb2.WriteValueRequest.FromString,
-                    response_serializer=neardict_dot_v1_dot_storage__pb2.SetValueResponse.SerializeToString,
+                    response_serializer=neardict_dot_v1_dot_storage__pb2.WriteValueResponse.SerializeToString,
             ),
             'DeleteKey': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteKey,
@@ -402,7 +402,7 @@ class StorageService(object):
             target,
             '/neardict.v1.StorageService/WriteValue',
             neardict_dot_v1_dot_storage__pb2.WriteValueRequest.SerializeToString,
-            neardict_dot_v1_dot_storage__pb2.SetValueResponse.FromString,
+            neardict_dot_v1_dot_storage__pb2.WriteValueResponse.FromString,
             options,
             channel_credentials,
             insecure,

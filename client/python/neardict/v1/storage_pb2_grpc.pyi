@@ -95,15 +95,15 @@ _StorageServiceWriteValueType = typing_extensions.TypeVar(
     '_StorageServiceWriteValueType',
     grpc.StreamUnaryMultiCallable[
         neardict.v1.storage_pb2.WriteValueRequest,
-        neardict.v1.storage_pb2.SetValueResponse,
+        neardict.v1.storage_pb2.WriteValueResponse,
     ],
     grpc.aio.StreamUnaryMultiCallable[
         neardict.v1.storage_pb2.WriteValueRequest,
-        neardict.v1.storage_pb2.SetValueResponse,
+        neardict.v1.storage_pb2.WriteValueResponse,
     ],
     default=grpc.StreamUnaryMultiCallable[
         neardict.v1.storage_pb2.WriteValueRequest,
-        neardict.v1.storage_pb2.SetValueResponse,
+        neardict.v1.storage_pb2.WriteValueResponse,
     ],
 )
 
@@ -214,7 +214,7 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
         ],
         grpc.StreamUnaryMultiCallable[
             neardict.v1.storage_pb2.WriteValueRequest,
-            neardict.v1.storage_pb2.SetValueResponse,
+            neardict.v1.storage_pb2.WriteValueResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             neardict.v1.storage_pb2.DeleteKeyRequest,
@@ -254,7 +254,7 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
         ],
         grpc.aio.StreamUnaryMultiCallable[
             neardict.v1.storage_pb2.WriteValueRequest,
-            neardict.v1.storage_pb2.SetValueResponse,
+            neardict.v1.storage_pb2.WriteValueResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             neardict.v1.storage_pb2.DeleteKeyRequest,
@@ -404,7 +404,7 @@ StorageServiceAsyncStub: typing_extensions.TypeAlias = StorageServiceStub[
     ],
     grpc.aio.StreamUnaryMultiCallable[
         neardict.v1.storage_pb2.WriteValueRequest,
-        neardict.v1.storage_pb2.SetValueResponse,
+        neardict.v1.storage_pb2.WriteValueResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         neardict.v1.storage_pb2.DeleteKeyRequest,
@@ -492,7 +492,7 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[neardict.v1.storage_pb2.WriteValueRequest],
         context: _ServicerContext,
-    ) -> typing.Union[neardict.v1.storage_pb2.SetValueResponse, collections.abc.Awaitable[neardict.v1.storage_pb2.SetValueResponse]]:
+    ) -> typing.Union[neardict.v1.storage_pb2.WriteValueResponse, collections.abc.Awaitable[neardict.v1.storage_pb2.WriteValueResponse]]:
         """Writes a value as SetValue does, with its value in chunks. Nothing is written
         before all of them have come, and then all at once.
 
