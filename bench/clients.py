@@ -1,19 +1,13 @@
 """Our clients as calls by number, as a user makes them; and how a client of an event loop is opened."""
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from neardict import aio
 
-from .operations import DOMAIN, KEYS, VALUE, key
-
-# Of filling: how many parts are written at once, of how many entries, and how long one may take.
-WRITERS = 4
-PART = 1_000
-PART_SECONDS = 60.0
+from .operations import DOMAIN, VALUE, key
 
 
 class Closes(Protocol):
@@ -51,26 +45,3 @@ class AsyncNear:
 
     async def close(self) -> None:
         await self._store.close()
-
-
-def fill(address: str) -> None:
-    """Writes all keys of the bench."""
-    asyncio.run(write(address, DOMAIN, ((key(number), VALUE) for number in range(KEYS))))
-
-
-async def write(address: str, domain: str, entries: Iterable[tuple[str, Any]]) -> None:
-    """Writes any number of entries, some thousands at a time."""
-    parts = _parts(iter(entries))
-
-    async def some(store: aio.Store) -> None:
-        for part in parts:
-            await store.set_many(domain, part, timeout=PART_SECONDS)
-
-    async with aio.connect(address) as store, asyncio.TaskGroup() as group:
-        for _ in range(WRITERS):
-            group.create_task(some(store))
-
-
-def _parts(entries: Iterator[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
-    while part := dict(itertools.islice(entries, PART)):
-        yield part

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from .. import echo, load
 from ..backends import RedisServer, one
-from ..clients import AsyncNear, fill, opened
+from ..clients import AsyncNear, opened
+from ..filling import fill
 from ..floors import Floor, Row, median_rate
 from ..operations import AsyncEcho
 from ..peers import redis

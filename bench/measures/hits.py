@@ -21,7 +21,7 @@ import neardict
 
 from .. import hit
 from ..backends import RedisServer, one
-from ..clients import fill
+from ..filling import fill
 from ..floors import Floor, Row, median_time
 from ..operations import DOMAIN, KEYS, VALUE, key
 from ..peers import redis

@@ -10,7 +10,8 @@ from neardict import aio
 
 from .. import growth, load
 from ..backends import one
-from ..clients import opened, write
+from ..clients import opened
+from ..filling import write
 from ..floors import Floor, Row, median_time
 from ..sweeps.series import Series, Sweep
 from ..turns import Take, Turns, take_turns
@@ -63,7 +64,7 @@ def measure(size: Size) -> list[Costs]:
     for backend in BACKENDS:
         with one(backend) as served, asyncio.Runner() as runner:
             for keys in size.keys:
-                runner.run(write(served.address, _domain(keys), growth.small(keys)))
+                write(served.address, _domain(keys), growth.small(keys))
             with opened(runner, lambda: _Client(served.address)) as client:
                 for operation in OPERATIONS:
                     each = Costs(backend, operation)

@@ -1,12 +1,11 @@
 """Loading a mirror, beside a plain dict of the same entries; each in a fresh process."""
 
-import asyncio
 import statistics
 from collections.abc import Callable
 
 from .. import growth
 from ..backends import one
-from ..clients import write
+from ..filling import write
 from ..floors import Floor, Row, median_rate
 from ..growth import Growth
 from .size import Size
@@ -57,7 +56,7 @@ def _beside_decoding(size: Size, runs: _Runs) -> Row:
 
 def _runs(size: Size) -> _Runs:
     with one("memory") as served:
-        asyncio.run(write(served.address, growth.DOMAIN, growth.small(size.entries)))
+        write(served.address, growth.DOMAIN, growth.small(size.entries))
         return [
             (growth.of("near", served.address, size.entries), growth.of("plain", "-", size.entries))
             for _ in range(size.load_rounds)

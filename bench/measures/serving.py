@@ -9,7 +9,8 @@ from neardict.v1 import storage_pb2_grpc
 
 from .. import echo, load
 from ..backends import one
-from ..clients import fill, opened
+from ..clients import opened
+from ..filling import fill
 from ..floors import Floor, Row, median_rate
 from ..operations import DOMAIN, PAYLOAD, AsyncEcho, Stubs, key
 from ..peers import h2load

@@ -9,7 +9,7 @@ import neardict
 
 from .. import echo, load
 from ..backends import one
-from ..clients import fill
+from ..filling import fill
 from ..floors import Floor, Row, median_rate, median_time
 from ..operations import DOMAIN, SyncEcho, key
 from ..turns import Take, take_turns

@@ -6,7 +6,8 @@ from functools import partial
 
 from .. import echo, load
 from ..backends import RedisServer, one
-from ..clients import AsyncNear, fill, opened
+from ..clients import AsyncNear, opened
+from ..filling import fill
 from ..lag import percentile
 from ..operations import AsyncEcho
 from ..peers import redis
