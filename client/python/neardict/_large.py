@@ -150,7 +150,7 @@ class Large:
                 finally:
                     # An interrupt must not leave it to go on by itself.
                     call.cancel()
-                return response.answer
+                return response
 
         return _retried(attempt, left)
 

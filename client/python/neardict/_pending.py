@@ -13,19 +13,39 @@ if TYPE_CHECKING:
     from ._pipeline import Operation
 
 
+# Each time something is sent another thread wants to run.
+_SENT_TOGETHER = 128
+
+
 class Pending:
     """Has been sent, and has a `result`, which can be had once."""
 
-    def __init__(self, executing: Executing, operation: Operation, seconds: float) -> None:
-        """`executing` must have been given `tell`. With no time at all nothing is sent."""
+    def __init__(
+        self,
+        executing: Executing,
+        operation: Operation,
+        seconds: float,
+        unsent: list[Operation] | None = None,
+    ) -> None:
+        """`executing` must have been given `tell`. With no time at all nothing is sent.
+
+        With `unsent` it is put there, and sent with the others when they are some, or one is waited for.
+        """
         self._executing = executing
+        self._unsent = unsent
         self._operation = operation
         self.deadline = operation.deadline = time.monotonic() + seconds
         operation.message.timeout_milliseconds = milliseconds(seconds)
         operation.waiter = threading.Lock()
         operation.waiter.acquire()
-        if seconds > 0:
+        if seconds <= 0:
+            return
+        if unsent is None:
             executing.put(operation)
+            return
+        unsent.append(operation)
+        if len(unsent) >= _SENT_TOGETHER:
+            self._send()
 
     def result(self) -> Any:
         """Waits for the outcome. Raises TimeoutError.
@@ -34,6 +54,8 @@ class Pending:
         UNSUPPORTED, or the error given to `Executing.close`.
         """
         operation = self._operation
+        if self._unsent and operation.waiter.locked():
+            self._send()
         try:
             seconds = self.deadline - time.monotonic()
             if not operation.waiter.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
@@ -42,6 +64,11 @@ class Pending:
             self.cancel()
             raise
         return operation.outcome
+
+    def _send(self) -> None:
+        if self._unsent:
+            self._executing.put(*self._unsent)
+            self._unsent.clear()
 
     def cancel(self) -> None:
         """Nobody waits for the result any more."""

@@ -379,14 +379,20 @@ class Store:
         """Carries out an operation and returns the response of its RPC."""
         return self._begin(kind, operation, timeout)()
 
-    def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
-        """Sends an operation; what is returned can be called once, for the response."""
+    def _begin(
+        self,
+        kind: Kind,
+        operation: Operation,
+        timeout: float | None,
+        unsent: list[Operation] | None = None,
+    ) -> Begun:
+        """Sends an operation, or puts it there; what is returned can be called once, for the response."""
         seconds = self._timeout if timeout is None else timeout
         self.check_open()
         if self._executing.takes(operation):
             # Known before it is sent, since an answer may come meanwhile.
             sure = self._executing.supported is True
-            pending = Pending(self._executing, operation, seconds)
+            pending = Pending(self._executing, operation, seconds, unsent)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         with self._translated():
             future = getattr(self._stub, RPC[kind]).future(getattr(operation.message, kind), timeout=seconds)
@@ -410,7 +416,10 @@ class Store:
     def _read_bulk(
         self, kind: Kind, requests: Mapping[str, Any], timeout: float | None, **heard: Any
     ) -> "dict_type[str, Any]":
-        return bulk(requests, lambda request: self._begin(kind, word(kind, request), timeout), **heard)
+        unsent: list[Operation] = []
+        return bulk(
+            requests, lambda request: self._begin(kind, word(kind, request), timeout, unsent), **heard
+        )
 
     def _write_bulk(
         self,
