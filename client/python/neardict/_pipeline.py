@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
@@ -56,6 +57,7 @@ class Operation:
         self.abandoned = False
 
 
+@functools.lru_cache(maxsize=256)
 def milliseconds(seconds: float) -> int:
     """Returns the time as the contract has it: 0 for ever, or longer than can be said."""
     return 0 if seconds > _MOST_MILLISECONDS / 1000 else int(max(1, seconds * 1000))

@@ -29,7 +29,7 @@ from ._statuses import to_error, too_late
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
-from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, NeardictError
+from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
 from .linearizable import LinearizableDict
 from .v1 import storage_pb2 as pb
 from .v1 import storage_pb2_grpc
@@ -260,9 +260,15 @@ class Store:
 
     def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
         operation = _operations.get_value(domain, key)
-        return self._large.get_value(
-            operation.message.get_value, timeout, lambda: self._operate("get_value", operation, timeout)
-        )
+        request = operation.message.get_value
+        self._large.accept(request)
+        try:
+            response: pb.GetValueResponse = self._operate("get_value", operation, timeout)
+        except LimitExceededError as error:
+            if not _chunks.needs_chunks(error):
+                raise
+            return self._large.read(request, timeout)
+        return response
 
     def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None

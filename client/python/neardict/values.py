@@ -91,8 +91,12 @@ def _parse(text: str, decoder: json.JSONDecoder) -> Any:
     return value if end == len(text) else decoder.decode(text)
 
 
+# json.dumps would make an encoder each time.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 def _to_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _encode(value)
 
 
 def _check(value: Any, depth: int = 0, *, closely: bool = False) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A response holds at most so many results, and bytes, but for a single one that is larger.
 RESPONSE_RESULTS = 512
+# A message costs as much as some ten results, on both sides.
+FEW_RESULTS = 32
 RESPONSE_BYTES = 256 * 1024
 # With more than this to be sent, nothing more is carried out.
 MAX_BYTES = 4 * 1024 * 1024
@@ -97,7 +99,9 @@ class Outbox:
         response = pb.ExecuteResponse()
         jobs: list[Job] = []
         size = 0
-        while self._waiting and len(jobs) < RESPONSE_RESULTS:
+        # In halves, so that the client works on one while the other is worded here.
+        most = min(RESPONSE_RESULTS, max(FEW_RESULTS, -(-len(self._waiting) // 2)))
+        while self._waiting and len(jobs) < most:
             job, outcome = self._waiting[0]
             more = _size(outcome)
             if jobs and size + more > RESPONSE_BYTES:

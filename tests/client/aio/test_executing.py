@@ -55,7 +55,7 @@ async def test_bulks_keep_the_window_and_make_no_task_for_each_operation(server:
         assert 1 < most_sent <= _bulk.WINDOW
         assert await store.get_many(domain, expected) == expected
         assert await store.delete_many(domain, expected) == 5000
-        assert not store._pendings.deadlines
+        assert not store._pendings._deadlines
 
 
 async def test_a_service_without_the_stream_is_asked_by_calls_as_before() -> None:
@@ -121,7 +121,7 @@ async def test_a_task_that_is_cancelled_takes_its_operation_with_it() -> None:
             await until(lambda: len(server.cancelled) == _bulk.WINDOW)
             assert not pipeline._held
             assert not pipeline._queue
-            assert not store._pendings.deadlines
+            assert not store._pendings._deadlines
             # After: the service has done it, and nobody is told.
             assert pipeline._load == {"stalled": _bulk.WINDOW}
             stalling.go.set()

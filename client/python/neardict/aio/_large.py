@@ -41,21 +41,6 @@ class Large:
         # Whether the service understands what is compressed; None until it has been asked.
         self._understood: bool | None = None
 
-    async def get_value(
-        self,
-        request: pb.GetValueRequest,
-        timeout: float | None,
-        in_message: Callable[[], Awaitable[pb.GetValueResponse]],
-    ) -> pb.GetValueResponse:
-        """Returns the answer of `in_message`, or, if the value is too large for that, of ReadValue."""
-        self.accept(request)
-        try:
-            return await in_message()
-        except LimitExceededError as error:
-            if not _chunks.needs_chunks(error):
-                raise
-        return await self.read(request, timeout)
-
     async def set_value(
         self,
         request: pb.SetValueRequest,

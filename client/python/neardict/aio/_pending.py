@@ -35,7 +35,7 @@ class Pendings:
         weakref.finalize(self, self.executing.drop).atexit = False
         # By when each is overdue, and a timer for the first of them: one for each would cost more than all
         # else that is done for an operation here.
-        self.deadlines: dict[asyncio.Future[Any], float] = {}
+        self._deadlines: dict[asyncio.Future[Any], float] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
         self._guard: AsyncGenerator[None, None] | None = None
@@ -52,20 +52,37 @@ class Pendings:
             self._guard = _end_with_loop(self.executing)
             await anext(self._guard)
 
-    def begin(self, operation: Operation, seconds: float) -> Pending:
-        """Sends the operation."""
-        deadline = self._loop.time() + seconds
-        operation.waiter = self._loop.create_future()
+    def begin(self, operation: Operation, seconds: float) -> None:
+        """Sends the operation, unless there is no time at all."""
         operation.message.timeout_milliseconds = milliseconds(seconds)
-        operation.deadline = time.monotonic() + seconds
+        operation.waiter = waiter = self._loop.create_future()
+        # The clock of the loop is this one.
+        operation.deadline = deadline = time.monotonic() + seconds
         if seconds > 0:
-            self.deadlines[operation.waiter] = deadline
+            self._deadlines[waiter] = deadline
             if deadline < self._alarm_at:
                 self._set_alarm(deadline)
             self.put(operation)
         else:
-            operation.waiter.set_result(_LATE)
-        return Pending(self, operation, deadline)
+            waiter.set_result(_LATE)
+
+    async def result(self, operation: Operation) -> Any:
+        """Waits for the outcome, as `neardict._pending.Pending.result` does. Raises TimeoutError."""
+        try:
+            outcome = await operation.waiter
+            if outcome is _LATE:
+                raise TimeoutError
+        except BaseException:
+            self.cancel(operation)
+            raise
+        self._deadlines.pop(operation.waiter, None)
+        return outcome
+
+    def cancel(self, operation: Operation) -> None:
+        """Nobody waits for the outcome any more."""
+        self._deadlines.pop(operation.waiter, None)
+        operation.abandoned = True
+        self.put(operation)
 
     def put(self, operation: Operation) -> None:
         """Has the operation sent, or forgotten, with what other tasks put that run now."""
@@ -93,42 +110,11 @@ class Pendings:
 
     def _ring(self) -> None:
         now = self._loop.time()
-        for waiter, deadline in self.deadlines.items():
+        for waiter, deadline in self._deadlines.items():
             if deadline <= now and not waiter.done():
                 waiter.set_result(_LATE)
-        following = min((at for at in self.deadlines.values() if at > now), default=math.inf)
+        following = min((at for at in self._deadlines.values() if at > now), default=math.inf)
         self._set_alarm(max(following, now + _LOOK_SECONDS))
-
-
-class Pending:
-    """Has been sent, unless there is no time at all, and has a `result`, which can be had once."""
-
-    __slots__ = ("_operation", "_pendings", "deadline")
-
-    def __init__(self, pendings: Pendings, operation: Operation, deadline: float) -> None:
-        """`deadline` is by the clock of the loop."""
-        self._pendings = pendings
-        self._operation = operation
-        self.deadline = deadline
-
-    async def result(self) -> Any:
-        """Waits for the outcome, as `neardict._pending.Pending.result` does. Raises TimeoutError."""
-        waiter = self._operation.waiter
-        try:
-            outcome = await waiter
-            if outcome is _LATE:
-                raise TimeoutError
-        except BaseException:
-            self.cancel()
-            raise
-        self._pendings.deadlines.pop(waiter, None)
-        return outcome
-
-    def cancel(self) -> None:
-        """Nobody waits for the result any more."""
-        self._pendings.deadlines.pop(self._operation.waiter, None)
-        self._operation.abandoned = True
-        self._pendings.put(self._operation)
 
 
 async def _end_with_loop(executing: Executing) -> AsyncGenerator[None, None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -17,7 +18,18 @@ from typing import Any, NoReturn, Self
 import grpc
 import grpc.aio
 
-from .. import _channel, _clock, _compression, _forks, _lease, _operations, _progress, _requests, values
+from .. import (
+    _channel,
+    _chunks,
+    _clock,
+    _compression,
+    _forks,
+    _lease,
+    _operations,
+    _progress,
+    _requests,
+    values,
+)
 from .._auditor import Auditor
 from .._bulk import CALLS
 from .._changes import Changes, Listener
@@ -30,14 +42,14 @@ from .._reading import Line
 from .._session import Session
 from .._statuses import to_error, too_late
 from ..entry import Entry
-from ..errors import AbsentKeyError, ClosedError, InvalidArgumentError, NeardictError
+from ..errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
 from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
 from ._bulk import Begun, bulk
 from ._expiry import LoopExpiry
 from ._large import Large, each
-from ._pending import Pending, Pendings
+from ._pending import Pendings
 from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
@@ -253,9 +265,15 @@ class Store:
 
     async def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
         operation = _operations.get_value(domain, key)
-        return await self._large.get_value(
-            operation.message.get_value, timeout, lambda: self._operate("get_value", operation, timeout)
-        )
+        request = operation.message.get_value
+        self._large.accept(request)
+        try:
+            response: pb.GetValueResponse = await self._operate("get_value", operation, timeout)
+        except LimitExceededError as error:
+            if not _chunks.needs_chunks(error):
+                raise
+            return await self._large.read(request, timeout)
+        return response
 
     async def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
@@ -274,13 +292,20 @@ class Store:
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        with self.changes.writing(request.domain, request.key) as call:
+        changes = self.changes
+        call = changes.calls.begin()
+        try:
             response = await self._large.set_value(
                 request,
                 timeout,
                 lambda wire: self._operate("set_value", word("set_value", wire), timeout),
             )
-            self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
+            changes.publish(request.domain, _requests.written(request, response, call), but=by)
+        except BaseException as error:
+            changes.failed(request.domain, request.key, error)
+            raise
+        finally:
+            changes.calls.end(call)
         return response.revision
 
     async def write_many(
@@ -349,9 +374,14 @@ class Store:
 
     async def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Any:
         """Carries out an operation, on the stream or as a call, and returns the response of its RPC."""
-        if not self._pendings.guarded:
-            await self._pendings.guard()
-        return await self._begin(kind, operation, timeout).finish()
+        pendings = self._pendings
+        if not pendings.guarded:
+            await pendings.guard()
+        if not pendings.executing.takes(operation):
+            return await self._begin(kind, operation, timeout).finish()
+        self.check_open()
+        pendings.begin(operation, self._timeout if timeout is None else timeout)
+        return await self._finish(kind, operation)
 
     def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
         """Sends an operation; what is returned can be finished once, for the response."""
@@ -359,21 +389,22 @@ class Store:
         self.check_open()
         if self._pendings.executing.takes(operation):
             sure = self._pendings.executing.supported is True
-            pending = self._pendings.begin(operation, seconds)
-            return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
+            self._pendings.begin(operation, seconds)
+            return Begun(
+                lambda: self._pendings.cancel(operation), lambda: self._finish(kind, operation), sure
+            )
         call = getattr(self._stub, RPC[kind])(getattr(operation.message, kind), timeout=seconds)
         return Begun(call.cancel, lambda: self._called(call), sure=True, most=CALLS)
 
-    async def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
+    async def _finish(self, kind: Kind, operation: Operation) -> Any:
         try:
-            outcome = await pending.result()
+            outcome = await self._pendings.result(operation)
         except TimeoutError:
             raise too_late(self.target) from None
         found = response(kind, outcome, self.target)
         if found is not None:
             return found
-        seconds = pending.deadline - asyncio.get_running_loop().time()
-        return await self._begin(kind, operation, seconds).finish()
+        return await self._begin(kind, operation, operation.deadline - time.monotonic()).finish()
 
     async def _called(self, call: Any) -> Any:
         with self._translated():
