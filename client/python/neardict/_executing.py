@@ -42,12 +42,16 @@ class Executing:
         self,
         open_stream: Callable[[Iterator[pb.ExecuteRequest]], Any],
         tell: Callable[[list[Operation]], None],
+        *,
+        gather: bool = True,
     ) -> None:
         """`open_stream` calls the RPC with these requests, and returns the call.
 
         `tell` is called with operations that are settled, by any thread. It must not block. Neither may
-        hold the store, which would never be collected.
+        hold the store, which would never be collected. `gather` says that operations come from many
+        threads, rather than many at once from one.
         """
+        self._gather = gather
         self._open_stream = open_stream
         self._tell = tell
         self._inbox: queue.SimpleQueue[tuple[Operation, ...]] = queue.SimpleQueue()
@@ -59,6 +63,8 @@ class Executing:
         self._closed: Exception | None = None
         # Whether the service has the stream; None if it has not shown it yet.
         self.supported: bool | None = None
+        # Whether the last message had results of several operations.
+        self._several = False
         # For those who end the thread, or begin it anew.
         self._running = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -177,6 +183,7 @@ class Executing:
                     settled = self._pipeline.received(response, time.monotonic())
                     # With less of a domain unanswered more can be sent; and what failed is due at some time.
                     look = self._pipeline.waits or self._pipeline.due is not None
+                self._several = len(settled) > 1
                 self._tell(settled)
                 # While the thread waits it holds nobody who waited, and with him his store.
                 del settled
@@ -228,4 +235,15 @@ class Executing:
                         with self._lock:
                             self._add(operations)
                         del operations
+                        if self._gather and self._several:
+                            self._let_others_put()
             yield request
+
+    def _let_others_put(self) -> None:
+        """Lets threads run that are about to put something: what they put goes along.
+
+        They have woken at the results of one message, and so has this thread at what the first of them puts.
+        """
+        size = -1
+        while size < (size := self._inbox.qsize()):
+            time.sleep(0)

@@ -51,12 +51,23 @@ def follow(store: Store) -> None:
 @contextlib.contextmanager
 def call() -> Iterator[None]:
     """Around what uses gRPC."""
-    token = object()
-    _calls[token] = None
+    token = begin()
     try:
         yield
     finally:
-        _calls.pop(token, None)
+        end(token)
+
+
+def begin() -> object:
+    """Does what entering `call` does: for where many are made, since a context costs more."""
+    token = object()
+    _calls[token] = None
+    return token
+
+
+def end(token: object) -> None:
+    """Does what leaving `call` does."""
+    _calls.pop(token, None)
 
 
 def _before() -> None:

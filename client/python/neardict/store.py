@@ -383,7 +383,11 @@ class Store:
 
     def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Any:
         """Carries out an operation and returns the response of its RPC."""
-        return self._begin(kind, operation, timeout)()
+        if not self._executing.takes(operation):
+            return self._begin(kind, operation, timeout)()
+        self.check_open()
+        seconds = self._timeout if timeout is None else timeout
+        return self._finish(Pending(self._executing, operation, seconds), kind, operation)
 
     def _begin(
         self,
@@ -405,11 +409,13 @@ class Store:
         return Begun(future.cancel, lambda: self._called(future), most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
+        token = _forks.begin()
         try:
-            with _forks.call():
-                outcome = pending.result()
+            outcome = pending.result()
         except TimeoutError:
             raise too_late(self.target) from None
+        finally:
+            _forks.end(token)
         found = response(kind, outcome, self.target)
         if found is not None:
             return found

@@ -31,7 +31,7 @@ class Pendings:
     def __init__(self, open_stream: Callable[[Iterator[pb.ExecuteRequest]], Any]) -> None:
         """`open_stream` is as for Executing."""
         self._loop = asyncio.get_running_loop()
-        self.executing = Executing(open_stream, functools.partial(_tell, self._loop))
+        self.executing = Executing(open_stream, functools.partial(_tell, self._loop), gather=False)
         weakref.finalize(self, self.executing.drop).atexit = False
         # By when each is overdue, and a timer for the first of them: one for each would cost more than all
         # else that is done for an operation here.
