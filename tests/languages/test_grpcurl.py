@@ -132,8 +132,9 @@ def stated(service: descriptor.ServiceDescriptor) -> descriptor_pb2.FileDescript
     file = descriptor_pb2.FileDescriptorProto()
     service.file.CopyToProto(file)
     for message in file.message_type:
-        for field in message.field:
-            field.ClearField("json_name")
+        for part in (message, *message.nested_type):  # the entries of maps
+            for field in part.field:
+                field.ClearField("json_name")
     return file
 
 

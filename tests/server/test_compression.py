@@ -96,9 +96,9 @@ def test_the_service_says_what_it_understands(stub: Any) -> None:
 
 
 def test_what_came_compressed_is_plain_for_everybody_else(stub: Any, key: str) -> None:
-    assert isinstance(put(stub, key, pb.Value(json_zstd=zstd.compress(TEXT.encode()))), pb.WriteValueResponse)
+    assert isinstance(put(stub, key, pb.Value(json_zstd=zstd.compress(TEXT.encode()))), pb.SetValueResponse)
     assert get(stub, key) == pb.Value(json=TEXT)
-    assert isinstance(put(stub, key, pb.Value(raw_zstd=zstd.compress(BYTES))), pb.WriteValueResponse)
+    assert isinstance(put(stub, key, pb.Value(raw_zstd=zstd.compress(BYTES))), pb.SetValueResponse)
     assert get(stub, key) == pb.Value(raw=BYTES)
 
 

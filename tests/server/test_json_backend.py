@@ -91,7 +91,7 @@ async def test_a_damaged_file_is_lost_for_its_key_alone(
 async def test_a_listing_of_nothing_but_damaged_files_is_bounded(
     backend: JsonBackend, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "PAGE_KEYS", 10)
+    monkeypatch.setattr(base, "PAGE_ENTRIES", 10)
     for number in range(25):
         (folder / f"{number}.json").touch()
     found = [page async for page in backend.all_keys(DOMAIN, entries=True)]
