@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 from ..app import serving
 from ..logs import log_to_stderr
-from .orders import READY, Order
 from ..startup import StartError
 from ..stopping import stop_signals
+from .orders import READY, Order
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
