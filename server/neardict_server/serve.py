@@ -66,7 +66,7 @@ async def _serve(config: Config, log_level: str) -> None:
 def _running(config: Config, log_level: str) -> AbstractAsyncContextManager[Server]:
     # A supervisor must not load gRPC, see there. A single server, which must, need not load a supervisor.
     if config.workers > 1:
-        from .supervisor import supervising
+        from .workers.supervisor import supervising
 
         return supervising(config, log_level=log_level, notice=NOTICE_SECONDS)
     from .app import serving

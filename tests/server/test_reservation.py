@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from neardict_server.reservation import Reservation
+from neardict_server.workers.reservation import Reservation
 
 LOOPBACK = "127.0.0.1:0"
 

@@ -1,6 +1,11 @@
 """A worker that ends is started again at once, and ever later if it does not last."""
 
-from neardict_server.restarts import FIRST_WAIT_SECONDS, LASTING_SECONDS, LONGEST_WAIT_SECONDS, Restarts
+from neardict_server.workers.restarts import (
+    FIRST_WAIT_SECONDS,
+    LASTING_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    Restarts,
+)
 
 
 class Clock:

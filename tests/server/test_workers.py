@@ -19,7 +19,7 @@ from coherence.traps import eventually
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 from neardict_server.config import Config
-from neardict_server.orders import Order
+from neardict_server.workers.orders import Order
 from redis_server import RedisServer, free_port
 from served import Served
 from starting import start_and_fail
@@ -202,7 +202,7 @@ def test_a_worker_that_cannot_start_again_is_tried_until_it_can(tmp_path: Path) 
 @pytest.mark.parametrize("length", [0, 100])
 def test_a_worker_whose_supervisor_is_gone_before_it_began_ends_without_noise(length: int) -> None:
     order = Order(1, Config(), "INFO", 0.0).to_bytes()[:length]
-    command = [sys.executable, "-m", "neardict_server.worker"]
+    command = [sys.executable, "-m", "neardict_server.workers.worker"]
     done = subprocess.run(command, input=order, capture_output=True, timeout=DEADLINE_SECONDS, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 

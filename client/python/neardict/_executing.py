@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ._pipeline import LARGEST_BYTES, Pipeline
+from ._pipeline import Pipeline
 from ._retries import AGAIN, LOST, UNSUPPORTED
 from ._where import where
 
@@ -72,7 +72,7 @@ class Executing:
 
     def takes(self, operation: Operation) -> bool:
         """Returns whether the operation may be put; if not, it has to be a call of its own."""
-        return self.supported is not False and operation.size <= LARGEST_BYTES
+        return self.supported is not False and not operation.is_large
 
     def put(self, *operations: Operation) -> None:
         """Has the operations sent, in this order; or forgotten, if they are abandoned."""

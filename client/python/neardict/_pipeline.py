@@ -27,7 +27,7 @@ _COST_BYTES = 4096
 REQUEST_BYTES = 32 * 1024
 REQUEST_OPERATIONS = 512
 REQUEST_CANCELLED = 512
-# Larger ones would hold up what stands behind them on the stream: they are calls of their own.
+# Larger ones would hold up what stands behind them. Nor is what is smaller compressed, or sent in chunks.
 LARGEST_BYTES = 16 * 1024
 
 _MOST_MILLISECONDS = 2**32 - 1
@@ -55,6 +55,11 @@ class Operation:
         self.attempt = 1
         self.outcome: Any = None
         self.abandoned = False
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it would hold up what stands behind it on a stream, so that it is a call of its own."""
+        return self.size > LARGEST_BYTES
 
 
 @functools.lru_cache(maxsize=256)

@@ -288,11 +288,15 @@ class Store:
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            response = self._large.set_value(
-                request,
-                timeout,
-                lambda wire: self._operate("set_value", word("set_value", wire), timeout),
-            )
+            operation = word("set_value", request)
+            if operation.is_large:
+                response = self._large.set_value(
+                    request,
+                    timeout,
+                    lambda wire: self._operate("set_value", word("set_value", wire), timeout),
+                )
+            else:
+                response = self._operate("set_value", operation, timeout)
             self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
         return response.revision
 

@@ -295,11 +295,15 @@ class Store:
         changes = self.changes
         call = changes.calls.begin()
         try:
-            response = await self._large.set_value(
-                request,
-                timeout,
-                lambda wire: self._operate("set_value", word("set_value", wire), timeout),
-            )
+            operation = word("set_value", request)
+            if operation.is_large:
+                response = await self._large.set_value(
+                    request,
+                    timeout,
+                    lambda wire: self._operate("set_value", word("set_value", wire), timeout),
+                )
+            else:
+                response = await self._operate("set_value", operation, timeout)
             changes.publish(request.domain, _requests.written(request, response, call), but=by)
         except BaseException as error:
             changes.failed(request.domain, request.key, error)

@@ -14,12 +14,12 @@ from asyncio import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from .backends import base
-from .config import Config
+from ..backends import base
+from ..config import Config
+from ..startup import Server, StartError, cannot_listen, chosen, routes_of
 from .orders import READY, Order
 from .reservation import Reservation
 from .restarts import Restarts
-from .startup import Server, StartError, cannot_listen, chosen, routes_of
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import pickle
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from .config import Config
+from ..config import Config
 
 # The report of a worker that serves. Any other text is why it cannot start.
 READY = b"ready\n"

@@ -11,11 +11,11 @@ import pickle
 import sys
 from typing import BinaryIO
 
-from .app import serving
-from .logs import log_to_stderr
+from ..app import serving
+from ..logs import log_to_stderr
+from ..startup import StartError
+from ..stopping import stop_signals
 from .orders import READY, Order
-from .startup import StartError
-from .stopping import stop_signals
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
