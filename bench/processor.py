@@ -14,9 +14,9 @@ from .clients import AsyncNear, opened
 from .filling import fill
 from .process import processor_seconds
 
-TASKS = (1, 8, 64, 512)
+TASKS = (1, 64, 512)
 CALLS = 20_000
-ROUNDS = 5
+ROUNDS = 3
 
 
 def measure(call: load.AsyncCall, server: int, runner: asyncio.Runner, tasks: int) -> str:
