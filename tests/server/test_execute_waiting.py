@@ -141,8 +141,10 @@ async def test_a_client_that_leaves_leaves_nothing_behind(monkeypatch: pytest.Mo
         assert ("d", "waiting") not in backend.begun
         for domain in ("d", "e"):
             backend.release(domain)
-        gc.collect()
-        assert not [one for one in gc.get_objects() if isinstance(one, Lane)]
+        # Callbacks of what was cancelled may hold them for a few more turns of the loop.
+        await until(
+            lambda: gc.collect() >= 0 and not [one for one in gc.get_objects() if isinstance(one, Lane)]
+        )
         async with Execution(channel) as another:
             (result,) = await another.run(get("waiting"))
             assert not result.get_value.found
@@ -154,8 +156,10 @@ async def test_thousands_of_domains_leave_nothing_behind_on_a_stream(monkeypatch
         for turn in range(10):
             results = await stream.run(*(get("k", domain=f"d{turn}.{number}") for number in range(1000)))
             assert all(result.HasField("get_value") for result in results)
-        gc.collect()
-        assert not [one for one in gc.get_objects() if isinstance(one, Lane)]
+        # Callbacks of what was cancelled may hold them for a few more turns of the loop.
+        await until(
+            lambda: gc.collect() >= 0 and not [one for one in gc.get_objects() if isinstance(one, Lane)]
+        )
         assert len(asyncio.all_tasks()) <= tasks + 5
         assert await stream.end() is None
 

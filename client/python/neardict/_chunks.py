@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _compression
 from ._bulk import HOPELESS
+from ._retries import ATTEMPTS, jitter, pause_between
 from .errors import BulkError, LimitExceededError, NeardictError, UnavailableError
 from .v1 import storage_pb2 as pb
 
@@ -115,13 +115,11 @@ class Time:
 
         gRPC cannot, since it would have to keep the chunks.
         """
-        pause = 0.1
-        for _ in range(4):
-            jittered = pause * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
-            if jittered >= self.left():
+        for attempts in range(1, ATTEMPTS):
+            pause = jitter() * pause_between(attempts)
+            if pause >= self.left():
                 return
-            yield jittered
-            pause = min(2.5 * pause, 2.0)
+            yield pause
 
 
 class Failures:

@@ -39,6 +39,11 @@ def jitter() -> float:
     return random.uniform(0.8, 1.2)  # noqa: S311  # no secret
 
 
+def pause_between(attempts: int) -> float:
+    """Returns for how many seconds to wait after so many attempts, times the jitter."""
+    return min(FIRST_SECONDS * MULTIPLIER ** (attempts - 1), LONGEST_SECONDS)
+
+
 def pause_after(outcome: object, attempts: int, factor: float, seconds: float) -> float | None:
     """Returns for how long to wait until the operation is tried again; None if it is over.
 
@@ -49,7 +54,7 @@ def pause_after(outcome: object, attempts: int, factor: float, seconds: float) -
         return 0.0
     if attempts == ATTEMPTS or not _worthwhile(outcome):
         return None
-    pause = factor * min(FIRST_SECONDS * MULTIPLIER ** (attempts - 1), LONGEST_SECONDS)
+    pause = factor * pause_between(attempts)
     return None if pause > seconds else pause
 
 
