@@ -1,7 +1,4 @@
-"""Sends the operations of a store, synchronous or not, on an Execute stream, from whatever thread they come.
-
-By threads for asyncio too: a stream of grpc.aio could not be ended before a fork, and the child would crash.
-"""
+"""Sends the operations of a synchronous store on an Execute stream, from whatever thread they come."""
 
 from __future__ import annotations
 
@@ -42,16 +39,12 @@ class Executing:
         self,
         open_stream: Callable[[Iterator[pb.ExecuteRequest]], Any],
         tell: Callable[[list[Operation]], None],
-        *,
-        gather: bool = True,
     ) -> None:
         """`open_stream` calls the RPC with these requests, and returns the call.
 
         `tell` is called with operations that are settled, by any thread. It must not block. Neither may
-        hold the store, which would never be collected. `gather` says that operations come from many
-        threads, rather than many at once from one.
+        hold the store, which would never be collected.
         """
-        self._gather = gather
         self._open_stream = open_stream
         self._tell = tell
         self._inbox: queue.SimpleQueue[tuple[Operation, ...]] = queue.SimpleQueue()
@@ -235,7 +228,7 @@ class Executing:
                         with self._lock:
                             self._add(operations)
                         del operations
-                        if self._gather and self._several:
+                        if self._several:
                             self._let_others_put()
             yield request
 

@@ -40,7 +40,18 @@ class Operation:
     again.
     """
 
-    __slots__ = ("abandoned", "attempt", "cost", "deadline", "domain", "message", "outcome", "size", "waiter")
+    __slots__ = (
+        "abandoned",
+        "attempt",
+        "cost",
+        "deadline",
+        "domain",
+        "is_large",
+        "message",
+        "outcome",
+        "size",
+        "waiter",
+    )
 
     def __init__(
         self, domain: str, message: pb.Operation, size: int, waiter: Any = None, deadline: float = math.inf
@@ -50,16 +61,13 @@ class Operation:
         self.message = message
         self.size = size
         self.cost = 1 + size // _COST_BYTES
+        # Whether it would hold up what stands behind it on a stream, so that it is a call of its own.
+        self.is_large = size > LARGEST_BYTES
         self.waiter = waiter
         self.deadline = deadline
         self.attempt = 1
         self.outcome: Any = None
         self.abandoned = False
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it would hold up what stands behind it on a stream, so that it is a call of its own."""
-        return self.size > LARGEST_BYTES
 
 
 @functools.lru_cache(maxsize=256)

@@ -122,6 +122,8 @@ def check_text(field: str, text: str) -> None:
     """Refuses what protobuf could not carry, in words of ours; the service checks the rest."""
     if not isinstance(text, str):
         raise InvalidArgumentError(f"{field} must be a str, not {type(text).__name__}")
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -39,12 +39,14 @@ def encode(value: Any) -> pb.Value:
 
 def decode(message: pb.Value) -> Any:
     """Returns the value of a message. Raises UndecodableValueError if a registered class refuses it."""
-    kind = message.WhichOneof("kind")
-    if kind not in ("json", "raw", None):
-        return decode(_compression.plain(message))
-    if kind == "raw":
-        return message.raw
+    # No JSON text is empty. To ask for the kind first would take as long as to read a small value.
     text = message.json
+    if not text:
+        kind = message.WhichOneof("kind")
+        if kind == "raw":
+            return message.raw
+        if kind in ("json_zstd", "raw_zstd"):
+            return decode(_compression.plain(message))
     try:
         return _parse(text, _MARKED if TYPE_MARKER in text else _PLAIN)
     except UndecodableValueError:
@@ -85,9 +87,10 @@ def _decode_or_error(message: pb.Value) -> Any:
 
 def _parse(text: str, decoder: json.JSONDecoder) -> Any:
     # Quicker than json.loads, which looks for white space around the value, and makes a decoder for a hook.
-    if text[:1].isspace():
+    try:
+        value, end = decoder.raw_decode(text)
+    except ValueError:
         return decoder.decode(text)
-    value, end = decoder.raw_decode(text)
     return value if end == len(text) else decoder.decode(text)
 
 

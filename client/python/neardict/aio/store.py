@@ -79,8 +79,8 @@ class Store:
         self._credentials = credentials
         self._channel = self._connect()
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
-        # What is sent by threads; all else is asyncio's.
-        self._stream_channel = _channel.connect(self.target, credentials)
+        # Its own connection, whose fate and flow control are those of no other call.
+        self._stream_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         self._pendings = Pendings(storage_pb2_grpc.StorageServiceStub(self._stream_channel).Execute)
         self._large = Large(self.target, self._stub, self._translated, timeout, compress=compress)
         self._closed = ""
@@ -122,7 +122,7 @@ class Store:
             self.expiry.close()
             await self._watching.close()
             await self._pendings.close(ClosedError(self._closed))
-            self._stream_channel.close()
+            await self._stream_channel.close()
             await self._channel.close()
 
     async def dict(
@@ -376,16 +376,13 @@ class Store:
             finally:
                 call.cancel()
 
-    async def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Any:
-        """Carries out an operation, on the stream or as a call, and returns the response of its RPC."""
-        pendings = self._pendings
-        if not pendings.guarded:
-            await pendings.guard()
-        if not pendings.executing.takes(operation):
-            return await self._begin(kind, operation, timeout).finish()
+    def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Awaitable[Any]:
+        """Begins an operation, on the stream or as a call; to be awaited for the response of its RPC."""
+        if not self._pendings.executing.takes(operation):
+            return self._begin(kind, operation, timeout).finish()
         self.check_open()
-        pendings.begin(operation, self._timeout if timeout is None else timeout)
-        return await self._finish(kind, operation)
+        self._pendings.begin(operation, self._timeout if timeout is None else timeout)
+        return self._finish(kind, operation)
 
     def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
         """Sends an operation; what is returned can be finished once, for the response."""
@@ -445,7 +442,6 @@ class Store:
     async def _read_bulk(
         self, kind: Kind, requests: Mapping[str, Any], timeout: float | None, **heard: Any
     ) -> "dict_type[str, Any]":
-        await self._pendings.guard()
         return await bulk(requests, lambda request: self._begin(kind, word(kind, request), timeout), **heard)
 
     async def _write_bulk(
@@ -481,10 +477,11 @@ class Store:
                 raise ClosedError(self._closed) from None
             raise
 
-    def _connect(self) -> grpc.aio.Channel:
+    def _connect(self, *options: tuple[str, Any]) -> grpc.aio.Channel:
+        together = [*_channel.OPTIONS, *options]
         if self._credentials is None:
-            return grpc.aio.insecure_channel(self.target, _channel.OPTIONS)
-        return grpc.aio.secure_channel(self.target, self._credentials, _channel.OPTIONS)
+            return grpc.aio.insecure_channel(self.target, together)
+        return grpc.aio.secure_channel(self.target, self._credentials, together)
 
     def check_open(self) -> None:
         if self._closed:

@@ -1,0 +1,236 @@
+"""Sends the operations of an asynchronous store on an Execute stream of grpc.aio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from .._pipeline import Pipeline
+from .._retries import AGAIN, LOST, UNSUPPORTED
+from .._where import where
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from .._pipeline import Operation
+    from ..v1 import storage_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+# For so long, in seconds, one who forks in another thread waits for the loop to end the stream.
+_LOOP_SECONDS = 1.0
+
+
+class Executing:
+    """One stream at a time, while there is something to do: to be used on one event loop, if not said otherwise.
+
+    A task opens the stream when something is put, and reads it for as long as it lasts. It holds neither the
+    store nor anybody who waits for a result while it waits itself.
+    """
+
+    def __init__(self, open_stream: Callable[[], Any]) -> None:
+        """`open_stream` calls the RPC, and returns the call."""
+        self._open_stream = open_stream
+        self._loop = asyncio.get_running_loop()
+        self._pipeline = Pipeline()
+        self._call: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._guard: AsyncGenerator[None, None] | None = None
+        # Set when there may be something to write.
+        self._news = asyncio.Event()
+        # When something is to be tried again.
+        self._alarm: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._closed = False
+        # Whether the call was ended on this side, so that what it has not answered may go on the next at once.
+        self._ended = False
+        # Whether the service has the stream; None if it has not shown it yet.
+        self.supported: bool | None = None
+
+    def takes(self, operation: Operation) -> bool:
+        """Returns whether the operation may be put; if not, it has to be a call of its own."""
+        return self.supported is not False and not operation.is_large
+
+    def put(self, operation: Operation) -> None:
+        """Has the operation sent, with whatever else is put before the loop comes to that."""
+        self._pipeline.add(operation)
+        if self._task is None:
+            self._start()
+        else:
+            self._news.set()
+
+    def abandon(self, operation: Operation) -> None:
+        """Nobody waits for the operation any more."""
+        self._pipeline.abandon(operation)
+        self._news.set()
+
+    async def close(self, error: Exception) -> None:
+        """Ends everything for good: what is under way has this error as its outcome."""
+        await self.end()
+        if self._guard is not None:
+            await self._guard.aclose()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        _settle(self._pipeline.refuse(error, self._loop.time()))
+
+    async def end(self) -> None:
+        """Ends the stream for good, and returns when it is over."""
+        self._closed = True
+        self._end_call()
+        if (task := self._task) is not None:
+            await asyncio.wait([task])
+
+    def drop(self) -> None:
+        """Ends the stream in a moment: nobody can use it any more. From any thread, as finalizers run."""
+        self._closed = True
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self._loop.call_soon_threadsafe(self._end_call)
+
+    def pause(self) -> bool:
+        """Ends the stream before a fork, until `resume`; returns whether that has to be called. From any thread.
+
+        Waits for nothing that the loop does if it is the loop that waits here. gRPC's own thread, which serves
+        grpc.aio, goes on; with no stream under way it does no harm to the child.
+        """
+        if self._closed:
+            return False
+        self._paused = True
+        if not self._loop.is_running() or _running_loop() is self._loop:
+            self._end_call()
+            return True
+        ended = threading.Event()
+
+        def end() -> None:
+            self._end_call()
+            ended.set()
+
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self._loop.call_soon_threadsafe(end)
+            ended.wait(_LOOP_SECONDS)
+        return True
+
+    def resume(self) -> None:
+        """Goes on after a fork, in the parent. From any thread."""
+        self._paused = False
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self._loop.call_soon_threadsafe(self._look)
+
+    def _end_call(self) -> None:
+        if (call := self._call) is not None:
+            self._ended = True
+            # gRPC then reports the end to those who read and write, so that no report of it comes later.
+            call.cancel()
+
+    def _start(self) -> None:
+        if not self._paused and not self._closed:
+            self._task = self._loop.create_task(self._work(), name="neardict execute")
+
+    def _look(self) -> None:
+        """Sends what there is to send."""
+        self._pipeline.add_due(self._loop.time())
+        self._set_alarm()
+        if self._task is not None:
+            self._news.set()
+        elif self._pipeline.waits:
+            self._start()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        due = self._pipeline.due
+        self._alarm = None if due is None else self._loop.call_at(due, self._look)
+
+    async def _work(self) -> None:
+        outcome: object = AGAIN
+        try:
+            if self._guard is None:
+                # Tasks that are still there when the loop ends may use the store: this one is ended after them.
+                self._guard = _end_with_loop(self)
+                await anext(self._guard)
+            outcome = await self._serve()
+        finally:
+            self._task = None
+            _settle(self._pipeline.lost(outcome, self._loop.time()))
+            self._look()
+
+    async def _serve(self) -> object:
+        """Opens a stream, and reads it to its end. Returns what that means for operations without result."""
+        self._ended = False
+        self._call = call = self._open_stream()
+        writing = self._loop.create_task(self._write(call), name="neardict execute write")
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self._take(response)
+                # While the task waits it holds nobody who waited, and with him his store.
+                del response
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # What is raised for a call that was cancelled here.
+            return AGAIN if self._ended else LOST
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                self.supported = False
+                return UNSUPPORTED
+            return error
+        except Exception as error:
+            logger.error("a result could not be taken in, and the stream begins again: %s", where(error))
+        finally:
+            self._call = None
+            call.cancel()
+            self._news.set()
+            await asyncio.wait([writing])
+        return LOST
+
+    def _take(self, response: pb.ExecuteResponse) -> None:
+        self.supported = True
+        _settle(self._pipeline.received(response, self._loop.time()))
+        if self._pipeline.due is not None:
+            self._set_alarm()
+        if self._pipeline.waits:
+            # With less of a domain unanswered more can be sent.
+            self._news.set()
+
+    async def _write(self, call: Any) -> None:
+        try:
+            while not call.done():
+                request = self._pipeline.take()
+                if request is None:
+                    self._news.clear()
+                    await self._news.wait()
+                else:
+                    await call.write(request)
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            pass  # the call is over, and who reads it is told why
+        except Exception as error:
+            logger.error("operations could not be sent, and the stream begins again: %s", where(error))
+        finally:
+            call.cancel()
+
+
+async def _end_with_loop(executing: Executing) -> AsyncGenerator[None, None]:
+    """A generator: the loop closes these after it has cancelled its last tasks, which may use the store."""
+    try:
+        yield
+    finally:
+        await executing.end()
+
+
+def _settle(settled: list[Operation]) -> None:
+    for operation in settled:
+        if not operation.waiter.done():
+            operation.waiter.set_result(operation.outcome)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
