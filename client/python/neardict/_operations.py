@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import grpc
 
-from . import _requests, _statuses
+from . import _requests, _statuses, values
 from ._pipeline import LARGEST_BYTES, Operation
 from ._retries import LOST, UNSUPPORTED
 from .errors import ServiceError, UnavailableError
@@ -20,6 +20,8 @@ RPC: dict[Kind, str] = {"get_value": "GetValue", "set_value": "SetValue", "delet
 _COMPRESSED = ("json_zstd", "raw_zstd")
 # What an operation has beside its request: number, time, tags and lengths.
 _OVERHEAD = 32
+# What a write has beside its names and its value: request id, time to live, condition, tags and lengths.
+_REST = 128
 
 
 def get_value(domain: str, key: str) -> Operation:
@@ -34,15 +36,34 @@ def get_value(domain: str, key: str) -> Operation:
     return Operation(domain, message, _OVERHEAD + 4 * (len(domain) + len(key)))
 
 
+def set_value(domain: str, key: str, value: Any, **conditions: Any) -> Operation:
+    """Returns the operation that stores the value; conditions as for `_requests.set_value`."""
+    message = pb.Operation()
+    request = message.set_value
+    _requests.fill_set_value(request, domain, key, **conditions)
+    values.encode_into(value, request.value)
+    return Operation(domain, message, _size(request))
+
+
 def word(kind: Kind, request: Any) -> Operation:
     """Returns the operation that makes the request, which is of its RPC."""
     message = pb.Operation()
     getattr(message, kind).CopyFrom(request)
-    size = _OVERHEAD + request.ByteSize()
-    if kind == "set_value" and request.value.WhichOneof("kind") in _COMPRESSED:
-        # The service looks into it aside, which its streams cannot wait for.
-        size = max(size, LARGEST_BYTES + 1)
+    size = _size(request) if kind == "set_value" else _OVERHEAD + request.ByteSize()
     return Operation(request.domain, message, size)
+
+
+def _size(request: pb.SetValueRequest) -> int:
+    """Returns about how many bytes it takes, and not less."""
+    text = request.value.json
+    if text and text.isascii():
+        # To ask protobuf for the exact number takes as long as all the rest.
+        return _OVERHEAD + _REST + 4 * (len(request.domain) + len(request.key)) + len(text)
+    size = _OVERHEAD + request.ByteSize()
+    if request.value.WhichOneof("kind") in _COMPRESSED:
+        # The service looks into it aside, which its streams cannot wait for.
+        return max(size, LARGEST_BYTES + 1)
+    return size
 
 
 def response(kind: Kind, outcome: Any, target: str) -> Any:
@@ -51,10 +72,9 @@ def response(kind: Kind, outcome: Any, target: str) -> Any:
     `outcome` is as `Executing` returns it. Errors come without context: gRPC's is not the user's business.
     """
     if isinstance(outcome, pb.OperationResult):
-        which = outcome.WhichOneof("result")
-        if which == kind:
+        if outcome.HasField(kind):
             return getattr(outcome, kind)
-        if which == "error":
+        if outcome.HasField("error"):
             raise _statuses.failed(outcome.error, target) from None
         raise ServiceError(f"{target} answered out of contract: a result of another kind than the operation")
     if outcome is UNSUPPORTED:

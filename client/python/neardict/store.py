@@ -189,10 +189,10 @@ class Store:
         write happens only if the entry has that revision, or does not exist; ConflictError otherwise.
         Raises UnsupportedValueError if the value would not come back as it is.
         """
-        request = _requests.set_value(
-            domain, key, values.encode(value), ttl=ttl, if_revision=if_revision, if_absent=if_absent
+        operation = _operations.set_value(
+            domain, key, value, ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
-        return self.write(request, timeout=timeout)
+        return self._write(operation, operation.message.set_value, None, timeout)
 
     def delete_key(
         self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
@@ -287,8 +287,12 @@ class Store:
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
+        return self._write(word("set_value", request), request, by, timeout)
+
+    def _write(
+        self, operation: Operation, request: pb.SetValueRequest, by: Listener | None, timeout: float | None
+    ) -> int:
         with self.changes.writing(request.domain, request.key) as call:
-            operation = word("set_value", request)
             if operation.is_large:
                 response = self._large.set_value(
                     request,

@@ -9,7 +9,7 @@ import json
 import math
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _compression
 from .errors import UndecodableValueError, UnsupportedValueError
@@ -24,17 +24,25 @@ _MAX_DEPTH = 500  # the service's own limit is lower, and names itself
 
 def encode(value: Any) -> pb.Value:
     """Returns the message for a value. Raises UnsupportedValueError if it would not come back as it is."""
+    message = pb.Value()
+    encode_into(value, message)
+    return message
+
+
+def encode_into(value: Any, message: pb.Value) -> None:
+    """Fills the message, as part of another, which takes less time than to copy what `encode` returns."""
     if type(value) is bytes:
-        return pb.Value(raw=value)
+        message.raw = value
+        return
     try:
-        return pb.Value(json=_to_text(_mark(value) if _check(value) else value))
+        message.json = _to_text(_mark(value) if _check(value) else value)
     except _UnsupportedPartError as error:
         raise UnsupportedValueError(f"cannot store this value: {error}") from None
     except RecursionError:
         raise UnsupportedValueError(f"cannot store this value: value {_TOO_DEEP}") from None
     except ValueError:
         # A lone surrogate, which is no Unicode text, or an int with more digits than Python writes.
-        return _refuse(value)
+        _refuse(value)
 
 
 def decode(message: pb.Value) -> Any:
@@ -170,7 +178,7 @@ def _check_marker(value: dict[str, Any]) -> None:
         raise _UnsupportedPartError(f"has the keys {TYPE_MARKER!r} and {VALUE_MARKER!r}, which are reserved")
 
 
-def _refuse(value: Any) -> pb.Value:
+def _refuse(value: Any) -> NoReturn:
     """Raises the error for a value that has passed _check but could not be written."""
     try:
         _check(_mark(value), closely=True)

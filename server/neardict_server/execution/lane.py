@@ -28,7 +28,7 @@ class Lane:
     ) -> None:
         """`idle` is called with the domain when the task has ended."""
         self._domain = domain
-        self._backend = backend
+        self.backend = backend
         self._outbox = outbox
         self._idle = idle
         self._waiting: deque[tuple[Job, base.Operation]] = deque()
@@ -77,7 +77,7 @@ class Lane:
 
     async def _run(self, operations: list[base.Operation]) -> Sequence[base.Outcome]:
         try:
-            outcomes = await execute(self._backend, self._domain, operations)
+            outcomes = await execute(self.backend, self._domain, operations)
             if len(outcomes) != len(operations):
                 raise RuntimeError("the backend answers for another number of operations")
         except asyncio.CancelledError:

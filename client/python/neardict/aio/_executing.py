@@ -93,7 +93,7 @@ class Executing:
             self._loop.call_soon_threadsafe(self._end_call)
 
     def pause(self) -> bool:
-        """Ends the stream before a fork, until `resume`; returns whether that has to be called. From any thread.
+        """Ends the stream before a fork; returns whether to call `resume` after it. From any thread.
 
         Waits for nothing that the loop does if it is the loop that waits here. gRPC's own thread, which serves
         grpc.aio, goes on; with no stream under way it does no harm to the child.
@@ -150,7 +150,7 @@ class Executing:
         outcome: object = AGAIN
         try:
             if self._guard is None:
-                # Tasks that are still there when the loop ends may use the store: this one is ended after them.
+                # Tasks that are there when the loop ends may use the store: this one is ended after them.
                 self._guard = _end_with_loop(self)
                 await anext(self._guard)
             outcome = await self._serve()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from .._pipeline import Operation
 
-_LATE = object()
+# The outcome of what has none in time.
+LATE = object()
 # Overdue operations are looked for no more often, since that looks at each that is under way.
 _LOOK_SECONDS = 0.005
 
@@ -47,18 +48,19 @@ class Pendings:
                 self._set_alarm(deadline)
             self.executing.put(operation)
         else:
-            waiter.set_result(_LATE)
+            waiter.set_result(LATE)
 
     async def result(self, operation: Operation) -> Any:
-        """Waits for the outcome, as `neardict._pending.Pending.result` does. Raises TimeoutError."""
+        """Waits for the outcome, as `neardict._pending.Pending.result` does; LATE if there is none in time."""
         try:
             outcome = await operation.waiter
-            if outcome is _LATE:
-                raise TimeoutError
         except BaseException:
             self.cancel(operation)
             raise
-        self._deadlines.pop(operation.waiter, None)
+        if outcome is LATE:
+            self.cancel(operation)
+        else:
+            self._deadlines.pop(operation.waiter, None)
         return outcome
 
     def cancel(self, operation: Operation) -> None:
@@ -82,6 +84,6 @@ class Pendings:
         now = self._loop.time()
         for waiter, deadline in self._deadlines.items():
             if deadline <= now and not waiter.done():
-                waiter.set_result(_LATE)
+                waiter.set_result(LATE)
         following = min((at for at in self._deadlines.values() if at > now), default=math.inf)
         self._set_alarm(max(following, now + _LOOK_SECONDS))

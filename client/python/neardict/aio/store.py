@@ -49,7 +49,7 @@ from ._audit import AuditTask
 from ._bulk import Begun, bulk
 from ._expiry import LoopExpiry
 from ._large import Large, each
-from ._pending import Pendings
+from ._pending import LATE, Pendings
 from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
@@ -186,10 +186,10 @@ class Store:
         timeout: float | None = None,
     ) -> int:
         """Stores the value and returns the revision of the write; options as for neardict.Store."""
-        request = _requests.set_value(
-            domain, key, values.encode(value), ttl=ttl, if_revision=if_revision, if_absent=if_absent
+        operation = _operations.set_value(
+            domain, key, value, ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
-        return await self.write(request, timeout=timeout)
+        return await self._write(operation, operation.message.set_value, None, timeout)
 
     async def delete_key(
         self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
@@ -292,10 +292,14 @@ class Store:
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
+        return await self._write(word("set_value", request), request, by, timeout)
+
+    async def _write(
+        self, operation: Operation, request: pb.SetValueRequest, by: Listener | None, timeout: float | None
+    ) -> int:
         changes = self.changes
         call = changes.calls.begin()
         try:
-            operation = word("set_value", request)
             if operation.is_large:
                 response = await self._large.set_value(
                     request,
@@ -398,10 +402,9 @@ class Store:
         return Begun(call.cancel, lambda: self._called(call), sure=True, most=CALLS)
 
     async def _finish(self, kind: Kind, operation: Operation) -> Any:
-        try:
-            outcome = await self._pendings.result(operation)
-        except TimeoutError:
-            raise too_late(self.target) from None
+        outcome = await self._pendings.result(operation)
+        if outcome is LATE:
+            raise too_late(self.target)
         found = response(kind, outcome, self.target)
         if found is not None:
             return found
