@@ -134,7 +134,7 @@ def plain(
             yield server.answer(message)
 
 
-def error(operation: pb.Operation, code: grpc.StatusCode, **fields: Any) -> pb.OperationResult:
+def error(number: int, code: grpc.StatusCode, **fields: Any) -> pb.OperationResult:
     """Returns the result of an operation that failed."""
     failure = pb.OperationError(code=code.value[0], message="as the test wants it", **fields)
-    return pb.OperationResult(number=operation.number, error=failure)
+    return pb.OperationResult(number=number, error=failure)

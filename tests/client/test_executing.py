@@ -313,7 +313,7 @@ def test_an_operation_whose_backend_is_down_is_tried_again_alone() -> None:
         for message in server.read(requests):
             for one in message.operations:
                 if one.set_value.key == "down" and next(failures) < 3:
-                    result = error(one, grpc.StatusCode.UNAVAILABLE, reason="BACKEND_UNAVAILABLE")
+                    result = error(one.number, grpc.StatusCode.UNAVAILABLE, reason="BACKEND_UNAVAILABLE")
                 else:
                     result = server.carry_out(one)
                 yield pb.ExecuteResponse(results=[result])
@@ -330,7 +330,7 @@ def test_a_backend_that_stays_down_is_named_after_five_attempts() -> None:
         for message in server.read(requests):
             code = grpc.StatusCode.UNAVAILABLE
             yield pb.ExecuteResponse(
-                results=[error(one, code, reason="BACKEND_UNAVAILABLE") for one in message.operations]
+                results=[error(one.number, code, reason="BACKEND_UNAVAILABLE") for one in message.operations]
             )
 
     with ExecuteServer(failing) as server, neardict.connect(server.address, watch=False) as store:

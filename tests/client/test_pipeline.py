@@ -31,10 +31,7 @@ def operation(domain: str = "a", size: int = 10, deadline: float = 1000.0) -> Op
 
 def found(*operations: Operation) -> pb.ExecuteResponse:
     return pb.ExecuteResponse(
-        results=[
-            pb.OperationResult(number=one.message.number, get_value=pb.GetValueResponse())
-            for one in operations
-        ]
+        results=[pb.OperationResult(number=one.number, get_value=pb.GetValueResponse()) for one in operations]
     )
 
 
@@ -45,7 +42,7 @@ def numbers(request: pb.ExecuteRequest | None) -> list[int]:
 def add(pipeline: Pipeline, *operations: Operation) -> list[int]:
     for one in operations:
         pipeline.add(one)
-    return [one.message.number for one in operations]
+    return [one.number for one in operations]
 
 
 def take_all(pipeline: Pipeline) -> list[int]:
@@ -116,7 +113,7 @@ def test_a_message_is_below_what_every_service_takes_even_when_thousands_give_up
         pipeline.add(Operation(domain, pb.Operation(get_value=request), request.ByteSize(), None, 1000))
     requests = list(iter(pipeline.take, None))
     assert {number for request in requests for number in request.cancelled_numbers} == {
-        one.message.number for one in first
+        one.number for one in first
     }
     assert max(request.ByteSize() for request in requests if request is not None) < 64 * 1024
 
@@ -192,9 +189,7 @@ def test_after_a_fork_everything_goes_on_at_once_in_its_order_and_no_attempt_is_
         take_all(pipeline)
         assert pipeline.lost(AGAIN, 0) == []
         pipeline.add_due(0)
-        assert [one.message.number for one in all_of_them] == sorted(
-            one.message.number for one in all_of_them
-        )
+        assert [one.number for one in all_of_them] == sorted(one.number for one in all_of_them)
 
 
 def test_nothing_is_tried_again_after_its_deadline() -> None:
@@ -213,7 +208,7 @@ def test_an_operation_that_failed_alone_is_tried_again_alone_if_its_backend_was_
     one, other = operation(), operation()
     add(pipeline, one, other)
     take_all(pipeline)
-    response = pb.ExecuteResponse(results=[error(one.message, code)])
+    response = pb.ExecuteResponse(results=[error(one.number, code)])
     settled = pipeline.received(response, 0)
     assert settled == ([] if code is grpc.StatusCode.UNAVAILABLE else [one])
     assert pipeline.received(found(other), 0) == [other]
@@ -279,7 +274,7 @@ class Machine(RuleBasedStateMachine):
     def take(self) -> None:
         request = self.pipeline.take()
         for number in numbers(request):
-            (one,) = [one for one in self.all if one.message.number == number]
+            (one,) = [one for one in self.all if one.number == number]
             assert not one.abandoned
             assert number not in self.sent
             before = self.order[one.domain]
@@ -293,12 +288,12 @@ class Machine(RuleBasedStateMachine):
     def receive(self, data: st.DataObject, how: str) -> None:
         chosen = data.draw(st.lists(st.sampled_from(list(self.sent.values())), min_size=1, unique_by=id))
         for one in chosen:
-            del self.sent[one.message.number]
+            del self.sent[one.number]
         code = grpc.StatusCode.UNAVAILABLE if how == "unavailable" else grpc.StatusCode.ABORTED
         if how == "found":
             response = found(*chosen)
         else:
-            response = pb.ExecuteResponse(results=[error(one.message, code) for one in chosen])
+            response = pb.ExecuteResponse(results=[error(one.number, code) for one in chosen])
         self.settle(self.pipeline.received(response, self.now))
 
     @rule(outcome=st.sampled_from([AGAIN, LOST, UNSUPPORTED]))

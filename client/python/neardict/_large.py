@@ -35,6 +35,8 @@ class Large:
         self._translated = translated
         self._timeout = timeout
         self._compress = compress
+        # How values may be compressed that are answered.
+        self.accepted = pb.COMPRESSION_ZSTD if compress else pb.COMPRESSION_UNSPECIFIED
         # Whether the service understands what is compressed; None until it has been asked.
         self._understood: bool | None = None
 
@@ -58,8 +60,8 @@ class Large:
 
     def accept(self, request: pb.GetValueRequest | pb.ReadValueRequest | pb.AllKeysRequest) -> None:
         """Tells the service in a request how the answer may be compressed."""
-        if self._compress:
-            request.accept = pb.COMPRESSION_ZSTD
+        if self.accepted:
+            request.accept = self.accepted
 
     def wire(self, request: pb.SetValueRequest, timeout: float | None) -> pb.SetValueRequest:
         """Returns what is to be sent of a write that fits in a message."""

@@ -24,25 +24,21 @@ _OVERHEAD = 32
 _REST = 128
 
 
-def get_value(domain: str, key: str) -> Operation:
+def get_value(domain: str, key: str, accept: pb.Compression) -> Operation:
     """Returns the operation that looks the key up."""
     _requests.check_text("domain", domain)
     _requests.check_text("key", key)
-    message = pb.Operation()
-    request = message.get_value
-    request.domain = domain
-    request.key = key
     # At most. To ask protobuf for the exact number takes as long as all the rest.
-    return Operation(domain, message, _OVERHEAD + 4 * (len(domain) + len(key)))
+    return Operation(domain, None, _OVERHEAD + 4 * (len(domain) + len(key)), key=key, accept=accept)
 
 
-def set_value(domain: str, key: str, value: Any, **conditions: Any) -> Operation:
-    """Returns the operation that stores the value; conditions as for `_requests.set_value`."""
+def set_value(domain: str, key: str, value: Any, **conditions: Any) -> tuple[Operation, pb.SetValueRequest]:
+    """Returns the operation that stores the value, and its request; conditions as for `_requests`."""
     message = pb.Operation()
     request = message.set_value
     _requests.fill_set_value(request, domain, key, **conditions)
     values.encode_into(value, request.value)
-    return Operation(domain, message, _size(request))
+    return Operation(domain, message, _size(request)), request
 
 
 def word(kind: Kind, request: Any) -> Operation:

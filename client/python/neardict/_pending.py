@@ -35,7 +35,7 @@ class Pending:
         self._unsent = unsent
         self._operation = operation
         self.deadline = operation.deadline = time.monotonic() + seconds
-        operation.message.timeout_milliseconds = milliseconds(seconds)
+        operation.timeout = milliseconds(seconds)
         operation.waiter = threading.Lock()
         operation.waiter.acquire()
         if seconds <= 0:

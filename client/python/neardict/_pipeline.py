@@ -37,37 +37,74 @@ class Operation:
     """An operation on its way. `outcome` is its result, or why there will be none, once it is settled.
 
     `waiter` is whom to tell that it is settled. After `deadline`, by the monotonic clock, it is not tried
-    again.
+    again. `timeout` is what the service is told of that, in milliseconds. `is_large` says that it would hold
+    up what stands behind it on a stream, so that it is a call of its own.
     """
 
     __slots__ = (
         "abandoned",
+        "accept",
         "attempt",
         "cost",
         "deadline",
         "domain",
         "is_large",
+        "key",
         "message",
+        "number",
         "outcome",
         "size",
+        "timeout",
         "waiter",
     )
 
     def __init__(
-        self, domain: str, message: pb.Operation, size: int, waiter: Any = None, deadline: float = math.inf
+        self,
+        domain: str,
+        message: pb.Operation | None,
+        size: int,
+        waiter: Any = None,
+        deadline: float = math.inf,
+        *,
+        key: str = "",
+        accept: pb.Compression = pb.COMPRESSION_UNSPECIFIED,
     ) -> None:
-        """`size` is in bytes."""
+        """`size` is in bytes. Without a message it looks the key up, and accepts this compression."""
         self.domain = domain
         self.message = message
+        self.key = key
+        self.accept = accept
         self.size = size
         self.cost = 1 + size // _COST_BYTES
-        # Whether it would hold up what stands behind it on a stream, so that it is a call of its own.
         self.is_large = size > LARGEST_BYTES
         self.waiter = waiter
         self.deadline = deadline
+        self.timeout = 0
+        self.number = 0
         self.attempt = 1
         self.outcome: Any = None
         self.abandoned = False
+
+    def word(self, message: pb.Operation) -> None:
+        """Fills the message."""
+        if self.message is not None:
+            message.CopyFrom(self.message)
+        else:
+            # In place, which takes half of the time of a message of its own and a copy.
+            request = message.get_value
+            request.domain = self.domain
+            request.key = self.key
+            if self.accept:
+                request.accept = self.accept
+        message.number = self.number
+        if self.timeout:
+            message.timeout_milliseconds = self.timeout
+
+    def request(self, kind: str) -> Any:
+        """Returns the request of the RPC that does the same."""
+        message = pb.Operation()
+        self.word(message)
+        return getattr(message, kind)
 
 
 @functools.lru_cache(maxsize=256)
@@ -112,7 +149,7 @@ class Pipeline:
 
     def add(self, operation: Operation) -> None:
         """Queues the operation."""
-        number = operation.message.number = next(self._numbers)
+        number = operation.number = next(self._numbers)
         domain = operation.domain
         load = self._load.get(domain, 0)
         if domain in self._held or not self._has_room(load):
@@ -132,7 +169,7 @@ class Pipeline:
     def abandon(self, operation: Operation) -> None:
         """Nobody waits for the operation any more: it is not settled. `take` may have more to send."""
         operation.abandoned = True
-        number = operation.message.number
+        number = operation.number
         if number in self._unanswered:
             self._cancelled.append(number)
         elif self._queue.pop(number, None) is not None:
@@ -144,12 +181,13 @@ class Pipeline:
 
     def take(self) -> pb.ExecuteRequest | None:
         """Returns what is to be sent next, None if there is nothing."""
-        messages: list[pb.Operation] = []
-        size = 0
+        request = pb.ExecuteRequest()
+        add = request.operations.add
+        taken = size = 0
         while (
             self._queue
             and size < REQUEST_BYTES
-            and len(messages) < REQUEST_OPERATIONS
+            and taken < REQUEST_OPERATIONS
             and self._sent < MOST_OF_STREAM
         ):
             number, operation = self._queue.popitem(last=False)
@@ -158,13 +196,16 @@ class Pipeline:
                 continue
             self._unanswered[number] = operation
             self._sent += operation.cost
-            messages.append(operation.message)
+            operation.word(add())
+            taken += 1
             size += operation.size
         cancelled = self._cancelled[:REQUEST_CANCELLED]
-        if not messages and not cancelled:
+        if not taken and not cancelled:
             return None
-        del self._cancelled[:REQUEST_CANCELLED]
-        return pb.ExecuteRequest(operations=messages, cancelled_numbers=cancelled)
+        if cancelled:
+            del self._cancelled[:REQUEST_CANCELLED]
+            request.cancelled_numbers.extend(cancelled)
+        return request
 
     def received(self, response: pb.ExecuteResponse, now: float) -> list[Operation]:
         """Settles what the response answers, and returns it. What helps nobody yet is tried again later."""

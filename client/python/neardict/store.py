@@ -189,10 +189,10 @@ class Store:
         write happens only if the entry has that revision, or does not exist; ConflictError otherwise.
         Raises UnsupportedValueError if the value would not come back as it is.
         """
-        operation = _operations.set_value(
+        operation, request = _operations.set_value(
             domain, key, value, ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
-        return self._write(operation, operation.message.set_value, None, timeout)
+        return self._write(operation, request, None, timeout)
 
     def delete_key(
         self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
@@ -259,15 +259,13 @@ class Store:
     # What follows is for this package: requests and responses as messages.
 
     def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
-        operation = _operations.get_value(domain, key)
-        request = operation.message.get_value
-        self._large.accept(request)
+        operation = _operations.get_value(domain, key, self._large.accepted)
         try:
             response: pb.GetValueResponse = self._operate("get_value", operation, timeout)
         except LimitExceededError as error:
             if not _chunks.needs_chunks(error):
                 raise
-            return self._large.read(request, timeout)
+            return self._large.read(operation.request("get_value"), timeout)
         return response
 
     def lookup_many(
@@ -413,7 +411,7 @@ class Store:
             pending = Pending(self._executing, operation, seconds, unsent)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         with self._translated():
-            future = getattr(self._stub, RPC[kind]).future(getattr(operation.message, kind), timeout=seconds)
+            future = getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds)
         return Begun(future.cancel, lambda: self._called(future), most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:

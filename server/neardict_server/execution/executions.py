@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from .. import limits as checks
 from .. import operations
-from ..backends import base
 from ..errors import DrainingError, InvalidRequestError
 from .job import Job
 from .lane import Lane
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from neardict.v1 import storage_pb2 as pb
 
+    from ..backends import base
     from ..limits import Limits
     from ..router import Router
 
@@ -156,9 +156,7 @@ class _Stream:
             operation = operations.read_delete(delete)
         else:
             # It may be one that is not known here yet: this side cannot tell what that would have changed.
-            self._outbox.fail(
-                InvalidRequestError("an Operation needs get_value, set_value or delete_key")
-            )
+            self._outbox.fail(InvalidRequestError("an Operation needs get_value, set_value or delete_key"))
             return
         lane.add(job, operation)
 

@@ -207,7 +207,7 @@ async def test_an_operation_whose_backend_is_down_is_tried_again_alone_and_five_
         for message in server.read(requests):
             for one in message.operations:
                 if one.set_value.key == "down" and next(failures) < 8:
-                    result = error(one, grpc.StatusCode.UNAVAILABLE, reason="BACKEND_UNAVAILABLE")
+                    result = error(one.number, grpc.StatusCode.UNAVAILABLE, reason="BACKEND_UNAVAILABLE")
                 else:
                     result = server.carry_out(one)
                 yield pb.ExecuteResponse(results=[result])

@@ -28,7 +28,7 @@ _LOOP_SECONDS = 1.0
 
 
 class Executing:
-    """One stream at a time, while there is something to do: to be used on one event loop, if not said otherwise.
+    """One stream at a time, while there is something to do. Of one event loop, where not said otherwise.
 
     A task opens the stream when something is put, and reads it for as long as it lasts. It holds neither the
     store nor anybody who waits for a result while it waits itself.
@@ -48,7 +48,7 @@ class Executing:
         self._alarm: asyncio.TimerHandle | None = None
         self._paused = False
         self._closed = False
-        # Whether the call was ended on this side, so that what it has not answered may go on the next at once.
+        # Whether the call was ended on this side: what it has not answered may go on the next at once.
         self._ended = False
         # Whether the service has the stream; None if it has not shown it yet.
         self.supported: bool | None = None
@@ -95,8 +95,8 @@ class Executing:
     def pause(self) -> bool:
         """Ends the stream before a fork; returns whether to call `resume` after it. From any thread.
 
-        Waits for nothing that the loop does if it is the loop that waits here. gRPC's own thread, which serves
-        grpc.aio, goes on; with no stream under way it does no harm to the child.
+        Waits for nothing that the loop does if it is the loop that waits here. gRPC's own thread, which
+        serves grpc.aio, goes on; with no stream under way it does no harm to the child.
         """
         if self._closed:
             return False

@@ -38,7 +38,7 @@ class Pendings:
 
     def begin(self, operation: Operation, seconds: float) -> None:
         """Sends the operation, unless there is no time at all."""
-        operation.message.timeout_milliseconds = milliseconds(seconds)
+        operation.timeout = milliseconds(seconds)
         operation.waiter = waiter = self._loop.create_future()
         # The clock of the loop is this one.
         operation.deadline = deadline = time.monotonic() + seconds
@@ -51,7 +51,7 @@ class Pendings:
             waiter.set_result(LATE)
 
     async def result(self, operation: Operation) -> Any:
-        """Waits for the outcome, as `neardict._pending.Pending.result` does; LATE if there is none in time."""
+        """Waits for the outcome, as `neardict._pending.Pending.result`; LATE if there is none in time."""
         try:
             outcome = await operation.waiter
         except BaseException:

@@ -186,10 +186,10 @@ class Store:
         timeout: float | None = None,
     ) -> int:
         """Stores the value and returns the revision of the write; options as for neardict.Store."""
-        operation = _operations.set_value(
+        operation, request = _operations.set_value(
             domain, key, value, ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
-        return await self._write(operation, operation.message.set_value, None, timeout)
+        return await self._write(operation, request, None, timeout)
 
     async def delete_key(
         self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
@@ -264,15 +264,13 @@ class Store:
     # What follows is for this package: requests and responses as messages.
 
     async def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
-        operation = _operations.get_value(domain, key)
-        request = operation.message.get_value
-        self._large.accept(request)
+        operation = _operations.get_value(domain, key, self._large.accepted)
         try:
             response: pb.GetValueResponse = await self._operate("get_value", operation, timeout)
         except LimitExceededError as error:
             if not _chunks.needs_chunks(error):
                 raise
-            return await self._large.read(request, timeout)
+            return await self._large.read(operation.request("get_value"), timeout)
         return response
 
     async def lookup_many(
@@ -398,7 +396,7 @@ class Store:
             return Begun(
                 lambda: self._pendings.cancel(operation), lambda: self._finish(kind, operation), sure
             )
-        call = getattr(self._stub, RPC[kind])(getattr(operation.message, kind), timeout=seconds)
+        call = getattr(self._stub, RPC[kind])(operation.request(kind), timeout=seconds)
         return Begun(call.cancel, lambda: self._called(call), sure=True, most=CALLS)
 
     async def _finish(self, kind: Kind, operation: Operation) -> Any:
