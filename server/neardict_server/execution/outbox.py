@@ -40,7 +40,7 @@ class Outbox:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.batch = FIRST_BATCH
-        self._waiting: deque[tuple[Job, base.Success | pb.OperationError]] = deque()
+        self._waiting: deque[tuple[Job, base.Success | pb.OperationError, int]] = deque()
         self._failure: Exception | None = None
         self._bytes = 0
         self._news = asyncio.Event()
@@ -97,19 +97,20 @@ class Outbox:
         if self._failure is not None:
             raise self._failure
         response = pb.ExecuteResponse()
+        add = response.results.add
         jobs: list[Job] = []
         size = 0
         # In halves, so that the client works on one while the other is worded here.
         most = min(RESPONSE_RESULTS, max(FEW_RESULTS, -(-len(self._waiting) // 2)))
         while self._waiting and len(jobs) < most:
-            job, outcome = self._waiting[0]
-            more = _size(outcome)
+            job, outcome, more = self._waiting[0]
             if jobs and size + more > RESPONSE_BYTES:
                 break
-            del self._waiting[0]
+            self._waiting.popleft()
             jobs.append(job)
             size += more
-            result = response.results.add(number=job.number)
+            result = add()
+            result.number = job.number
             try:
                 self._word(job, result, outcome)
             except Exception as error:
@@ -121,8 +122,9 @@ class Outbox:
         return response, jobs
 
     def _put(self, job: Job, outcome: base.Success | pb.OperationError) -> None:
-        self._waiting.append((job, outcome))
-        self._bytes += _size(outcome)
+        size = _size(outcome)
+        self._waiting.append((job, outcome, size))
+        self._bytes += size
 
     def _word(self, job: Job, result: pb.OperationResult, outcome: base.Success | pb.OperationError) -> None:
         if isinstance(outcome, base.Lookup):
@@ -138,6 +140,6 @@ class Outbox:
 
 
 def _size(outcome: base.Success | pb.OperationError) -> int:
-    if isinstance(outcome, base.Lookup) and outcome.entry is not None:
-        return _OVERHEAD + len(outcome.entry.key) + len(outcome.entry.value)
+    if isinstance(outcome, base.Lookup) and (entry := outcome.entry) is not None:
+        return _OVERHEAD + len(entry.key) + len(entry.value)
     return _OVERHEAD
