@@ -14,7 +14,7 @@ from served import Served
 SECONDS = 30
 
 PRELUDE = """
-import asyncio, multiprocessing, os, sys, threading, time, warnings
+import asyncio, itertools, multiprocessing, os, sys, threading, time, warnings
 import neardict
 from neardict import aio
 # Python 3.12 and later warn of any fork in a process with threads; that is what is tested here.
@@ -290,6 +290,31 @@ async def main():
             await asyncio.gather(*tasks)
             assert_child(child)
         assert await store.get_many(domain, map(str, range(100))) == dict.fromkeys(map(str, range(100)), 9)
+asyncio.run(main())
+""",
+    "asyncio, with operations under way, in another thread than the loop's": """
+async def main():
+    async with aio.connect(target, watch=False) as store:
+        ends = asyncio.Event()
+
+        async def use(name):
+            for number in itertools.count():
+                await store.set_value(domain, name, number)
+                if ends.is_set():
+                    return number
+
+        def fork():
+            child = os.fork()
+            if not child:
+                os._exit(7)
+            assert_child(child)
+
+        tasks = [asyncio.create_task(use(str(n))) for n in range(64)]
+        for _ in range(10):
+            await asyncio.to_thread(fork)
+        ends.set()
+        written = await asyncio.gather(*tasks)
+        assert await store.get_many(domain, map(str, range(64))) == dict(zip(map(str, range(64)), written))
 asyncio.run(main())
 """,
     "asyncio without closing": """

@@ -29,7 +29,7 @@ class Noted:
 def note_revisions(store: neardict.Store) -> Noted:
     """Has the store tell what each of its writes is answered."""
     noted = Noted()
-    write, remove = store.write, store.remove
+    write, remove = store._write, store.remove
 
     def noting_write(*args: Any, **options: Any) -> int:
         noted.revision = write(*args, **options)
@@ -40,14 +40,14 @@ def note_revisions(store: neardict.Store) -> Noted:
         noted.revision, noted.existed = response.revision, response.existed
         return response
 
-    store.write, store.remove = noting_write, noting_remove  # type: ignore[method-assign]  # for this one
+    store._write, store.remove = noting_write, noting_remove  # type: ignore[method-assign]  # for this one
     return noted
 
 
 def note_async_revisions(store: neardict.aio.Store) -> Noted:
     """Has the store tell what each of its writes is answered."""
     noted = Noted()
-    write, remove = store.write, store.remove
+    write, remove = store._write, store.remove
 
     async def noting_write(*args: Any, **options: Any) -> int:
         noted.revision = await write(*args, **options)
@@ -58,7 +58,7 @@ def note_async_revisions(store: neardict.aio.Store) -> Noted:
         noted.revision, noted.existed = response.revision, response.existed
         return response
 
-    store.write, store.remove = noting_write, noting_remove  # type: ignore[method-assign]  # for this one
+    store._write, store.remove = noting_write, noting_remove  # type: ignore[method-assign]  # for this one
     return noted
 
 

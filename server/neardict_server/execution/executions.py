@@ -127,6 +127,8 @@ class _Stream:
         number = message.number
         if number in self._unanswered:
             raise InvalidRequestError(f"operation {number} is unanswered: give each a number of its own")
+        if message.WhichOneof("operation") is None:
+            raise InvalidRequestError("an Operation needs get_value, set_value or delete_key")
         milliseconds = message.timeout_milliseconds
         job = Job(number, now + milliseconds / 1000 if milliseconds else math.inf)
         self._unanswered[number] = job
@@ -150,14 +152,10 @@ class _Stream:
             operation = operations.read_set(set_, lane.backend, self._limits)
             job.size = _bytes(operation.value)
             self._bytes += job.size
-        elif message.HasField("delete_key"):
+        else:
             delete = message.delete_key
             lane = self._lane(delete.domain)
             operation = operations.read_delete(delete)
-        else:
-            # It may be one that is not known here yet: this side cannot tell what that would have changed.
-            self._outbox.fail(InvalidRequestError("an Operation needs get_value, set_value or delete_key"))
-            return
         lane.add(job, operation)
 
     def _lane(self, domain: str) -> Lane:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -238,6 +239,21 @@ async def test_operations_under_way_end_with_closed_error_at_once_and_no_task_is
         assert isinstance(bulk, neardict.BulkError)
         assert {type(one) for one in bulk.failures.values()} == {neardict.ClosedError}
         assert not engine_tasks()
+
+
+async def test_a_store_can_be_closed_at_any_time(server: Served, domain: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for address in (server.address, f"127.0.0.1:{silent.getsockname()[1]}"):
+            for turns in range(12):
+                store = aio.connect(address, watch=False, timeout=DEADLINE)
+                task = asyncio.create_task(store.set_value(domain, "key", turns))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                async with asyncio.timeout(DEADLINE / 2):
+                    await store.close()
+                    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+                assert isinstance(outcome, int | neardict.ClosedError)
+                assert not engine_tasks()
 
 
 def test_a_loop_that_ends_ends_what_its_stores_do(server: Served, domain: str) -> None:

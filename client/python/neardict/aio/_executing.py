@@ -153,7 +153,8 @@ class Executing:
                 # Tasks that are there when the loop ends may use the store: this one is ended after them.
                 self._guard = _end_with_loop(self)
                 await anext(self._guard)
-            outcome = await self._serve()
+            if not self._paused and not self._closed:
+                outcome = await self._serve()
         finally:
             self._task = None
             _settle(self._pipeline.lost(outcome, self._loop.time()))
@@ -185,7 +186,8 @@ class Executing:
         finally:
             self._call = None
             call.cancel()
-            self._news.set()
+            # It may wait for a connection, of which it is not told if there will be none.
+            writing.cancel()
             await asyncio.wait([writing])
         return LOST
 
