@@ -1,6 +1,7 @@
 """What of a processor an operation takes, on either side: `python -m bench.processor`.
 
-By how many travel in a message: with few tasks its own cost stands out.
+By how many travel in a message: with few tasks its own cost stands out. Beside it the least that a client of
+the stream can be, which is as far as ours could get without anything of its own.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import statistics
 
 from . import load
 from .backends import one
+from .bare_stream import BareStream
 from .clients import AsyncNear, opened
 from .filling import fill
 from .process import processor_seconds
@@ -42,10 +44,16 @@ def main() -> None:
             server = stack.enter_context(one(backend))
             fill(server.address)
             near = stack.enter_context(opened(runner, functools.partial(AsyncNear, server.address)))
-            for name, call in (("get", near.get), ("set", near.set)):
+            bare = stack.enter_context(opened(runner, functools.partial(BareStream, server.address)))
+            for name, call in (
+                ("get", near.get),
+                ("get, bare stream", bare.get),
+                ("set", near.set),
+                ("set, bare stream", bare.set),
+            ):
                 for tasks in TASKS:
                     row = measure(call, server.process.pid, runner, tasks)
-                    print(f"| {name} on {backend} | {tasks} | {row}", flush=True)
+                    print(f"| {name}, {backend} | {tasks} | {row}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The client engine under asyncio: the same stream, and what belongs to tasks and event loops."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import math
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import grpc
@@ -254,6 +255,55 @@ async def test_a_store_can_be_closed_at_any_time(server: Served, domain: str) ->
                     (outcome,) = await asyncio.gather(task, return_exceptions=True)
                 assert isinstance(outcome, int | neardict.ClosedError)
                 assert not engine_tasks()
+
+
+async def test_a_stream_whose_task_is_cancelled_before_it_begins_begins_again(
+    server: Served, domain: str
+) -> None:
+    async with aio.connect(server.address, watch=False, timeout=math.inf) as store, asyncio.timeout(DEADLINE):
+        task = asyncio.create_task(store.set_value(domain, "key", 1))
+        await asyncio.sleep(0)
+        (engine,) = engine_tasks()
+        engine.cancel()
+        await task
+        assert await store.get_value(domain, "key") == 1
+
+
+async def test_whoever_is_cancelled_in_closing_a_store_leaves_nobody_waiting() -> None:
+    stalling = Stalling()
+    with ExecuteServer(stalling) as server:
+        store = aio.connect(server.address, watch=False, timeout=math.inf)
+        waiting = asyncio.create_task(store.get_value("stalled", "key"))
+        await until(stalling.begun.is_set)
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(neardict.ClosedError):
+            await waiting
+        await asyncio.gather(closing, return_exceptions=True)
+        await until(lambda: not engine_tasks())
+
+
+def test_what_uses_a_store_while_the_loop_ends_is_done_or_refused(server: Served, domain: str) -> None:
+    kept = []
+
+    async def use(store: aio.Store) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(neardict.ClosedError):
+                await store.set_value(domain, "key", 2)
+
+    async def leave() -> None:
+        store = aio.connect(server.address, watch=False, timeout=math.inf)
+        await store.set_value(domain, "key", 1)
+        kept.append(use(store))
+        await anext(kept[0])
+
+    thread = threading.Thread(target=lambda: asyncio.run(leave()), daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
 
 
 def test_a_loop_that_ends_ends_what_its_stores_do(server: Served, domain: str) -> None:

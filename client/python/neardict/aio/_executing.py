@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import grpc.aio
 from .._pipeline import Pipeline
 from .._retries import AGAIN, LOST, UNSUPPORTED
 from .._where import where
+from ..errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# What grpc.aio says of a stream that ended under a message on its way out, in place of why it ended.
+_FAILED_WRITE = "Internal error from Core"
 # For so long, in seconds, one who forks in another thread waits for the loop to end the stream.
 _LOOP_SECONDS = 1.0
 
@@ -40,14 +44,15 @@ class Executing:
         self._loop = asyncio.get_running_loop()
         self._pipeline = Pipeline()
         self._call: Any = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[object] | None = None
         self._guard: AsyncGenerator[None, None] | None = None
         # Set when there may be something to write.
         self._news = asyncio.Event()
         # When something is to be tried again.
         self._alarm: asyncio.TimerHandle | None = None
         self._paused = False
-        self._closed = False
+        # What all operations end with from now on.
+        self._closed: Exception | None = None
         # Whether the call was ended on this side: what it has not answered may go on the next at once.
         self._ended = False
         # Whether the service has the stream; None if it has not shown it yet.
@@ -59,6 +64,10 @@ class Executing:
 
     def put(self, operation: Operation) -> None:
         """Has the operation sent, with whatever else is put before the loop comes to that."""
+        if self._closed is not None:
+            operation.outcome = self._closed
+            _settle([operation])
+            return
         self._pipeline.add(operation)
         if self._task is None:
             self._start()
@@ -70,25 +79,31 @@ class Executing:
         self._pipeline.abandon(operation)
         self._news.set()
 
-    async def close(self, error: Exception) -> None:
-        """Ends everything for good: what is under way has this error as its outcome."""
-        await self.end()
-        if self._guard is not None:
-            await self._guard.aclose()
+    def refuse(self, error: Exception) -> None:
+        """Ends everything for good: what is under way, and all that is put, has this error as its outcome."""
+        error = self._closed = self._closed or error
         if self._alarm is not None:
             self._alarm.cancel()
         _settle(self._pipeline.refuse(error, self._loop.time()))
-
-    async def end(self) -> None:
-        """Ends the stream for good, and returns when it is over."""
-        self._closed = True
         self._end_call()
+
+    async def end(self, error: Exception) -> None:
+        """Refuses, and returns when the stream is over."""
+        self.refuse(error)
         if (task := self._task) is not None:
             await asyncio.wait([task])
 
+    async def close(self, error: Exception) -> None:
+        """Does as `end`, for one that need not end with the loop any more."""
+        await self.end(error)
+        if self._guard is not None:
+            # The loop may be about to end, and close it too.
+            with contextlib.suppress(RuntimeError):
+                await self._guard.aclose()
+
     def drop(self) -> None:
         """Ends the stream in a moment: nobody can use it any more. From any thread, as finalizers run."""
-        self._closed = True
+        self._closed = ClosedError("nobody uses the store any more")
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(self._end_call)
 
@@ -98,7 +113,7 @@ class Executing:
         Waits for nothing that the loop does if it is the loop that waits here. gRPC's own thread, which
         serves grpc.aio, goes on; with no stream under way it does no harm to the child.
         """
-        if self._closed:
+        if self._closed is not None:
             return False
         self._paused = True
         if not self._loop.is_running() or _running_loop() is self._loop:
@@ -112,7 +127,9 @@ class Executing:
 
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(end)
-            ended.wait(_LOOP_SECONDS)
+            if not ended.wait(_LOOP_SECONDS):
+                # The loop waits for something, maybe for this fork. To cancel is safe in any thread.
+                self._end_call()
         return True
 
     def resume(self) -> None:
@@ -128,8 +145,27 @@ class Executing:
             call.cancel()
 
     def _start(self) -> None:
-        if not self._paused and not self._closed:
-            self._task = self._loop.create_task(self._work(), name="neardict execute")
+        if not self._paused and self._closed is None:
+            # Of whoever puts first it must not hold what he has there, maybe the store.
+            context = contextvars.Context()
+            self._task = self._loop.create_task(self._work(), name="neardict execute", context=context)
+            # Not by the task itself: one that is cancelled before it begins does nothing any more.
+            self._task.add_done_callback(self._over, context=context)
+
+    def _over(self, task: asyncio.Task[object]) -> None:
+        """The task has ended: what has no result goes on the next stream, if that may help."""
+        self._task = None
+        outcome: object = AGAIN
+        if not task.cancelled():
+            error = task.exception()
+            outcome = task.result() if error is None else LOST
+            if error is not None:
+                logger.error("a stream failed, and the next one begins: %s", where(error))
+        _settle(self._pipeline.lost(outcome, self._loop.time()))
+        if self._closed is None:
+            self._look()
+        else:
+            _settle(self._pipeline.refuse(self._closed, self._loop.time()))
 
     def _look(self) -> None:
         """Sends what there is to send."""
@@ -146,19 +182,14 @@ class Executing:
         due = self._pipeline.due
         self._alarm = None if due is None else self._loop.call_at(due, self._look)
 
-    async def _work(self) -> None:
-        outcome: object = AGAIN
-        try:
-            if self._guard is None:
-                # Tasks that are there when the loop ends may use the store: this one is ended after them.
-                self._guard = _end_with_loop(self)
-                await anext(self._guard)
-            if not self._paused and not self._closed:
-                outcome = await self._serve()
-        finally:
-            self._task = None
-            _settle(self._pipeline.lost(outcome, self._loop.time()))
-            self._look()
+    async def _work(self) -> object:
+        if self._guard is None:
+            # Tasks that are there when the loop ends may use the store: this one is ended after them.
+            self._guard = _end_with_loop(self)
+            await anext(self._guard)
+        if self._paused or self._closed is not None:
+            return AGAIN
+        return await self._serve()
 
     async def _serve(self) -> object:
         """Opens a stream, and reads it to its end. Returns what that means for operations without result."""
@@ -180,6 +211,8 @@ class Executing:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self.supported = False
                 return UNSUPPORTED
+            if error.code() is grpc.StatusCode.INTERNAL and error.details() == _FAILED_WRITE:
+                return LOST
             return error
         except Exception as error:
             logger.error("a result could not be taken in, and the stream begins again: %s", where(error))
@@ -222,7 +255,7 @@ async def _end_with_loop(executing: Executing) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        await executing.end()
+        await executing.end(ClosedError("the event loop of this store has ended: connect in each loop anew"))
 
 
 def _settle(settled: list[Operation]) -> None:

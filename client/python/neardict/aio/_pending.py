@@ -70,9 +70,9 @@ class Pendings:
 
     async def close(self, error: Exception) -> None:
         """Ends everything for good: what is under way has this error as its outcome."""
+        await self.executing.close(error)
         if self._alarm is not None:
             self._alarm.cancel()
-        await self.executing.close(error)
 
     def _set_alarm(self, at: float) -> None:
         if self._alarm is not None:

@@ -113,6 +113,8 @@ class Store:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
+            # At once: if this is cancelled, nobody is left waiting.
+            self._pendings.executing.refuse(ClosedError(self._closed))
             if self._audit is not None:
                 await self._audit.close()
             for task in self._tasks:
