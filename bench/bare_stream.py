@@ -1,4 +1,4 @@
-"""The least that a client of `Execute` can be in Python: what gRPC, protobuf and asyncio take of it."""
+"""A client of `Execute` with hardly anything to it: what gRPC, protobuf and asyncio take of an operation."""
 
 import asyncio
 import contextlib

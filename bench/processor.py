@@ -1,7 +1,7 @@
 """What of a processor an operation takes, on either side: `python -m bench.processor`.
 
-By how many travel in a message: with few tasks its own cost stands out. Beside it the least that a client of
-the stream can be, which is as far as ours could get without anything of its own.
+By how many travel in a message: with few tasks its own cost stands out. Beside it a client
+with hardly anything to it, which is about as far as ours could get without anything of its own.
 """
 
 import asyncio

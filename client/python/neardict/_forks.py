@@ -12,7 +12,7 @@ from .errors import ClosedError
 
 class Store(Protocol):
     def pause(self) -> bool:
-        """Ends what its threads do with gRPC, for the time of a fork; returns whether there was anything."""
+        """Ends its streams, for the time of a fork; returns whether to call `resume` after it."""
         ...
 
     def resume(self) -> None:

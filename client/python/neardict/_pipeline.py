@@ -102,8 +102,10 @@ class Operation:
 
     def request(self, kind: str) -> Any:
         """Returns the request of the RPC that does the same."""
-        message = pb.Operation()
-        self.word(message)
+        message = self.message
+        if message is None:
+            message = pb.Operation()
+            self.word(message)
         return getattr(message, kind)
 
 

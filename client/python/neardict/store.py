@@ -368,7 +368,7 @@ class Store:
             return method(request, timeout=self._timeout if timeout is None else timeout)
 
     def pause(self) -> bool:
-        """Ends the streams for the time of a fork; returns whether there was one."""
+        """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
         self._watched = self._watching.pause()
         return self._executing.pause() or self._watched
 

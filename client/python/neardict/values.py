@@ -97,7 +97,7 @@ def _parse(text: str, decoder: json.JSONDecoder) -> Any:
     # Quicker than json.loads, which looks for white space around the value, and makes a decoder for a hook.
     try:
         value, end = decoder.raw_decode(text)
-    except ValueError:
+    except json.JSONDecodeError:
         return decoder.decode(text)
     return value if end == len(text) else decoder.decode(text)
 

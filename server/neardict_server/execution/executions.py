@@ -127,26 +127,26 @@ class _Stream:
         number = message.number
         if number in self._unanswered:
             raise InvalidRequestError(f"operation {number} is unanswered: give each a number of its own")
-        if message.WhichOneof("operation") is None:
+        which = message.WhichOneof("operation")
+        if which is None:
             raise InvalidRequestError("an Operation needs get_value, set_value or delete_key")
         milliseconds = message.timeout_milliseconds
         job = Job(number, now + milliseconds / 1000 if milliseconds else math.inf)
         self._unanswered[number] = job
         try:
-            self._read_operation(message, job)
+            self._read_operation(which, message, job)
         except Exception as error:
             # Also what is unforeseen: it is of this operation alone.
             self._outbox.put_failure(job, error)
 
-    def _read_operation(self, message: pb.Operation, job: Job) -> None:
-        # In the order of how often they come: to ask which it is takes longer than to ask for the first.
+    def _read_operation(self, which: str, message: pb.Operation, job: Job) -> None:
         operation: base.Operation
-        if message.HasField("get_value"):
+        if which == "get_value":
             get = message.get_value
             lane = self._lane(get.domain)
             operation = operations.read_get(get)
             job.compressed = bool(get.accept)
-        elif message.HasField("set_value"):
+        elif which == "set_value":
             set_ = message.set_value
             lane = self._lane(set_.domain)
             operation = operations.read_set(set_, lane.backend, self._limits)

@@ -1,7 +1,6 @@
 """The client engine under asyncio: the same stream, and what belongs to tasks and event loops."""
 
 import asyncio
-import contextlib
 import gc
 import itertools
 import math
@@ -285,14 +284,17 @@ async def test_whoever_is_cancelled_in_closing_a_store_leaves_nobody_waiting() -
 
 
 def test_what_uses_a_store_while_the_loop_ends_is_done_or_refused(server: Served, domain: str) -> None:
-    kept = []
+    kept: list[AsyncGenerator[None, None]] = []
+    outcomes: list[int | neardict.ClosedError] = []
 
     async def use(store: aio.Store) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            with contextlib.suppress(neardict.ClosedError):
-                await store.set_value(domain, "key", 2)
+            try:
+                outcomes.append(await store.set_value(domain, "key", 2))
+            except neardict.ClosedError as error:
+                outcomes.append(error)
 
     async def leave() -> None:
         store = aio.connect(server.address, watch=False, timeout=math.inf)
@@ -304,6 +306,7 @@ def test_what_uses_a_store_while_the_loop_ends_is_done_or_refused(server: Served
     thread.start()
     thread.join(DEADLINE)
     assert not thread.is_alive()
+    assert len(outcomes) == 1
 
 
 def test_a_loop_that_ends_ends_what_its_stores_do(server: Served, domain: str) -> None:

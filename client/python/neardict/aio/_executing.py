@@ -104,6 +104,10 @@ class Executing:
     def drop(self) -> None:
         """Ends the stream in a moment: nobody can use it any more. From any thread, as finalizers run."""
         self._closed = ClosedError("nobody uses the store any more")
+        if _running_loop() is self._loop:
+            # Now, as the next thing that is done may be a fork.
+            self._end_call()
+            return
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(self._end_call)
 
@@ -128,8 +132,8 @@ class Executing:
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(end)
             if not ended.wait(_LOOP_SECONDS):
-                # The loop waits for something, maybe for this fork. To cancel is safe in any thread.
-                self._end_call()
+                # It waits for something itself, maybe for this thread.
+                logger.warning("a fork does not wait for an event loop that is busy: its child may crash")
         return True
 
     def resume(self) -> None:
