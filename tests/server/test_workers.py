@@ -253,8 +253,8 @@ def begin_listing(channel: grpc.Channel) -> Any:
     stub: Any = storage_pb2_grpc.StorageServiceStub(channel)
     for number in range(LARGE_ENTRIES):
         value = pb.Value(raw=bytes([number]) * 500_000)
-        stub.SetValue(pb.SetValueRequest(domain="large", key=f"k{number}", value=value))
-    listing = stub.AllKeys(pb.AllKeysRequest(domain="large", include_entries=True))
+        stub.SetValue(pb.SetValueRequest(domain="read while draining", key=f"k{number}", value=value))
+    listing = stub.AllKeys(pb.AllKeysRequest(domain="read while draining", include_entries=True))
     next(listing)
     return listing
 
