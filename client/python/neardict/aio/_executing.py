@@ -16,6 +16,7 @@ from .._pipeline import Pipeline
 from .._retries import AGAIN, LOST, UNSUPPORTED
 from .._where import where
 from ..errors import ClosedError
+from ._threads import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -104,7 +105,7 @@ class Executing:
     def drop(self) -> None:
         """Ends the stream in a moment: nobody can use it any more. From any thread, as finalizers run."""
         self._closed = ClosedError("nobody uses the store any more")
-        if _running_loop() is self._loop:
+        if running_loop() is self._loop:
             # Now, as the next thing that is done may be a fork.
             self._end_call()
             return
@@ -120,7 +121,7 @@ class Executing:
         if self._closed is not None:
             return False
         self._paused = True
-        if not self._loop.is_running() or _running_loop() is self._loop:
+        if not self._loop.is_running() or running_loop() is self._loop:
             self._end_call()
             return True
         ended = threading.Event()
@@ -266,10 +267,3 @@ def _settle(settled: list[Operation]) -> None:
     for operation in settled:
         if not operation.waiter.done():
             operation.waiter.set_result(operation.outcome)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

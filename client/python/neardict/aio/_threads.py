@@ -1,9 +1,17 @@
-"""Runs what may take a while in a thread of its own, without making the event loop wait."""
+"""Event loops and threads: in which one this is, and work that an event loop must not wait for."""
 
 import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Returns the event loop of this thread, None if none runs here."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 async def in_thread(work: Callable[[], object], *, name: str) -> None:

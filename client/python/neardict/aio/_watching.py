@@ -16,7 +16,7 @@ from .. import _forks
 from .._reading import Line, Reading
 from .._session import PING_SECONDS
 from .._where import where
-from ._threads import in_thread
+from ._threads import in_thread, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ class Watching:
         relay, self._relay = self._relay, None
         if relay is None:
             return False
-        if not self._loop.is_running() or _running_loop() is self._loop:
+        if not self._loop.is_running() or running_loop() is self._loop:
             relay.end(self._session.leave)
             self._session.lost()
         else:
@@ -180,10 +180,3 @@ class _Relay:
     def _lose(self) -> None:
         self._given_up = False
         self._session.lost()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
