@@ -81,23 +81,24 @@ def test_a_lone_operation_is_sent_at_once_and_alone() -> None:
 
 
 def test_what_waits_while_a_message_is_on_its_way_travels_together(in_thread: InThread) -> None:
-    reading, go_on = threading.Event(), threading.Event()
+    arrived = threading.Event()
 
-    def slow(server: ExecuteServer, requests: Any, context: grpc.ServicerContext) -> Responses:
-        # gRPC takes one message ahead of what is read: with large ones, and none read, the rest waits.
-        reading.set()
-        assert go_on.wait(DEADLINE)
-        yield from plain(server, requests, context)
+    with ExecuteServer(plain) as server, neardict.connect(server.address, watch=False) as store:
+        open_stream = store._executing._open_stream
 
-    with ExecuteServer(slow) as server, neardict.connect(server.address, watch=False) as store:
-        running = [in_thread(store.set_value, "a", str(number), "x" * 12_000, *()) for number in range(60)]
-        assert reading.wait(DEADLINE)
-        until(lambda: store._executing._inbox.empty() or store._executing._inbox.qsize() > 40)
-        go_on.set()
+        def slowly(requests: Iterator[pb.ExecuteRequest]) -> Iterator[pb.ExecuteRequest]:
+            for request in requests:
+                yield request
+                assert arrived.wait(DEADLINE)
+
+        store._executing._open_stream = lambda requests: open_stream(slowly(requests))
+        store.set_value("a", "first", 1)
+        running = [in_thread(store.set_value, "a", str(number), number) for number in range(20)]
+        until(lambda: store._executing._inbox.qsize() == 20)
+        arrived.set()
         for one in running:
             one.result()
-        assert len(server.operations) == 60
-        assert len(server.messages) < 45
+        assert [len(message.operations) for message in server.messages] == [1, 20]
 
 
 def test_operations_of_many_threads_share_few_messages(server: Served, domain: str) -> None:
