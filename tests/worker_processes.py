@@ -66,8 +66,7 @@ def channel_of_each(server: Served) -> Iterator[dict[int, grpc.Channel]]:
             before = {pid: connections(pid, server) for pid in workers}
             channel = opened.enter_context(own_connection(server))
             grpc.channel_ready_future(channel).result(DEADLINE_SECONDS)
-            [pid] = [pid for pid in workers if connections(pid, server) - before[pid]]
-            found.setdefault(pid, channel)
+            found.setdefault(_until_connected(before, server), channel)
             if len(found) == len(workers):
                 yield found
                 return
@@ -79,12 +78,23 @@ def own_connection(server: Served) -> Any:
     return grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)])
 
 
+def _until_connected(before: dict[int, set[str]], server: Served) -> int:
+    """Returns the worker that has a connection more: the kernel has made it before its worker takes it."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (found := [pid for pid in before if connections(pid, server) - before[pid]]):
+        assert time.monotonic() < deadline
+        time.sleep(POLL_SECONDS)
+    [pid] = found
+    return pid
+
+
 def _children(pid: int) -> set[int]:
-    return {
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    }
+    found: set[int] = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        # One that ended meanwhile has none.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found |= set(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 def _is_alive(pid: int) -> bool:

@@ -24,6 +24,8 @@ from .config import Config
 from .edge import Edge
 from .execution import Executions
 from .limits import check_domain, max_receive_bytes
+from .metrics.endpoint import exposing
+from .metrics.measures import Measures
 from .router import Router
 from .service import StorageService, server_info
 from .startup import Server, StartError, cannot_listen, chosen, routes_of
@@ -52,13 +54,16 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         term = Term(config.lease_seconds)
+        measures = Measures(metadata.version("neardict")) if config.metrics_listen is not None else None
         hubs: dict[str, Hub] = {}
         backends: dict[str, tuple[str, base.Backend]] = {}
         for name, kind, settings in chosen(config.backends):
-            hub = hubs[name] = Hub()
+            hub = hubs[name] = Hub() if measures is None else measures.hub(name)
             surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched)
             backend = await _open(name, kind, settings, surroundings, hub, term)
             stack.push_async_callback(backend.close)
+            if measures is not None:
+                backend = measures.backend(name, backend)
             backends[name] = (config.backends[name].implementation, backend)
         patterns = [(route.domain, route.backend) for route in config.routes]
         routes = routes_of(config)
@@ -70,7 +75,11 @@ async def serving(
             return hub_router.backend(domain)
 
         streams = Streams(hub_of, config.heartbeat_seconds, term)
-        executions = Executions(router, config.limits)
+        executions = (
+            Executions(router, config.limits)
+            if measures is None
+            else Executions(router, config.limits, measures.refused)
+        )
         edge = Edge()
         server = grpc.aio.server(
             options=[
@@ -93,7 +102,7 @@ async def serving(
                     metadata.version("neardict"), config.limits, backends, routes, config.heartbeat_seconds
                 ),
             ),
-            edge.before(server),
+            edge.before(server, None if measures is None else measures.calls.around),
         )
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -105,9 +114,12 @@ async def serving(
             port = server.add_insecure_port(config.listen)
         except RuntimeError:
             raise cannot_listen(config.listen) from None
+        exposed = None
+        if measures is not None and config.metrics_listen is not None and not shared_port:
+            exposed = await stack.enter_async_context(exposing(config.metrics_listen, measures.registry))
         await server.start()
         try:
-            yield Server(f"{host}:{port}", routes)
+            yield Server(f"{host}:{port}", routes, exposed)
         finally:
             await health_servicer.enter_graceful_shutdown()
             # They would last as long as their clients.

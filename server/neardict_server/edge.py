@@ -24,6 +24,9 @@ from . import errors
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    # Takes /SERVICE/METHOD and its handler.
+    _Wrap = Callable[[str, Any], grpc.RpcMethodHandler[Any, Any]]
+
 logger = logging.getLogger(__name__)
 
 ERROR_DOMAIN = "neardict"
@@ -70,9 +73,15 @@ class Edge:
             if self._under_way:
                 logger.warning("%d calls are still under way after %g seconds", self._under_way, seconds)
 
-    def before(self, server: grpc.aio.Server) -> grpc.aio.Server:
-        """Returns what a service is to be added to, in place of the server, so that it is behind the edge."""
-        return _Guarded(server, self._wrap)  # type: ignore[return-value]  # what generated code asks of it
+    def before(self, server: grpc.aio.Server, around: _Wrap | None = None) -> grpc.aio.Server:
+        """Returns what a service is to be added to, in place of the server, so that it is behind the edge.
+
+        `around` wraps what the edge made of a handler, and so meets statuses rather than errors.
+        """
+        wrap = self._wrap
+        if around is not None:
+            wrap = lambda method, handler: around(method, self._wrap(method, handler))  # noqa: E731
+        return _Guarded(server, wrap)  # type: ignore[return-value]  # what generated code asks of it
 
     def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         parse = handler.request_deserializer
@@ -144,9 +153,7 @@ class Edge:
 class _Guarded:
     """Takes the place of a server for generated code that adds a service to it."""
 
-    def __init__(
-        self, server: grpc.aio.Server, wrap: Callable[[str, Any], grpc.RpcMethodHandler[Any, Any]]
-    ) -> None:
+    def __init__(self, server: grpc.aio.Server, wrap: _Wrap) -> None:
         self._server = server
         self._wrap = wrap
 
@@ -170,17 +177,23 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error
     )
 
 
+def code_of(error: Exception) -> grpc.StatusCode:
+    """Returns the status code for an error."""
+    if isinstance(error, errors.StorageError):
+        return next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+    return grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, DecodeError) else grpc.StatusCode.INTERNAL
+
+
 def describe(method: str, error: Exception) -> tuple[grpc.StatusCode, str, str, dict[str, str]]:
     """Returns the status code, message, reason and metadata for an error that `method` raised."""
     if isinstance(error, errors.StorageError):
-        code = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
-        return code, str(error), error.reason, error.metadata
+        return code_of(error), str(error), error.reason, error.metadata
     if isinstance(error, DecodeError):
         message = (
             "the request is not a valid message of the contract: text must be UTF-8, and the stubs "
             "generated from its .proto"
         )
-        return grpc.StatusCode.INVALID_ARGUMENT, message, "INVALID_REQUEST", {}
+        return code_of(error), message, "INVALID_REQUEST", {}
     if isinstance(error, grpc.aio.AbortError):
         raise error
     # Type and place only: the text of an unforeseen error may quote a value.
@@ -189,4 +202,4 @@ def describe(method: str, error: Exception) -> tuple[grpc.StatusCode, str, str, 
         place = place.tb_next
     where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
     logger.error("%s failed unexpectedly: %s at %s", method, type(error).__name__, where)
-    return grpc.StatusCode.INTERNAL, "the service failed; its log tells where", "INTERNAL", {}
+    return code_of(error), "the service failed; its log tells where", "INTERNAL", {}

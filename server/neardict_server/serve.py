@@ -57,6 +57,8 @@ async def _serve(config: Config, log_level: str) -> None:
     with stop_signals() as stop:
         async with _running(config, log_level) as server:
             _say(f"listening on {server.address}")
+            if server.metrics is not None:
+                _say(f"metrics at {server.metrics}")
             for domain, backend in server.routes:
                 _say(f"  {domain} -> {backend} ({config.backends[backend].implementation})")
             await stop.wait()

@@ -18,10 +18,11 @@ class StartError(Exception):
 
 @dataclass
 class Server:
-    """A running server. `address` is HOST:PORT with the real port."""
+    """A running server. `address` is HOST:PORT with the real port, `metrics` is a URL, if there are any."""
 
     address: str
     routes: list[tuple[str, str]] = field(default_factory=list)
+    metrics: str | None = None
 
 
 def chosen(entries: Mapping[str, BackendConfig]) -> list[tuple[str, base.BackendType, Any]]:

@@ -31,6 +31,8 @@ KINDS: dict[str, Any] = {
 def config(data: Path, redis: RedisServer) -> Config:
     return Config(
         listen="127.0.0.1:0",
+        # What is counted changes nothing.
+        metrics_listen="127.0.0.1:0",
         data_dir=data,
         backends={
             name: BackendConfig(implementation=name, settings={"port": redis.port} if name == "redis" else {})

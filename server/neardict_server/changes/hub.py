@@ -1,6 +1,7 @@
 """Brings the changes of one backend to those who watch its domains."""
 
 import logging
+from collections.abc import Callable
 
 from neardict.v1 import storage_pb2 as pb
 
@@ -13,6 +14,10 @@ from .watcher import Watcher
 logger = logging.getLogger(__name__)
 
 
+def _unnoticed(_: object) -> None:
+    """Takes no notice."""
+
+
 class Hub:
     """The subscriptions to one backend's domains. Used on the event loop alone.
 
@@ -20,7 +25,14 @@ class Hub:
     revision, in order, until his subscription ends, and if it ends by our doing he is told.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        subscribed: Callable[[int], None] = _unnoticed,
+        was_reset: Callable[[str], None] = _unnoticed,
+    ) -> None:
+        """`subscribed` is told by how many subscriptions there are more, `was_reset` why one was ended."""
+        self._subscribed = subscribed
+        self._was_reset = was_reset
         self._feed: base.Feed | None = None
         # None if the backend cannot keep what they promise.
         self.leases: Leases | None = None
@@ -55,7 +67,10 @@ class Hub:
         early: list[base.Change] = []
         # Listening comes first: what is published while the feed is asked must not be lost.
         self._beginning[domain, watcher] = early
-        self._watchers.setdefault(domain, set()).add(watcher)
+        watchers = self._watchers.setdefault(domain, set())
+        if watcher not in watchers:
+            watchers.add(watcher)
+            self._subscribed(1)
         watcher.hubs[domain] = self
         if leases is not None:
             leases.grant(watcher, domain)
@@ -91,8 +106,9 @@ class Hub:
         self._beginning.pop((domain, watcher), None)
         watcher.hubs.pop(domain, None)
         watchers = self._watchers.get(domain)
-        if watchers is not None:
-            watchers.discard(watcher)
+        if watchers is not None and watcher in watchers:
+            watchers.remove(watcher)
+            self._subscribed(-1)
             if not watchers:
                 del self._watchers[domain]
         watcher.drop(domain)
@@ -121,6 +137,7 @@ class Hub:
     def reset(self, watcher: Watcher, domain: str, reason: "pb.Reset.Reason") -> None:
         """Ends the subscription, and tells the watcher why."""
         self.unsubscribe(watcher, domain, served=True)
+        self._was_reset(pb.Reset.Reason.Name(reason).removeprefix("REASON_"))
         message = pb.WatchResponse(reset=pb.Reset(domain=domain, reason=reason))
         if self.leases is None:
             watcher.put(message)

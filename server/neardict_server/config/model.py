@@ -35,6 +35,8 @@ class Config(_Strict):
     """All settings, with their defaults: every domain in SQLite below `neardict-data`, on loopback."""
 
     listen: str = "127.0.0.1:50051"
+    # Where the metrics are read; without it nothing is counted.
+    metrics_listen: str | None = None
     data_dir: Path = Path("neardict-data")
     default: str | None = None
     # How many processes serve; more than one only if every backend is one that several may share.
@@ -52,9 +54,11 @@ class Config(_Strict):
     )
     routes: tuple[RouteConfig, ...] = ()
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
-    def _is_host_and_port(cls, listen: str) -> str:
+    def _is_host_and_port(cls, listen: str | None) -> str | None:
+        if listen is None:
+            return None
         found = re.fullmatch(r"(\[[^\s/\[\]]+\]|[^\s:/\[\]]+):([0-9]{1,5})", listen)
         # gRPC itself would take 99999 for some other port.
         if found is None or int(found[2]) > 65535:

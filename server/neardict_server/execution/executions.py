@@ -14,7 +14,7 @@ from .lane import Lane
 from .outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from neardict.v1 import storage_pb2 as pb
 
@@ -30,12 +30,20 @@ MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
 TAKEN_AT_ONCE = 256
 
 
+def _unnoticed(_: int) -> None:
+    """Takes no notice."""
+
+
 class Executions:
     """All Execute streams of a service. `close` ends them, which gRPC's own shutdown would not."""
 
-    def __init__(self, router: Router[base.Backend], limits: Limits) -> None:
+    def __init__(
+        self, router: Router[base.Backend], limits: Limits, refused: Callable[[int], None] = _unnoticed
+    ) -> None:
+        """`refused` is called with the status code of each operation that fails without having begun."""
         self._router = router
         self._limits = limits
+        self._refused = refused
         self._open: set[_Stream] = set()
         self._closing = False
 
@@ -46,7 +54,7 @@ class Executions:
 
         Raises when the service drains, after the results of what had begun.
         """
-        stream = _Stream(requests, self._router, self._limits)
+        stream = _Stream(requests, self._router, self._limits, self._refused)
         self._open.add(stream)
         try:
             async for response in stream.responses():
@@ -68,11 +76,15 @@ class _Stream:
     """Reads from its construction until `close`."""
 
     def __init__(
-        self, requests: AsyncIterator[pb.ExecuteRequest], router: Router[base.Backend], limits: Limits
+        self,
+        requests: AsyncIterator[pb.ExecuteRequest],
+        router: Router[base.Backend],
+        limits: Limits,
+        refused: Callable[[int], None],
     ) -> None:
         self._router = router
         self._limits = limits
-        self._outbox = Outbox(limits)
+        self._outbox = Outbox(limits, refused)
         self._lanes: dict[str, Lane] = {}
         self._unanswered: dict[int, Job] = {}
         self._bytes = 0

@@ -14,7 +14,7 @@ from ..compression import check_plain
 from . import failures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..limits import Limits
     from .job import Job
@@ -37,8 +37,10 @@ _OVERHEAD = 64
 class Outbox:
     """Of one stream, used on the event loop alone."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, refused: Callable[[int], None]) -> None:
+        """`refused` is called with the status code of each operation that fails without having begun."""
         self._limits = limits
+        self._refused = refused
         self.batch = FIRST_BATCH
         self._waiting: deque[tuple[Job, base.Success | pb.OperationError, int]] = deque()
         self._failure: Exception | None = None
@@ -47,8 +49,10 @@ class Outbox:
         self._room = asyncio.Event()
 
     def put_failure(self, job: Job, error: Exception) -> None:
-        """Has the operation fail with the error."""
-        self._put(job, failures.word(error))
+        """Has the operation, which has not begun, fail with the error."""
+        words = failures.word(error)
+        self._refused(words.code)
+        self._put(job, words)
         self._news.set()
 
     def fail(self, error: Exception) -> None:

@@ -19,6 +19,8 @@ class Order:
     log_level: str
     # For how many seconds callers are told that it drains.
     notice: float
+    # Where it keeps its figures, if they are wanted.
+    metrics_folder: str | None = None
 
     def to_bytes(self) -> bytes:
         # JSON has no dates, which the settings of a backend may hold as TOML has them.

@@ -12,10 +12,12 @@ import signal
 import sys
 from asyncio import subprocess
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from ..backends import base
 from ..config import Config
+from ..metrics.endpoint import exposing
+from ..metrics.of_workers import WorkersMeasures
 from ..startup import Server, StartError, cannot_listen, chosen, routes_of
 from .orders import READY, Order
 from .reservation import Reservation
@@ -41,15 +43,21 @@ async def supervising(config: Config, *, log_level: str, notice: float = 0.0) ->
         reservation = Reservation(config.listen)
     except OSError:
         raise cannot_listen(config.listen) from None
-    with reservation:
+    numbers = range(1, config.workers + 1)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(reservation)
         served = config.model_copy(update={"listen": reservation.address})
-        numbers = range(1, config.workers + 1)
-        workers = [_Worker(Order(number, served, log_level, notice)) for number in numbers]
+        measures = exposed = None
+        if config.metrics_listen is not None:
+            measures = stack.enter_context(WorkersMeasures(numbers))
+            exposed = await stack.enter_async_context(exposing(config.metrics_listen, measures.registry))
+        folder = None if measures is None else measures.folder
+        workers = [_Worker(Order(number, served, log_level, notice, folder)) for number in numbers]
         keepers: list[asyncio.Task[None]] = []
         try:
             await _start(workers)
-            keepers += [asyncio.create_task(_keep(worker)) for worker in workers]
-            yield Server(reservation.address, routes_of(config))
+            keepers += [asyncio.create_task(_keep(worker, measures)) for worker in workers]
+            yield Server(reservation.address, routes_of(config), exposed)
         finally:
             await _cancel(keepers)
             grace = config.shutdown_grace_seconds + CLOSE_SECONDS
@@ -124,11 +132,15 @@ async def _start(workers: Sequence[_Worker]) -> None:
         await _cancel(starts)
 
 
-async def _keep(worker: _Worker) -> None:
+async def _keep(worker: _Worker, measures: WorkersMeasures | None) -> None:
     """Starts the worker again whenever it has ended, until it is cancelled."""
     restarts = Restarts()
     while True:
+        if measures is not None:
+            measures.up(worker.number)
         how = await worker.ended()
+        if measures is not None:
+            measures.ended(worker.number)
         wait = restarts.ended()
         logger.error("%s: starting it again in %g seconds", how, wait)
         await asyncio.sleep(wait)

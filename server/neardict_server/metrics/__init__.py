@@ -1,0 +1,1 @@
+"""Figures for operators, in the format of Prometheus: what is counted, and where it can be read."""

@@ -1,0 +1,109 @@
+"""What a process that serves counts.
+
+No label is a domain or a key, of which there may be any number, and which may be private.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from ..changes.hub import Hub
+from .calls import Calls
+from .metered_backend import MeteredBackend
+
+if TYPE_CHECKING:
+    from ..backends import base
+
+# From a cached read of SQLite to a slow write over a network.
+_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_CALL = ("grpc_type", "grpc_service", "grpc_method")
+_CODES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+class Measures:
+    """The families of figures of one server, in `registry`.
+
+    `grpc_server_*` are named and labelled as in go-grpc-middleware, which dashboards know.
+    """
+
+    def __init__(self, version: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        # Info does not go with several processes.
+        build = Gauge(
+            "neardict_build_info",
+            "1, with the version.",
+            ["version"],
+            registry=registry,
+            multiprocess_mode="max",
+        )
+        build.labels(version).set(1)
+        self.calls = Calls(
+            Counter("grpc_server_started", "Calls that came.", _CALL, registry=registry),
+            Counter(
+                "grpc_server_handled", "Calls that ended, however.", (*_CALL, "grpc_code"), registry=registry
+            ),
+            Histogram(
+                "grpc_server_handling_seconds",
+                "How long calls took, but for Execute and Watch, which last as long as their clients.",
+                _CALL,
+                registry=registry,
+                buckets=_SECONDS,
+            ),
+            Gauge(
+                "neardict_calls_under_way",
+                "Calls that have not ended.",
+                ["grpc_method"],
+                registry=registry,
+                multiprocess_mode="livesum",
+            ),
+        )
+        self._operations = Counter(
+            "neardict_operations",
+            "Operations that backends carried out, by calls of their own or in Execute, and their statuses.",
+            ["backend", "operation", "code"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "neardict_operations_refused",
+            "Operations of Execute that no backend was asked for: wrong, too large, late or cancelled ones.",
+            ["code"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "neardict_backend_seconds",
+            'How long backends took for an operation, or for a batch of them (operation="Execute").',
+            ["backend", "operation"],
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._subscriptions = Gauge(
+            "neardict_subscriptions",
+            "Domains that clients watch, each client's counted.",
+            ["backend"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._resets = Counter(
+            "neardict_subscription_resets",
+            "Subscriptions that the service ended, so that clients read the domain anew.",
+            ["backend", "reason"],
+            registry=registry,
+        )
+
+    def refused(self, code: int) -> None:
+        """Takes notice of an operation of Execute that failed with this status without having begun."""
+        self._refused.labels(_CODES[code]).inc()
+
+    def backend(self, name: str, inner: base.Backend) -> base.Backend:
+        """Returns the backend with its operations counted and timed."""
+        return MeteredBackend(name, inner, self._operations, self._seconds)
+
+    def hub(self, name: str) -> Hub:
+        """Returns a hub for the backend, of which the subscriptions are counted."""
+        return Hub(
+            self._subscriptions.labels(name).inc, lambda reason: self._resets.labels(name, reason).inc()
+        )
