@@ -1,6 +1,5 @@
 """What an operator can read of a server over HTTP."""
 
-import itertools
 import json
 import os
 import re
@@ -187,8 +186,7 @@ def test_several_workers_are_counted_together_and_no_sum_goes_down_when_one_is_k
             # One of them has a stream open when it dies.
             [victim, *_] = channels
             over = threading.Event()
-            requests = itertools.chain([pb.WatchRequest(ping=pb.Ping())], iter(over.wait, True))
-            watch = storage_pb2_grpc.StorageServiceStub(channels[victim]).Watch(requests)
+            watch = storage_pb2_grpc.StorageServiceStub(channels[victim]).Watch(pinged_once(over))
             next(watch)
             until(server, 1, "neardict_calls_under_way", grpc_method="Watch")
             os.kill(victim, signal.SIGKILL)
@@ -204,6 +202,11 @@ def test_several_workers_are_counted_together_and_no_sum_goes_down_when_one_is_k
                 assert isinstance(ask(channel, "SetValue", write), bytes)
         assert total(server, **sets) == expected + 2
         assert server.stop() == 0
+
+
+def pinged_once(over: threading.Event) -> Iterator[pb.WatchRequest]:
+    yield pb.WatchRequest(ping=pb.Ping())
+    assert over.wait(DEADLINE_SECONDS)
 
 
 def test_the_figures_of_workers_leave_no_files_behind(tmp_path: Path, redis: RedisServer) -> None:
