@@ -86,8 +86,9 @@ class Execution:
     async def of(self, numbers: list[int]) -> list[pb.OperationResult]:
         """Returns the results of these operations, in this order, as soon as all have come."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while any(number not in self.results for number in numbers):
-                assert await self._more(), "the stream ended before all results had come"
+            for number in numbers:
+                while number not in self.results:
+                    assert await self._more(), "the stream ended before all results had come"
         return [self.results[number] for number in numbers]
 
     async def run(self, *operations: pb.Operation) -> list[pb.OperationResult]:

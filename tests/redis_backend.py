@@ -16,12 +16,14 @@ from redis_server import RedisServer
 DEADLINE_SECONDS = 15.0
 DOMAIN = "service_1.channel_7.health_bars"
 PLACE = f"neardict:{{{DOMAIN}}}"
+# The machine of a test may be busy for longer than an operator would wait.
+PATIENT = {"command_timeout_seconds": DEADLINE_SECONDS}
 
 
 @asynccontextmanager
 async def opened(server: RedisServer, **settings: Any) -> AsyncIterator[RedisBackend]:
     place = {} if "url" in settings else {"host": server.host, "port": server.port}
-    model = RedisBackend.Settings.model_validate(place | settings)
+    model = RedisBackend.Settings.model_validate(place | PATIENT | settings)
     backend = await RedisBackend.open(model, base.Surroundings(Path()))
     try:
         yield backend

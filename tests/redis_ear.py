@@ -9,7 +9,7 @@ from typing import Any
 
 from neardict_server.backends import base
 from neardict_server.backends.redis import RedisBackend
-from redis_backend import DEADLINE_SECONDS
+from redis_backend import DEADLINE_SECONDS, PATIENT
 
 
 class Ear:
@@ -62,7 +62,7 @@ class Ear:
 async def hearing(settings: dict[str, Any]) -> AsyncIterator[Ear]:
     """Opens a backend with the settings, and an ear on it."""
     ear = Ear()
-    model = RedisBackend.Settings.model_validate(settings)
+    model = RedisBackend.Settings.model_validate(PATIENT | settings)
     ear.backend = await RedisBackend.open(model, ear.surroundings())
     try:
         yield ear
