@@ -24,9 +24,16 @@ from neardict.v1 import storage_pb2 as pb
 from .execute_server import error
 
 
+class _Get(Operation):
+    def fill(self, message: pb.Operation) -> None:
+        message.get_value.domain = self.domain
+        message.get_value.key = self.key
+
+
 def operation(domain: str = "a", size: int = 10, deadline: float = 1000.0) -> Operation:
-    message = pb.Operation(get_value=pb.GetValueRequest(domain=domain, key="key"))
-    return Operation(domain, message, size, None, deadline)
+    one = _Get(domain, "key", size)
+    one.deadline = deadline
+    return one
 
 
 def found(*operations: Operation) -> pb.ExecuteResponse:
@@ -109,8 +116,8 @@ def test_a_message_is_below_what_every_service_takes_even_when_thousands_give_up
     pipeline.received(found(*first[:4000]), 0)
     for number in range(3000):
         domain = f"domain {number % 8}"
-        request = pb.GetValueRequest(domain=domain, key="k" * (size - 14 if size > 14 else 1))
-        pipeline.add(Operation(domain, pb.Operation(get_value=request), request.ByteSize(), None, 1000))
+        key = "k" * (size - 14 if size > 14 else 1)
+        pipeline.add(_Get(domain, key, pb.GetValueRequest(domain=domain, key=key).ByteSize()))
     requests = list(iter(pipeline.take, None))
     assert {number for request in requests for number in request.cancelled_numbers} == {
         one.number for one in first

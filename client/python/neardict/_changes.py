@@ -149,6 +149,10 @@ class Changes:
         """Returns whether anybody who listens to the domain needs a lease of it."""
         return any(listener.leased for listener in self._alive(domain))
 
+    def listened(self, domain: str) -> bool:
+        """Returns whether `publish` may have somebody to tell: it costs something to say what."""
+        return bool(self._listeners.get(domain))
+
     def publish(self, domain: str, change: Change, *, but: Listener | None = None) -> None:
         """Tells every listener of the domain, except the one that knows already."""
         for listener in self._alive(domain):

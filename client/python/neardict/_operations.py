@@ -8,6 +8,7 @@ import grpc
 
 from . import _requests, _statuses, values
 from ._pipeline import LARGEST_BYTES, Operation
+from ._request_ids import new_request_id
 from ._retries import LOST, UNSUPPORTED
 from .errors import ServiceError, UnavailableError
 from .v1 import storage_pb2 as pb
@@ -20,8 +21,52 @@ RPC: dict[Kind, str] = {"get_value": "GetValue", "set_value": "SetValue", "delet
 _COMPRESSED = ("json_zstd", "raw_zstd")
 # What an operation has beside its request: number, time, tags and lengths.
 _OVERHEAD = 32
-# What a write has beside its names and its value: request id, time to live, condition, tags and lengths.
-_REST = 128
+# What a write has beside its names and its value: request id, tags and lengths.
+_REST = 96
+
+
+class _GetValue(Operation):
+    __slots__ = ("accept",)
+
+    accept: pb.Compression
+
+    def fill(self, message: pb.Operation) -> None:
+        request = message.get_value
+        request.domain = self.domain
+        request.key = self.key
+        if self.accept:
+            request.accept = self.accept
+
+
+class _SetValue(Operation):
+    """Stores JSON text, without conditions."""
+
+    __slots__ = ("request_id", "text")
+
+    request_id: str
+    text: str
+
+    def fill(self, message: pb.Operation) -> None:
+        request = message.set_value
+        request.domain = self.domain
+        request.key = self.key
+        request.request_id = self.request_id
+        request.value.json = self.text
+
+
+class _Request(Operation):
+    """Makes a request that has been worded. It must not be changed any more."""
+
+    __slots__ = ("given", "kind")
+
+    given: Any
+    kind: Kind
+
+    def fill(self, message: pb.Operation) -> None:
+        getattr(message, self.kind).CopyFrom(self.given)
+
+    def request(self, kind: str) -> Any:
+        return self.given
 
 
 def get_value(domain: str, key: str, accept: pb.Compression) -> Operation:
@@ -29,37 +74,46 @@ def get_value(domain: str, key: str, accept: pb.Compression) -> Operation:
     _requests.check_text("domain", domain)
     _requests.check_text("key", key)
     # At most. To ask protobuf for the exact number takes as long as all the rest.
-    return Operation(domain, None, _OVERHEAD + 4 * (len(domain) + len(key)), key=key, accept=accept)
+    operation = _GetValue(domain, key, _OVERHEAD + 4 * (len(domain) + len(key)))
+    operation.accept = accept
+    return operation
 
 
-def set_value(domain: str, key: str, value: Any, **conditions: Any) -> tuple[Operation, pb.SetValueRequest]:
-    """Returns the operation that stores the value, and its request; conditions as for `_requests`."""
-    message = pb.Operation()
-    request = message.set_value
-    _requests.fill_set_value(request, domain, key, **conditions)
-    values.encode_into(value, request.value)
-    return Operation(domain, message, _size(request)), request
+def set_value(
+    domain: str,
+    key: str,
+    value: Any,
+    *,
+    ttl: _requests.Ttl = None,
+    if_revision: int | None = None,
+    if_absent: bool = False,
+) -> Operation:
+    """Returns the operation that stores the value."""
+    if ttl is not None or if_revision is not None or if_absent or type(value) is bytes:
+        request = _requests.set_value(
+            domain, key, values.encode(value), ttl=ttl, if_revision=if_revision, if_absent=if_absent
+        )
+        return word("set_value", request)
+    _requests.check_text("domain", domain)
+    _requests.check_text("key", key)
+    text = values.to_text(value)
+    length = len(text) if text.isascii() else len(text.encode())
+    operation = _SetValue(domain, key, _OVERHEAD + _REST + 4 * (len(domain) + len(key)) + length)
+    operation.text = text
+    operation.request_id = new_request_id()
+    return operation
 
 
 def word(kind: Kind, request: Any) -> Operation:
-    """Returns the operation that makes the request, which is of its RPC."""
-    message = pb.Operation()
-    getattr(message, kind).CopyFrom(request)
-    size = _size(request) if kind == "set_value" else _OVERHEAD + request.ByteSize()
-    return Operation(request.domain, message, size)
-
-
-def _size(request: pb.SetValueRequest) -> int:
-    """Returns about how many bytes it takes, and not less."""
-    text = request.value.json
-    if text and text.isascii():
-        # To ask protobuf for the exact number takes as long as all the rest.
-        return _OVERHEAD + _REST + 4 * (len(request.domain) + len(request.key)) + len(text)
+    """Returns the operation that makes the request, which is of its RPC, and is not changed any more."""
     size = _OVERHEAD + request.ByteSize()
-    if request.value.WhichOneof("kind") in _COMPRESSED:
+    if kind == "set_value" and request.value.WhichOneof("kind") in _COMPRESSED:
         # The service looks into it aside, which its streams cannot wait for.
-        return max(size, LARGEST_BYTES + 1)
-    return size
+        size = max(size, LARGEST_BYTES + 1)
+    operation = _Request(request.domain, request.key, size)
+    operation.given = request
+    operation.kind = kind
+    return operation
 
 
 def response(kind: Kind, outcome: Any, target: str) -> Any:

@@ -30,34 +30,18 @@ def set_value(
     if_revision: int | None = None,
     if_absent: bool = False,
 ) -> pb.SetValueRequest:
-    request = pb.SetValueRequest(value=value)
-    fill_set_value(request, domain, key, ttl=ttl, if_revision=if_revision, if_absent=if_absent)
-    return request
-
-
-def fill_set_value(
-    request: pb.SetValueRequest,
-    domain: str,
-    key: str,
-    *,
-    ttl: Ttl = None,
-    if_revision: int | None = None,
-    if_absent: bool = False,
-) -> None:
-    """Words all but the value."""
     if if_absent and if_revision is not None:
         raise InvalidArgumentError("give if_revision or if_absent, not both")
     check_text("domain", domain)
     check_text("key", key)
-    request.domain = domain
-    request.key = key
-    request.request_id = new_request_id()
+    request = pb.SetValueRequest(domain=domain, key=key, value=value, request_id=new_request_id())
     if ttl is not None:
         request.ttl.CopyFrom(_duration(ttl))
     if if_revision is not None:
         request.if_revision = _revision(if_revision)
     elif if_absent:
         request.if_absent = True
+    return request
 
 
 def each(entries: Mapping[str, Any], word: Callable[[str, Any], _Request]) -> dict[str, _Request]:

@@ -189,10 +189,10 @@ class Store:
         write happens only if the entry has that revision, or does not exist; ConflictError otherwise.
         Raises UnsupportedValueError if the value would not come back as it is.
         """
-        operation, request = _operations.set_value(
+        operation = _operations.set_value(
             domain, key, value, ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
-        return self._write(operation, request, None, timeout)
+        return self._write(operation, None, timeout)
 
     def delete_key(
         self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
@@ -285,21 +285,22 @@ class Store:
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        return self._write(word("set_value", request), request, by, timeout)
+        return self._write(word("set_value", request), by, timeout)
 
-    def _write(
-        self, operation: Operation, request: pb.SetValueRequest, by: Listener | None, timeout: float | None
-    ) -> int:
-        with self.changes.writing(request.domain, request.key) as call:
+    def _write(self, operation: Operation, by: Listener | None, timeout: float | None) -> int:
+        changes, domain = self.changes, operation.domain
+        with changes.writing(domain, operation.key) as call:
             if operation.is_large:
                 response = self._large.set_value(
-                    request,
+                    operation.request("set_value"),
                     timeout,
                     lambda wire: self._operate("set_value", word("set_value", wire), timeout),
                 )
             else:
                 response = self._operate("set_value", operation, timeout)
-            self.changes.publish(request.domain, _requests.written(request, response, call), but=by)
+            if changes.listened(domain):
+                change = _requests.written(operation.request("set_value"), response, call)
+                changes.publish(domain, change, but=by)
         return response.revision
 
     def remove(

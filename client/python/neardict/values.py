@@ -24,24 +24,23 @@ _MAX_DEPTH = 500  # the service's own limit is lower, and names itself
 
 def encode(value: Any) -> pb.Value:
     """Returns the message for a value. Raises UnsupportedValueError if it would not come back as it is."""
-    message = pb.Value()
-    encode_into(value, message)
-    return message
+    return pb.Value(raw=value) if type(value) is bytes else pb.Value(json=to_text(value))
 
 
-def encode_into(value: Any, message: pb.Value) -> None:
-    """Fills the message, as part of another, which takes less time than to copy what `encode` returns."""
-    if type(value) is bytes:
-        message.raw = value
-        return
+def to_text(value: Any) -> str:
+    """Returns the JSON text of a value that is no bytes. Raises UnsupportedValueError as `encode` does."""
     try:
-        message.json = _to_text(_mark(value) if _check(value) else value)
+        text = _to_text(_mark(value) if _check(value) else value)
+        # A lone surrogate is no Unicode text, which nobody else would tell as well.
+        if not text.isascii():
+            text.encode()
+        return text
     except _UnsupportedPartError as error:
         raise UnsupportedValueError(f"cannot store this value: {error}") from None
     except RecursionError:
         raise UnsupportedValueError(f"cannot store this value: value {_TOO_DEEP}") from None
     except ValueError:
-        # A lone surrogate, which is no Unicode text, or an int with more digits than Python writes.
+        # A lone surrogate, or an int with more digits than Python writes.
         _refuse(value)
 
 
@@ -102,8 +101,10 @@ def _parse(text: str, decoder: json.JSONDecoder) -> Any:
     return value if end == len(text) else decoder.decode(text)
 
 
-# json.dumps would make an encoder each time.
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+# json.dumps would make an encoder each time. What holds itself is refused before, as too deep.
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
 
 
 def _to_text(value: Any) -> str:

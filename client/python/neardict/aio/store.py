@@ -188,10 +188,10 @@ class Store:
         timeout: float | None = None,
     ) -> int:
         """Stores the value and returns the revision of the write; options as for neardict.Store."""
-        operation, request = _operations.set_value(
+        operation = _operations.set_value(
             domain, key, value, ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
-        return await self._write(operation, request, None, timeout)
+        return await self._write(operation, None, timeout)
 
     async def delete_key(
         self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
@@ -292,25 +292,25 @@ class Store:
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> int:
-        return await self._write(word("set_value", request), request, by, timeout)
+        return await self._write(word("set_value", request), by, timeout)
 
-    async def _write(
-        self, operation: Operation, request: pb.SetValueRequest, by: Listener | None, timeout: float | None
-    ) -> int:
-        changes = self.changes
+    async def _write(self, operation: Operation, by: Listener | None, timeout: float | None) -> int:
+        changes, domain = self.changes, operation.domain
         call = changes.calls.begin()
         try:
             if operation.is_large:
                 response = await self._large.set_value(
-                    request,
+                    operation.request("set_value"),
                     timeout,
                     lambda wire: self._operate("set_value", word("set_value", wire), timeout),
                 )
             else:
                 response = await self._operate("set_value", operation, timeout)
-            changes.publish(request.domain, _requests.written(request, response, call), but=by)
+            if changes.listened(domain):
+                change = _requests.written(operation.request("set_value"), response, call)
+                changes.publish(domain, change, but=by)
         except BaseException as error:
-            changes.failed(request.domain, request.key, error)
+            changes.failed(domain, operation.key, error)
             raise
         finally:
             changes.calls.end(call)

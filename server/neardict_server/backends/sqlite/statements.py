@@ -7,7 +7,7 @@ from typing import Any
 
 # How many rows, or values, one statement takes. Few sizes, so that they stay prepared.
 MOST_VALUES = 64
-_SIZES = (MOST_VALUES, 8, 1)
+_SIZES = (MOST_VALUES, 32, 8, 1)
 
 
 class Insertion:
