@@ -44,11 +44,12 @@ def check_domain(domain: str) -> None:
 
 
 def check_key(key: str, *, field: str = "key") -> None:
-    _check_text(field, key, MAX_KEY_BYTES, reason="INVALID_KEY")
+    if not _is_plain(key, MAX_KEY_BYTES):
+        _check_text(field, key, MAX_KEY_BYTES, reason="INVALID_KEY")
 
 
 def check_request_id(request_id: str) -> None:
-    if request_id:
+    if request_id and not _is_plain(request_id, MAX_REQUEST_ID_BYTES):
         _check_text("request_id", request_id, MAX_REQUEST_ID_BYTES, reason="INVALID_REQUEST")
 
 
@@ -58,15 +59,19 @@ def check_ttl(ttl: int) -> None:
         raise InvalidRequestError("ttl must be more than 0 and at most 100 years", field="ttl")
 
 
-def check_value(value: Value, limits: Limits, *, in_chunks: bool = False) -> None:
-    """Refuses a value that is too large, for the message that it came in too, or that is not strict JSON."""
+def check_value(value: Value, limits: Limits, *, in_chunks: bool = False) -> int:
+    """Refuses a value that is too large, for the message that it came in too, or that is not strict JSON.
+
+    Returns its size in bytes.
+    """
     size = size_of(value)
     if in_chunks:
         check_size(size, limits)
-    else:
+    elif size > limits.max_value_bytes or size > limits.max_message_value_bytes:
         check_message_size(size, limits)
     if isinstance(value, str):
         _check_json(value, limits.max_json_depth)
+    return size
 
 
 def check_size(size: int, limits: Limits) -> None:
@@ -98,6 +103,11 @@ def check_fits(value: Value, limits: Limits) -> None:
 def size_of(value: Value) -> int:
     """Returns how many bytes the value has on the wire."""
     return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
+
+
+def _is_plain(text: str, limit: int) -> bool:
+    """Returns whether the text is of the kind that most are, with which nothing is wrong."""
+    return 0 < len(text) <= limit and text.isascii() and "\0" not in text
 
 
 def _check_text(field: str, text: str, limit: int, *, reason: str) -> None:

@@ -9,6 +9,9 @@ from .errors import InvalidRequestError
 
 
 def from_value(message: storage_pb2.Value) -> base.Value:
+    # No JSON text is empty, but for one that is a mistake.
+    if text := message.json:
+        return text
     kind = message.WhichOneof("kind")
     if kind is None:
         raise InvalidRequestError(

@@ -14,10 +14,11 @@ def read_get(request: pb.GetValueRequest) -> base.Get:
     return base.Get(request.key)
 
 
-def read_set(request: pb.SetValueRequest, backend: base.Backend, limits: Limits) -> base.Set:
+def read_set(request: pb.SetValueRequest, backend: base.Backend, limits: Limits) -> tuple[base.Set, int]:
+    """Returns the operation, and how many bytes its value has."""
     value = from_value(request.value)
-    checks.check_value(value, limits)
-    return read_head(request, backend, value)
+    size = checks.check_value(value, limits)
+    return read_head(request, backend, value), size
 
 
 def read_head(request: pb.SetValueRequest, backend: base.Backend, value: base.Value) -> base.Set:

@@ -62,7 +62,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         if request.value.WhichOneof("kind") in compression.KINDS:
             request.value.CopyFrom(await compression.plain(request.value, self._limits))
         backend = self._backend(request.domain)
-        operation = operations.read_set(request, backend, self._limits)
+        operation, _ = operations.read_set(request, backend, self._limits)
         response = storage_pb2.SetValueResponse()
         operations.word_written(await _set(backend, request.domain, operation), response)
         return response

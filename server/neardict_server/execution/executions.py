@@ -161,8 +161,7 @@ class _Stream:
         elif which == "set_value":
             set_ = message.set_value
             lane = self._lane(set_.domain)
-            operation = operations.read_set(set_, lane.backend, self._limits)
-            job.size = _bytes(operation.value)
+            operation, job.size = operations.read_set(set_, lane.backend, self._limits)
             self._bytes += job.size
         else:
             delete = message.delete_key
@@ -187,7 +186,3 @@ class _Stream:
     def _idle(self, domain: str) -> None:
         del self._lanes[domain]
         self._outbox.wake()
-
-
-def _bytes(value: base.Value) -> int:
-    return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
