@@ -11,7 +11,7 @@ from typing import Self, cast
 
 from ..errors import StorageError
 from . import base
-from .redis_batches import MOST_BYTES, executed, executing, found
+from .redis_batches import executed, executing, found, reading
 from .redis_client import RedisClient
 from .redis_errors import RefusedError
 from .redis_feed import RedisFeed
@@ -145,7 +145,8 @@ class RedisBackend:
         places = self._places(domain)
         if all(isinstance(operation, base.Get) for operation in operations):
             names = [operation.key for operation in operations]
-            return found(names, await self._client.run(READ, [*places], MOST_BYTES, *names))
+            keys = [places.entries, places.revision]
+            return found(names, await self._client.run(READ, keys, *reading(names)))
         keys, data = executing(places, operations)
         announce = (self._revisions.floor, channel_of(self._prefix), domain)
         outcomes = executed(operations, await self._client.run(EXECUTE, keys, *announce, *data))

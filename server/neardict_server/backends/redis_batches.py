@@ -8,40 +8,52 @@ from ..errors import ConditionFailedError, CorruptEntryError
 from . import base
 from .redis_errors import translate
 from .redis_layout import Places, corrupt, corrupt_revision, entry_of, revision_of, time_of
-from .redis_operations import SWEPT_PER_WRITE
+from .redis_operations import OPERATIONS_AT, SWEPT_PER_WRITE
 from .redis_scripts import SWEPT_PER_LOOK
 from .request_ids import WINDOW, reused
 
 # A script that has read so much stops, and leaves the rest to the next, for others wait meanwhile.
 MOST_BYTES = 1024 * 1024
 
+# Payloads above this are arguments of their own, so that they are copied less often.
+LARGE_BYTES = 4096
 Argument = str | bytes | int
 
 
 def executing(places: Places, operations: Sequence[base.Operation]) -> tuple[list[bytes], list[Argument]]:
     """Returns KEYS and ARGV of EXECUTE for the operations, without those that announce."""
     keys = [*places]
-    data: list[Argument] = [
-        WINDOW // 1000,
-        min(SWEPT_PER_WRITE * len(operations), SWEPT_PER_LOOK),
-        MOST_BYTES,
-    ]
+    words: list[bytes] = []
+    large: list[bytes] = []
+    requests = 0
     for operation in operations:
+        key = operation.key.encode()
         if isinstance(operation, base.Get):
-            data += ("get", operation.key)
+            words += (b"get     %d 0\n" % len(key), key)
             continue
-        condition = "" if operation.condition is None else operation.condition
-        request: int | str = ""
+        condition = b"" if operation.condition is None else b"%d" % operation.condition
+        request = b""
         if operation.request_id:
             keys.append(places.entries + b":request:" + operation.request_id.encode())
-            request = len(keys)
+            requests += 1
+            request = b"%d" % requests
         if isinstance(operation, base.Delete):
-            data += (f"delete {condition} {request}", operation.key)
-        else:
-            key, value, ttl, _, _ = operation
-            kind = "json" if isinstance(value, str) else "raw"
-            data += (f"set {condition} {request} {'' if ttl is None else ttl} {kind}", key, value)
-    return keys, data
+            words += (b"delete %b %b   %d 0\n" % (condition, request, len(key)), key)
+            continue
+        _, value, ttl, _, _ = operation
+        kind, payload = (b"json", value.encode()) if isinstance(value, str) else (b"raw", value)
+        size = b"%d" % len(payload)
+        if len(payload) > LARGE_BYTES:
+            large.append(payload)
+            size, payload = b"=%d" % (OPERATIONS_AT + len(large)), b""
+        until = b"" if ttl is None else b"%d" % ttl
+        words += (
+            b"set %b %b %b %b %d %b\n" % (condition, request, until, kind, len(key), size),
+            key,
+            payload,
+        )
+    swept = min(SWEPT_PER_WRITE * len(operations), SWEPT_PER_LOOK)
+    return keys, [WINDOW // 1000, swept, MOST_BYTES, b"".join(words), *large]
 
 
 def executed(operations: Sequence[base.Operation], reply: bytes | list[bytes]) -> list[base.Outcome]:
@@ -70,6 +82,12 @@ def executed(operations: Sequence[base.Operation], reply: bytes | list[bytes]) -
         else:
             outcomes.append(_failure(operation, word, rest))
     return outcomes
+
+
+def reading(keys: Sequence[str]) -> list[Argument]:
+    """Returns ARGV of READ for the keys."""
+    encoded = [key.encode() for key in keys]
+    return [MOST_BYTES, " ".join([str(len(key)) for key in encoded]), b"".join(encoded)]
 
 
 def found(keys: Sequence[str], reply: list[bytes | None]) -> list[base.Outcome]:

@@ -4,21 +4,34 @@ from .redis_scripts import CHANGES, script
 
 # Lets every write remove some expired entries, so that each pays for a few and none for all.
 SWEPT_PER_WRITE = 32
+# Which of ARGV the operations are.
+OPERATIONS_AT = 7
 
-# ARGV: at how many bytes to stop, and keys. Returns the domain's revision, the time as Redis gives it, the
-# sizes of the entries of the first keys, at least one, '-' for none, and these entries, one behind the other:
-# a reply of many parts is slow to read.
+# KEYS: the entries and the revision; with more than ten words in all, Redis does not say to one who is not
+# authenticated that this is why. ARGV: at how many bytes to stop; how many bytes each key has; the keys, one
+# behind the other. Returns the domain's revision, the time as Redis gives it, the sizes of the entries of the
+# first keys, at least one, '-' for none, and these entries, one behind the other. redis-py takes as long for
+# an argument, or for a part of a reply, as Redis for a command.
 READ = script("""
 local time = redis.call('TIME')
-local sizes, found, size = {}, {}, 0
-for at = 2, #ARGV do
-  local stored = redis.call('HGET', KEYS[1], ARGV[at])
-  sizes[#sizes + 1] = stored and #stored or '-'
-  if stored then
-    found[#found + 1] = stored
-    size = size + #stored
-    if size >= tonumber(ARGV[1]) then break end
+local limit, joined, keys, at = tonumber(ARGV[1]), ARGV[3], {}, 1
+for bytes in string.gmatch(ARGV[2], '%d+') do
+  keys[#keys + 1] = string.sub(joined, at, at + bytes - 1)
+  at = at + bytes
+end
+local sizes, found, size, first, several = {}, {}, 0, 1, 1
+while first <= #keys and size < limit do
+  -- More at once while they prove to be small, as each command costs as much as what it reads.
+  local last = math.min(first + several - 1, #keys)
+  for _, stored in ipairs(redis.call('HMGET', KEYS[1], unpack(keys, first, last))) do
+    sizes[#sizes + 1] = stored and #stored or '-'
+    if stored then
+      found[#found + 1] = stored
+      size = size + #stored
+    end
   end
+  first = last + 1
+  several = size < limit / 16 and math.min(4 * several, 64) or 1
 end
 return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), table.concat(found)}
 """)
@@ -27,9 +40,11 @@ return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), 
 # becomes of the others.
 # KEYS[6] on: where the results of requests are remembered.
 # ARGV[4] on: the milliseconds for which they are; how many expired entries to delete at most; after how many
-# bytes that were read to stop; then the operations. Each is 'get', key; 'delete CONDITION REQUEST', key; or
-# 'set CONDITION REQUEST TTL json|raw', key, payload. CONDITION: a revision, 0 for absent, or nothing.
-# REQUEST: which of KEYS is for it, or nothing. TTL: or nothing.
+# bytes that were read to stop; the operations, one behind the other in one argument, since redis-py takes as
+# long for an argument as Redis for a command; and large payloads. Each operation is a line, 'get|set|delete
+# CONDITION REQUEST TTL json|raw KEY PAYLOAD', and what follows it. CONDITION: a revision, 0 for absent, or
+# nothing. REQUEST: which of KEYS from the sixth is for it, or nothing. TTL: or nothing. KEY, PAYLOAD: how
+# many bytes of the one, and then of the other, follow; for a large payload '=' and which of ARGV it is.
 # Returns the time as Redis gives it; a line for each operation, or for the first of them; and the entries
 # that were read, one behind the other. Lines: 'found REVISION SIZE', SIZE '-' for none; 'done REVISION FACT',
 # FACT being when a set expires, or whether a deleted entry existed, maybe of an earlier write with this id;
@@ -37,12 +52,15 @@ return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), 
 EXECUTE = script(f"""
 {CHANGES}
 local window, most_swept, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local operations = ARGV[{OPERATIONS_AT}]
 if not readable then return 'corrupt revision' end
 -- Whatever else is under these names shows before anything is changed; under that of the keys, by `refused`.
 redis.call('HLEN', entries)
 local expiring = redis.call('ZCARD', expiries) > 0
+-- All at once, and those of this script by name, as two operations may have the same.
+local remembered, done = KEYS[6] and redis.call('MGET', unpack(KEYS, 6)), {{}}
 
-local lines, found, size, at = {{}}, {{}}, 0, 7
+local lines, found, size, at = {{}}, {{}}, 0, 1
 
 -- Returns why Redis refuses a write, if it does. One that is full allows all after the first: so it is asked
 -- before that, by a write that would need memory and does nothing. One that is alone finds out by itself.
@@ -50,7 +68,7 @@ local asked, refusal = false, nil
 local function refused(grows)
   if not asked then
     asked = true
-    local alone = #lines == 0 and at > #ARGV
+    local alone = #lines == 0 and at > #operations
     local answer = not alone and redis.pcall('ZADD', keys, 'XX', 0, '')
     if type(answer) == 'table' and answer.err then refusal = answer.err end
     if expiring and (not refusal or string.find(refusal, 'OOM', 1, true)) then
@@ -62,23 +80,44 @@ local function refused(grows)
   if refusal and (grows or not string.find(refusal, 'OOM', 1, true)) then return refusal end
 end
 
+-- Returns the line of an operation that Redis refuses.
+local replica = false
+local function refuse(why)
+  replica = replica or string.find(why, 'READONLY', 1, true)
+  return 'refused ' .. (string.gsub(why, '%c', ' '))
+end
+
+-- Entries that are set, and have not been written: together that takes half of the time.
+local unwritten, unlisted = {{}}, {{}}
+local function flush()
+  if #unwritten == 0 then return end
+  redis.call('HSET', entries, unpack(unwritten))
+  redis.call('ZADD', keys, unpack(unlisted))
+  unwritten, unlisted = {{}}, {{}}
+end
+
+local function stored_of(key)
+  flush()
+  return redis.call('HGET', entries, key)
+end
+
 -- Returns the present entry's revision: '0' if absent or expired, '?' if unreadable.
 local function current_of(key)
-  local stored = redis.call('HGET', entries, key)
+  local stored = stored_of(key)
   if not stored then return '0' end
-  local revision, expires = string.match(stored, '^(%d+) (%d+) ')
-  if not revision then return '?' end
-  if expires == '0' or tonumber(expires) > now then return revision end
+  local found, expires = string.match(stored, '^(%d+) (%d+) ')
+  if not found then return '?' end
+  if expires == '0' or tonumber(expires) > now then return found end
   return '0'
 end
 
 local function write(operation, key, condition, request, ttl, kind, payload)
-  request = KEYS[tonumber(request)]
-  local earlier = request and redis.call('GET', request)
+  local name = request ~= '' and KEYS[5 + request]
+  local earlier = name and (done[name] or remembered[tonumber(request)])
   if earlier then
-    local what, revision, fact, of = string.match(earlier, '^(%l+) (%d+) (%d+) (.*)$')
+    local what, when, fact, of = string.match(earlier, '^(%l+) (%d+) (%d+) (.*)$')
     if what ~= operation or of ~= key then return 'reused' end
-    return 'done ' .. revision .. ' ' .. fact
+    return 'done ' .. when .. ' ' .. fact
   end
   local current = '0'
   if operation == 'delete' or condition ~= '' then current = current_of(key) end
@@ -87,14 +126,16 @@ local function write(operation, key, condition, request, ttl, kind, payload)
     return 'condition ' .. current
   end
   local why = refused(operation == 'set')
-  if why then return 'refused ' .. why end
+  if why then return refuse(why) end
 
   local fact = '0'
   if operation == 'set' then
     if ttl ~= '' then fact = text(now + ttl) end
     change('set ' .. fact, key)
-    redis.call('HSET', entries, key, text(previous) .. ' ' .. fact .. ' ' .. kind .. ' ' .. payload)
-    redis.call('ZADD', keys, 0, key)
+    unwritten[#unwritten + 1] = key
+    unwritten[#unwritten + 1] = revision .. ' ' .. fact .. ' ' .. kind .. ' ' .. payload
+    unlisted[#unlisted + 1] = 0
+    unlisted[#unlisted + 1] = key
     if ttl ~= '' then
       redis.call('ZADD', expiries, fact, key)
       expiring = true
@@ -111,40 +152,42 @@ local function write(operation, key, condition, request, ttl, kind, payload)
       if expiring then redis.call('ZREM', expiries, key) end
     end
   end
-  local revision = text(previous)
-  if request then
-    redis.call('SET', request, operation .. ' ' .. revision .. ' ' .. fact .. ' ' .. key, 'PX', window)
+  local result = ' ' .. revision .. ' ' .. fact
+  if name then
+    done[name] = operation .. result .. ' ' .. key
+    redis.call('SET', name, done[name], 'PX', window)
   end
-  return 'done ' .. revision .. ' ' .. fact
+  return 'done' .. result
 end
 
-while at < #ARGV and size < limit do
-  local header, key = ARGV[at], ARGV[at + 1]
-  at = at + 2
-  if header == 'get' then
-    local stored = redis.call('HGET', entries, key)
-    lines[#lines + 1] = 'found ' .. text(previous) .. ' ' .. (stored and #stored or '-')
+while at <= #operations and size < limit do
+  local operation, condition, request, ttl, kind, key_size, large, payload_size, start =
+    string.match(operations, '^(%l+) (%d*) (%d*) (%d*) (%l*) (%d+) (=?)(%d+)\\n()', at)
+  at = start + key_size
+  local key = string.sub(operations, start, at - 1)
+  if operation == 'get' then
+    local stored = stored_of(key)
+    lines[#lines + 1] = 'found ' .. revision .. ' ' .. (stored and #stored or '-')
     if stored then
       found[#found + 1] = stored
       size = size + #stored
     end
   else
-    local operation, condition, request, rest = string.match(header, '^(%l+) (%d*) (%d*)(.*)$')
-    local ttl, kind = string.match(rest, '^ (%d*) (%l+)$')
     local payload
-    if operation == 'set' then
-      payload = ARGV[at]
-      at = at + 1
+    if large ~= '' then
+      payload = ARGV[tonumber(payload_size)]
+    else
+      payload = string.sub(operations, at, at + payload_size - 1)
+      at = at + payload_size
     end
     local carried, line = pcall(write, operation, key, condition, request, ttl, kind, payload)
-    if not carried then
-      line = 'refused ' .. string.gsub(type(line) == 'table' and line.err or tostring(line), '%c', ' ')
-    end
+    if not carried then line = refuse(type(line) == 'table' and line.err or tostring(line)) end
     -- As an error, it has the connection look for the primary. A replica changes nothing.
-    if string.find(line, '^refused.*READONLY') then return redis.error_reply('READONLY this is a replica') end
+    if replica then return redis.error_reply('READONLY this is a replica') end
     lines[#lines + 1] = line
   end
 end
-if text(previous) ~= last then settle(expiring) end
+flush()
+if revision ~= last then settle(expiring) end
 return {{time[1], time[2], table.concat(lines, '\\n'), table.concat(found)}}
 """)

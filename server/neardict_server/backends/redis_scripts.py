@@ -2,9 +2,9 @@
 
 Each runs in Redis as one atom.
 
-All take the same first five KEYS, which `redis.Places` names: entries, revision, keys, expiries, log. Times
-and revisions are microseconds below 2^53, so Lua's doubles hold them exactly; they are written with '%.0f',
-since Lua's own conversion keeps 14 digits only. Nothing here needs more than Redis 6.2.
+All but READ take the same first five KEYS, which `redis_layout.Places` names: entries, revision, keys,
+expiries, log. Times and revisions are microseconds below 2^53, so Lua's doubles hold them exactly; they are
+written with '%.0f', since Lua's own conversion keeps 14 digits only. Nothing here needs more than Redis 6.2.
 """
 
 import hashlib
@@ -41,19 +41,21 @@ local last = redis.call('GET', counter) or '0'
 local readable = string.match(last, '^%d+$') and tonumber(last) < 2^53 - 1
 local previous = readable and tonumber(last)
 
+-- The same as text.
+local revision = readable and text(previous)
+
 -- Gives a change its revision and logs it. To be called before the change is made: if Redis may not
 -- write, this fails, and nothing has changed. `what` is 'deleted', or 'set ' and when it expires.
 local function change(what, key)
-  local revision = text(math.max(previous + 1, now, floor + 1))
-  local entry = {{'XADD', log, 'MAXLEN', '~', '{KEPT_CHANGES}', revision .. '-0',
-    'previous', text(previous), 'what', what, 'key', key}}
-  local added = redis.pcall(unpack(entry))
+  local number = math.max(previous + 1, now, floor + 1)
+  local as_text = text(number)
+  local added = redis.pcall('XADD', log, as_text .. '-0', 'previous', revision, 'what', what, 'key', key)
   if type(added) == 'table' and added.err then
     -- Somebody set the revision back, or deleted it. Without its log the domain begins anew for all.
     if string.find(added.err, 'equal or smaller') then redis.call('DEL', log) end
-    redis.call(unpack(entry))
+    redis.call('XADD', log, as_text .. '-0', 'previous', revision, 'what', what, 'key', key)
   end
-  previous = tonumber(revision)
+  previous, revision = number, as_text
 end
 
 -- A Redis that is full refuses the first write of a script, unless it can only free memory.
@@ -72,7 +74,8 @@ end
 
 -- To be called in the end, if something has changed.
 local function settle(expiring)
-  redis.call('SET', counter, text(previous))
+  redis.call('SET', counter, revision)
+  redis.call('XTRIM', log, 'MAXLEN', '~', '{KEPT_CHANGES}')
   redis.call('PEXPIREAT', log, text(math.ceil(now / 1000) + {KEPT_MILLISECONDS}))
   -- Where every entry expires, let Redis drop them all, should nobody come here again. The revision too,
   -- so that those who follow the log learn that they have not been told all.
@@ -86,7 +89,7 @@ local function settle(expiring)
     for _, name in ipairs(names) do redis.call('PERSIST', name) end
   end
   -- Only wakes those who read the log, so it may fail.
-  redis.pcall('PUBLISH', channel, text(previous) .. ' ' .. domain)
+  redis.pcall('PUBLISH', channel, revision .. ' ' .. domain)
 end
 """
 
@@ -104,9 +107,9 @@ if not readable then return {{'corrupt revision'}} end
 -- What a replica knows may be old, and it refuses any write, even one that does nothing.
 redis.call('PERSIST', KEYS[6])
 sweep({SWEPT_PER_LOOK})
-if text(previous) ~= last then
+if revision ~= last then
   settle(true)
-  last = text(previous)
+  last = revision
 end
 local next = redis.call('ZRANGE', expiries, 0, 0, 'WITHSCORES')[2]
 next = next and text(next - now) or ''

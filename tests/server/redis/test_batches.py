@@ -1,12 +1,14 @@
 """redis: a batch is one script, in which each operation takes effect or changes nothing."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from neardict_server.backends import base
 from neardict_server.backends.base import Delete, Get, Set
 from neardict_server.backends.redis import MOST_OPERATIONS, RedisBackend
-from neardict_server.backends.redis_batches import MOST_BYTES
+from neardict_server.backends.redis_batches import LARGE_BYTES, MOST_BYTES
+from neardict_server.backends.redis_scripts import KEPT_CHANGES
 from neardict_server.errors import (
     BackendUnavailableError,
     ConditionFailedError,
@@ -49,6 +51,28 @@ async def test_a_batch_is_one_script_and_one_announcement(backend: RedisBackend,
     assert [change[0] for change in changes[1:]] == revisions
     assert all(one[0] == other[1] for one, other in itertools.pairwise(changes))
     assert int(await admin.get(f"{PLACE}:revision")) == revisions[-1]
+
+
+async def test_names_and_values_of_any_bytes_and_sizes_stay_apart(backend: RedisBackend) -> None:
+    sizes = [0, 1, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, 3 * LARGE_BYTES]
+    keys = ["a b", "a\nb", "3 4\n", "=7", "get     1 0\n", "\u20ac\U0001f600" * 100]
+    pairs = [(key, bytes([number]) * size) for key in keys for number, size in enumerate(sizes)]
+    operations: list[base.Operation] = []
+    for number, (key, value) in enumerate(pairs):
+        operations += [Set(key, value, request_id=f"{number}"), Get(key)]
+    outcomes = await backend.execute(DOMAIN, operations)
+    assert values_in(outcomes[1::2]) == [value for _, value in pairs]
+    assert values_in(await backend.execute(DOMAIN, [Get(key) for key in keys])) == [pairs[-1][1]] * len(keys)
+
+
+def values_in(outcomes: Sequence[base.Outcome]) -> list[base.Value | None]:
+    return [one.entry.value for one in outcomes if isinstance(one, base.Lookup) and one.entry is not None]
+
+
+async def test_the_log_keeps_about_so_many_changes(backend: RedisBackend, admin: Any) -> None:
+    for start in range(0, KEPT_CHANGES + 2000, 1000):
+        await backend.execute(DOMAIN, [Set(f"k{n}", "1") for n in range(start, start + 1000)])
+    assert KEPT_CHANGES <= await admin.xlen(f"{PLACE}:changes") < KEPT_CHANGES + 500
 
 
 async def test_a_large_batch_goes_in_parts(backend: RedisBackend, admin: Any) -> None:
