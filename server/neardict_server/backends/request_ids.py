@@ -17,8 +17,9 @@ _Result = TypeVar("_Result")
 # A domain and a request id.
 _Identity = tuple[str, str]
 _Write = base.Set | base.Delete
-# A key, and what its write returned.
-_Done = tuple[str, base.Written | base.Deleted]
+# A key, and what its write returned: revision, expires, and for a deletion whether the entry existed. Of
+# nothing but texts and numbers: the garbage collector looks at such tuples once, and not again and again.
+_Done = tuple[str, int, int | None, bool | None]
 
 
 def reused(request_id: str) -> InvalidRequestError:
@@ -148,7 +149,7 @@ class RequestIds:
             if not isinstance(operation, base.Get) and operation.request_id:
                 identity = (domain, operation.request_id)
                 if done := self._done.get(identity):
-                    known[index] = _again(operation, *done)
+                    known[index] = again(operation, *done)
                     continue
                 if running := self._running.get(identity):
                     if index == 0:
@@ -173,9 +174,15 @@ class RequestIds:
             for operation, identity, outcome in zip(
                 run.operations, run.identities, run.outcomes, strict=True
             ):
-                if identity is not None and isinstance(outcome, (base.Written, base.Deleted)):
-                    self._done[identity] = (operation.key, outcome)
-                    succeeded.append(identity)
+                if identity is None:
+                    continue
+                if isinstance(outcome, base.Written):
+                    self._done[identity] = (operation.key, outcome.revision, outcome.expires, None)
+                elif isinstance(outcome, base.Deleted):
+                    self._done[identity] = (operation.key, outcome.revision, None, outcome.existed)
+                else:
+                    continue
+                succeeded.append(identity)
             run.over.set_result(None)
         finally:
             for identity in run.identities:
@@ -213,8 +220,10 @@ async def _repeated(write: _Write, run: _Run, place: int) -> base.Outcome:
     return run.outcomes[place]
 
 
-def _again(write: _Write, key: str, result: base.Written | base.Deleted) -> base.Outcome:
+def again(
+    write: base.Set | base.Delete, key: str, revision: int, expires: int | None, existed: bool | None
+) -> base.Outcome:
     """Returns the result of an earlier write with the id, if this one is the same."""
-    if key != write.key or isinstance(result, base.Written) != isinstance(write, base.Set):
+    if key != write.key or (existed is None) != isinstance(write, base.Set):
         return reused(write.request_id)
-    return result
+    return base.Written(revision, expires) if existed is None else base.Deleted(bool(existed), revision)

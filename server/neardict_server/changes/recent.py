@@ -2,12 +2,15 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from typing import Any
 
 from ..backends.base import Change
 
 # Bounds of what is remembered, for all domains together.
 MAX_CHANGES = 100_000
 MAX_BYTES = 64 * 1024 * 1024
+
+_REVISION = Change._fields.index("revision")
 
 
 class RecentChanges:
@@ -22,14 +25,16 @@ class RecentChanges:
         self._changes = 0
         self._bytes = 0
         # domain -> (the revision after which all changes are here, they), the latest changed last.
-        self._domains: OrderedDict[str, tuple[int, deque[Change]]] = OrderedDict()
+        # Changes are plain tuples here, of nothing but texts and numbers, which the garbage collector looks
+        # at once, and not again and again.
+        self._domains: OrderedDict[str, tuple[int, deque[tuple[Any, ...]]]] = OrderedDict()
 
     def record(self, domain: str, previous: int, change: Change) -> None:
         """Remembers a change; `previous` is the domain's revision before it."""
         if domain not in self._domains:
             self._domains[domain] = (previous, deque())
         self._domains.move_to_end(domain)
-        self._domains[domain][1].append(change)
+        self._domains[domain][1].append(tuple(change))
         self._changes += 1
         self._bytes += _size(change)
         while self._changes > self._max_changes or self._bytes > self._max_bytes:
@@ -48,14 +53,14 @@ class RecentChanges:
         complete_after, changes = self._domains[domain]
         if revision < complete_after:
             return None
-        return [change for change in changes if change.revision > revision]
+        return [Change(*change) for change in changes if change[_REVISION] > revision]
 
     def _forget(self) -> None:
         """Forgets the older half of the domain that was quiet longest."""
         domain, (_, changes) = next(iter(self._domains.items()))
         complete_after = 0
         for _ in range((len(changes) + 1) // 2):
-            change = changes.popleft()
+            change = Change(*changes.popleft())
             complete_after = change.revision
             self._changes -= 1
             self._bytes -= _size(change)

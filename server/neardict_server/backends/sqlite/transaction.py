@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import ConditionFailedError
 from .. import base
-from ..request_ids import WINDOW, reused
+from ..request_ids import WINDOW, again
 from .statements import Choice, Insertion
 
 # How many rows a look for what is over removes at most, of each kind.
@@ -122,7 +122,7 @@ class Transaction:
                 outcomes.append(base.Lookup(entry, domain.revision))
                 continue
             if operation.request_id and (result := domain.results[operation.request_id]):
-                outcomes.append(_again(operation, *result))
+                outcomes.append(again(operation, *result))
                 continue
             if operation.condition is not None:
                 current = self._current(domain.rows[operation.key])
@@ -276,12 +276,3 @@ class Transaction:
                 (count - KEPT_CHANGES - 1,),
             )
         return min(int(count), KEPT_CHANGES)
-
-
-def _again(
-    write: base.Set | base.Delete, key: str, revision: int, expires: int | None, existed: bool | None
-) -> base.Outcome:
-    """Returns the result of an earlier write with the request id, if this one is the same."""
-    if key != write.key or (existed is None) != isinstance(write, base.Set):
-        return reused(write.request_id)
-    return base.Written(revision, expires) if existed is None else base.Deleted(bool(existed), revision)
