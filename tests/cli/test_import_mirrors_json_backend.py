@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import neardict
 from command_line import CommandLine
 from neardict.cli.importing import contents, names
-from neardict_server.backends import json_format, json_names
+from neardict_server.backends.json import format as json_format
+from neardict_server.backends.json import names as json_names
 
 text = st.text(
     st.one_of(st.sampled_from("./\\%~ aA1_-:*éé"), st.characters(exclude_categories=["Cs"])), min_size=1

@@ -11,7 +11,7 @@ import redis
 from redis.crc import key_slot
 
 from coherence.proxy import Proxy
-from neardict_server.backends.redis_layout import entry_of, places_of
+from neardict_server.backends.redis.layout import entry_of, places_of
 from redis_cluster import RedisCluster
 from redis_sentinel import PASSWORD, SentinelGroup
 from redis_server import RedisServer

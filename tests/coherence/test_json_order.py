@@ -16,9 +16,12 @@ import pytest
 
 from coherence.json_reader import Reader, applied, contents, read, until
 from json_backend import DOMAIN, FOLDER
-from neardict_server.backends import base, json_feed, json_files, json_watch
-from neardict_server.backends.json_files import Stored
-from neardict_server.backends.json_revisions import Revisions
+from neardict_server.backends import base
+from neardict_server.backends.json import feed as json_feed
+from neardict_server.backends.json import files as json_files
+from neardict_server.backends.json import watch as json_watch
+from neardict_server.backends.json.files import Stored
+from neardict_server.backends.json.revisions import Revisions
 from neardict_server.errors import BackendUnavailableError, ConditionFailedError, StorageFullError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from json_backend import DOMAIN, FOLDER, entries_of, entry_of, is_absent, keys_o
 from neardict_server.backends import base
 from neardict_server.backends.base import ABSENT, Capability
 from neardict_server.backends.json import JsonBackend
-from neardict_server.backends.json_names import file_name
+from neardict_server.backends.json.names import file_name
 from neardict_server.errors import BackendUnavailableError, ConditionFailedError, CorruptEntryError
 from neardict_server.exclusive import InUseError
 

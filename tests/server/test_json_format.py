@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from json_backend import seeded
-from neardict_server.backends.json_format import FormatError, decode, encode, key_in
-from neardict_server.backends.json_generations import is_bare, older_type
+from neardict_server.backends.json.format import FormatError, decode, encode, key_in
+from neardict_server.backends.json.generations import is_bare, older_type
 from neardict_server.testing.contract import meaning
 
 json_values = st.recursive(

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from json_backend import seeded
-from neardict_server.backends.json_names import (
+from neardict_server.backends.json.names import (
     file_name,
     folder_names,
     foreign_name,

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from neardict_server.backends import base, json_revisions
-from neardict_server.backends.json_files import Stored
-from neardict_server.backends.json_revisions import Revisions
+from neardict_server.backends import base
+from neardict_server.backends.json import revisions as json_revisions
+from neardict_server.backends.json.files import Stored
+from neardict_server.backends.json.revisions import Revisions
 
 STARTED = 1_700_000_000_000_000
 OPENED = 1_700_000_000_000_000_000

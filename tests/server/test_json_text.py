@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from json_backend import seeded
-from neardict_server.backends.json_text import indented, members, unindented
+from neardict_server.backends.json.text import indented, members, unindented
 
 numbers = st.one_of(
     st.integers().map(str),

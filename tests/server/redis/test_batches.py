@@ -6,9 +6,10 @@ from typing import Any
 
 from neardict_server.backends import base
 from neardict_server.backends.base import Delete, Get, Set
-from neardict_server.backends.redis import MOST_OPERATIONS, RedisBackend
-from neardict_server.backends.redis_batches import LARGE_BYTES, MOST_BYTES
-from neardict_server.backends.redis_scripts import KEPT_CHANGES
+from neardict_server.backends.redis import RedisBackend
+from neardict_server.backends.redis.backend import MOST_OPERATIONS
+from neardict_server.backends.redis.batches import LARGE_BYTES, MOST_BYTES
+from neardict_server.backends.redis.scripts import KEPT_CHANGES
 from neardict_server.errors import (
     BackendUnavailableError,
     ConditionFailedError,

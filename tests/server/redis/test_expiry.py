@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from neardict_server.backends.redis import RedisBackend
-from neardict_server.backends.redis_scripts import MARGIN_MILLISECONDS
+from neardict_server.backends.redis.scripts import MARGIN_MILLISECONDS
 from neardict_server.errors import (
     ConditionFailedError,
 )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from neardict_server.backends import base
-from neardict_server.backends import redis as redis_backend
 from neardict_server.backends.redis import RedisBackend
+from neardict_server.backends.redis import backend as redis_backend
 from redis_backend import DOMAIN, PLACE
 
 

@@ -8,7 +8,7 @@ import pytest
 from neardict_server.backends import base
 from neardict_server.backends.base import Get, Set
 from neardict_server.backends.redis import RedisBackend
-from neardict_server.backends.redis_client import MOST_CALLS
+from neardict_server.backends.redis.client import MOST_CALLS
 from neardict_server.errors import BackendUnavailableError, ConditionFailedError
 from redis_backend import DOMAIN, opened
 from redis_server import RedisServer

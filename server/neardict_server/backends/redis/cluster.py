@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from redis import exceptions
 from redis.crc import key_slot
 
-from .redis_pipeline import Command, replies_of
+from .pipeline import Command, replies_of
 
 # How often a call follows where nodes point, or waits for keys that are on their way to another node.
 REDIRECTIONS = 16

@@ -2,7 +2,7 @@
 
 Each runs in Redis as one atom.
 
-All but READ take the same first five KEYS, which `redis_layout.Places` names: entries, revision, keys,
+All but READ take the same first five KEYS, which `layout.Places` names: entries, revision, keys,
 expiries, log. Times and revisions are microseconds below 2^53, so Lua's doubles hold them exactly; they are
 written with '%.0f', since Lua's own conversion keeps 14 digits only. Nothing here needs more than Redis 6.2.
 """

@@ -4,9 +4,9 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from ..changes.recent import RecentChanges
-from ..errors import BackendUnavailableError
-from . import base
+from ...changes.recent import RecentChanges
+from ...errors import BackendUnavailableError
+from .. import base
 
 
 @dataclass

@@ -7,7 +7,7 @@ import re
 
 from redis import exceptions
 
-from ..errors import BackendUnavailableError, CorruptEntryError, StorageError, StorageFullError
+from ...errors import BackendUnavailableError, CorruptEntryError, StorageError, StorageFullError
 
 
 class RefusedError(BackendUnavailableError):

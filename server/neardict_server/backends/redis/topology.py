@@ -10,9 +10,9 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, ClusterError
 
-from .redis_cluster import ClusterNodes, Node
-from .redis_pipeline import Command, replies_of
-from .redis_settings import RedisSettings
+from .cluster import ClusterNodes, Node
+from .pipeline import Command, replies_of
+from .settings import RedisSettings
 
 # One Sentinel that does not answer must not take the time that it takes to ask the next.
 SENTINEL_SECONDS = 0.5

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from inotify_simple import Event, INotify, flags
 
-from . import json_files as files
-from .json_names import SUFFIX, folder_names
+from . import files
+from .names import SUFFIX, folder_names
 
 logger = logging.getLogger(__name__)
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from ..errors import ConditionFailedError
-from . import base
-from . import json_files as files
-from .json_files import Stored
-from .json_format import encode
-from .json_health import Health
-from .json_high_water import HighWater
-from .json_locks import Locks
-from .json_lookup import name_for_writing
-from .json_names import file_name, folder_names, foreign_name, is_shortened
-from .json_revisions import Revisions
+from ...errors import ConditionFailedError
+from .. import base
+from . import files
+from .files import Stored
+from .format import encode
+from .health import Health
+from .high_water import HighWater
+from .locks import Locks
+from .lookup import name_for_writing
+from .names import file_name, folder_names, foreign_name, is_shortened
+from .revisions import Revisions
 
 Write = base.Set | base.Delete
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import BackendUnavailableError, StorageError, StorageFullError
-from . import json_files as files
+from ...errors import BackendUnavailableError, StorageError, StorageFullError
+from . import files
 
 logger = logging.getLogger(__name__)
 

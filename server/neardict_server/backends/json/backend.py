@@ -1,9 +1,4 @@
-"""Keeps each entry in a readable file, `root_dir/segment/segment/key.json`: the layout of the Moobius SDK.
-
-For people who look at their data, edit it, and compare it: what is changed by hand is seen by the next
-request, and by those who watch within a moment. See docs/json.md for names, contents and what happens
-when somebody else writes too.
-"""
+"""The backend: carries the operations out in threads."""
 
 import asyncio
 import functools
@@ -12,12 +7,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar, cast
 
-from ..errors import BackendUnavailableError
-from . import base
-from .json_feed import JsonFeed
-from .json_outlet import Outlet
-from .json_store import JsonStore
-from .paging import pages
+from ...errors import BackendUnavailableError
+from .. import base
+from ..paging import pages
+from .feed import JsonFeed
+from .outlet import Outlet
+from .store import JsonStore
 
 # Writes mostly wait for the disk, which takes several at a time; reads must not wait behind them.
 WRITERS = 8

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from ..errors import CorruptEntryError
-from . import base
-from .redis_client import RedisClient
-from .redis_layout import channel_of, corrupt_revision, entry_of, places_of, text_of
-from .redis_revisions import Revisions
-from .redis_scripts import FOLLOW
+from ...errors import CorruptEntryError
+from .. import base
+from .client import RedisClient
+from .layout import channel_of, corrupt_revision, entry_of, places_of, text_of
+from .revisions import Revisions
+from .scripts import FOLLOW
 
 # How many changes are read at once. With their values that is 2 MB at most.
 PAGE_CHANGES = 512

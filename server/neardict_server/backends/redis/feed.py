@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from ..errors import StorageError
-from . import base
-from .redis_client import RedisClient
-from .redis_layout import channel_of, places_of
-from .redis_log import LogPage, RedisLog
-from .redis_reader import CERTAIN_SECONDS, LOOK_SECONDS, Followed, Reader
-from .redis_revisions import Revisions
+from ...errors import StorageError
+from .. import base
+from .client import RedisClient
+from .layout import channel_of, places_of
+from .log import LogPage, RedisLog
+from .reader import CERTAIN_SECONDS, LOOK_SECONDS, Followed, Reader
+from .revisions import Revisions
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 import re
 import threading
 
-from . import json_files as files
+from . import files
 
 logger = logging.getLogger(__name__)
 

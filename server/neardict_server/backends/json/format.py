@@ -13,9 +13,9 @@ import binascii
 
 import orjson
 
-from . import base
-from .json_generations import is_bare, older_type
-from .json_text import indented, members, unindented
+from .. import base
+from .generations import is_bare, older_type
+from .text import indented, members, unindented
 
 _OURS = "_neardict_"
 _KEY = "_neardict_key"

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
 
-from ..errors import ConditionFailedError, CorruptEntryError
-from . import base
-from .redis_errors import translate
-from .redis_layout import Places, corrupt, corrupt_revision, entry_of, revision_of, time_of
-from .redis_operations import OPERATIONS_AT, SWEPT_PER_WRITE
-from .redis_scripts import SWEPT_PER_LOOK
-from .request_ids import WINDOW, reused
+from ...errors import ConditionFailedError, CorruptEntryError
+from .. import base
+from ..request_ids import WINDOW, reused
+from .errors import translate
+from .layout import Places, corrupt, corrupt_revision, entry_of, revision_of, time_of
+from .operations import OPERATIONS_AT, SWEPT_PER_WRITE
+from .scripts import SWEPT_PER_LOOK
 
 # A script that has read so much stops, and leaves the rest to the next, for others wait meanwhile.
 MOST_BYTES = 1024 * 1024

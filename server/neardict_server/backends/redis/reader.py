@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
-from ..errors import CorruptEntryError, StorageError
-from . import base
-from .redis_client import RedisClient
-from .redis_log import LogPage, RedisLog
-from .redis_scripts import LOOK
+from ...errors import CorruptEntryError, StorageError
+from .. import base
+from .client import RedisClient
+from .log import LogPage, RedisLog
+from .scripts import LOOK
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ held back until all with lower revisions can be, or have failed.
 import heapq
 import time
 
-from . import base
+from .. import base
 
 
 class Sequence:

@@ -6,19 +6,19 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import CorruptEntryError, StorageError
-from ..exclusive import ExclusiveLock
-from . import base
-from . import json_files as files
-from .json_format import FormatError
-from .json_health import Health
-from .json_high_water import HighWater
-from .json_locks import Locks
-from .json_lookup import UNREADABLE, Found, change_of, find, key_of_file, path, value_of
-from .json_names import SUFFIX, file_name, folder_names, is_shortened, key_of
-from .json_probe import probe
-from .json_revisions import Revisions, Tell
-from .json_writes import Spread, Writes
+from ...errors import CorruptEntryError, StorageError
+from ...exclusive import ExclusiveLock
+from .. import base
+from . import files
+from .format import FormatError
+from .health import Health
+from .high_water import HighWater
+from .locks import Locks
+from .lookup import UNREADABLE, Found, change_of, find, key_of_file, path, value_of
+from .names import SUFFIX, file_name, folder_names, is_shortened, key_of
+from .probe import probe
+from .revisions import Revisions, Tell
+from .writes import Spread, Writes
 
 logger = logging.getLogger(__name__)
 

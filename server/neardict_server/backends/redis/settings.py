@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, field_validator, model_validator
 
-from . import base
+from .. import base
 
 
 def _zero_for_none(db: Any) -> Any:

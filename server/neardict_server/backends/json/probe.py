@@ -5,8 +5,8 @@ import logging
 import os
 from pathlib import Path
 
-from . import json_files as files
-from .json_names import MAX_NAME_BYTES
+from . import files
+from .names import MAX_NAME_BYTES
 
 logger = logging.getLogger(__name__)
 

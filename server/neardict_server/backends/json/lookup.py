@@ -4,11 +4,11 @@ import errno
 import logging
 from typing import NamedTuple
 
-from ..errors import CorruptEntryError
-from . import base
-from . import json_files as files
-from .json_format import FormatError, decode, key_in
-from .json_names import file_name, folder_names, foreign_name, is_shortened, key_of
+from ...errors import CorruptEntryError
+from .. import base
+from . import files
+from .format import FormatError, decode, key_in
+from .names import file_name, folder_names, foreign_name, is_shortened, key_of
 
 logger = logging.getLogger(__name__)
 

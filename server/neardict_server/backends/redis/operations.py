@@ -1,6 +1,6 @@
-"""The Lua scripts that carry out operations on a domain, many in one. See `redis_scripts`."""
+"""The Lua scripts that carry out operations on a domain, many in one. See `scripts`."""
 
-from .redis_scripts import CHANGES, script
+from .scripts import CHANGES, script
 
 # Lets every write remove some expired entries, so that each pays for a few and none for all.
 SWEPT_PER_WRITE = 32

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import orjson
 
-from ..errors import CorruptEntryError
-from . import base
+from ...errors import CorruptEntryError
+from .. import base
 
 # The text before the payload: revision, expiry time or 0, kind.
 _HEADER = re.compile(rb"([0-9]{1,16}) ([0-9]{1,16}) (json|raw) ")

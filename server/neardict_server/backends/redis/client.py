@@ -8,12 +8,12 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError
 
-from ..errors import BackendUnavailableError, StorageError
-from .redis_errors import code_of, translate
-from .redis_pipeline import Command
-from .redis_scripts import Script
-from .redis_settings import RedisSettings
-from .redis_topology import reach
+from ...errors import BackendUnavailableError, StorageError
+from .errors import code_of, translate
+from .pipeline import Command
+from .scripts import Script
+from .settings import RedisSettings
+from .topology import reach
 
 logger = logging.getLogger(__name__)
 

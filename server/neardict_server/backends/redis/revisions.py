@@ -1,6 +1,6 @@
 """Keeps revisions from repeating when Redis forgets what it has given out."""
 
-from . import base
+from .. import base
 
 # What lies so far ahead of our clock is not believed: one domain that somebody damaged must not push the
 # revisions of all others towards the end of their range.

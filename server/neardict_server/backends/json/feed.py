@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ..errors import StorageError
-from . import base
-from .json_names import file_name
-from .json_outlet import Outlet
-from .json_store import JsonStore, UnknownKeyError
-from .json_watch import Noticed, Watch
+from ...errors import StorageError
+from .. import base
+from .names import file_name
+from .outlet import Outlet
+from .store import JsonStore, UnknownKeyError
+from .watch import Noticed, Watch
 
 logger = logging.getLogger(__name__)
 

@@ -1,21 +1,15 @@
-"""Keeps entries in Redis or Valkey: shared by several services, as durable as Redis is set to be.
-
-Operations are carried out by scripts, many in one, each of which is an atom: condition, request id, revision,
-value, index and expiry.
-Time is Redis' own, since services that share the data need not agree on theirs. docs/redis.md states
-the layout and why it is so.
-"""
+"""The backend: operations by scripts, and listings by the page."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Self, cast
 
-from ..errors import StorageError
-from . import base
-from .redis_batches import executed, executing, found, reading
-from .redis_client import RedisClient
-from .redis_errors import RefusedError
-from .redis_feed import RedisFeed
-from .redis_layout import (
+from ...errors import StorageError
+from .. import base
+from .batches import executed, executing, found, reading
+from .client import RedisClient
+from .errors import RefusedError
+from .feed import RedisFeed
+from .layout import (
     Places,
     channel_of,
     entries_of,
@@ -24,10 +18,10 @@ from .redis_layout import (
     text_of,
     time_of,
 )
-from .redis_operations import EXECUTE, READ
-from .redis_revisions import Revisions
-from .redis_scripts import PAGE
-from .redis_settings import RedisSettings
+from .operations import EXECUTE, READ
+from .revisions import Revisions
+from .scripts import PAGE
+from .settings import RedisSettings
 
 # At most so many keys are looked at in one script, which keeps Redis from others for about a millisecond.
 PAGE_KEYS = 1024

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import base
-from .json_files import Stored
-from .json_sequence import Sequence
+from .. import base
+from .files import Stored
+from .sequence import Sequence
 
 # How many entries whose revision can be had from their file again are remembered.
 MAX_REMEMBERED = 131_072
