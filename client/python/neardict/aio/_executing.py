@@ -219,8 +219,6 @@ class Executing:
             if error.code() is grpc.StatusCode.INTERNAL and error.details() == _FAILED_WRITE:
                 return LOST
             return error
-        except Exception as error:
-            logger.error("a result could not be taken in, and the stream begins again: %s", where(error))
         finally:
             self._call = None
             call.cancel()
