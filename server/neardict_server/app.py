@@ -25,7 +25,7 @@ from .edge import Edge
 from .execution import Executions
 from .limits import check_domain, max_receive_bytes
 from .metrics.endpoint import exposing
-from .metrics.measures import Measures
+from .metrics.measures import Measures, Unmeasured
 from .router import Router
 from .service import StorageService, server_info
 from .startup import Server, StartError, cannot_listen, chosen, routes_of
@@ -49,22 +49,22 @@ async def serving(
     """Serves while the context lasts; on leaving drains calls under way, then closes the backends.
 
     `notice` is for how many seconds callers are told that it drains (see `Edge.drain`). `shared_port` is for
-    workers, whose port their supervisor has reserved: others that say the same may serve it too.
+    workers, whose port their supervisor has reserved: others that say the same may serve it too. Their
+    metrics are for the supervisor to tell.
     Raises StartError if the address is taken, the data is another server's or a setting is wrong.
     """
     async with AsyncExitStack() as stack:
         term = Term(config.lease_seconds)
-        measures = Measures(metadata.version("neardict")) if config.metrics_listen is not None else None
+        version = metadata.version("neardict")
+        measures = Unmeasured() if config.metrics_listen is None else Measures(version)
         hubs: dict[str, Hub] = {}
         backends: dict[str, tuple[str, base.Backend]] = {}
         for name, kind, settings in chosen(config.backends):
-            hub = hubs[name] = Hub() if measures is None else measures.hub(name)
+            hub = hubs[name] = measures.hub(name)
             surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched)
             backend = await _open(name, kind, settings, surroundings, hub, term)
             stack.push_async_callback(backend.close)
-            if measures is not None:
-                backend = measures.backend(name, backend)
-            backends[name] = (config.backends[name].implementation, backend)
+            backends[name] = (config.backends[name].implementation, measures.backend(name, backend))
         patterns = [(route.domain, route.backend) for route in config.routes]
         routes = routes_of(config)
         router = Router({name: backend for name, (_, backend) in backends.items()}, patterns, config.default)
@@ -75,11 +75,7 @@ async def serving(
             return hub_router.backend(domain)
 
         streams = Streams(hub_of, config.heartbeat_seconds, term)
-        executions = (
-            Executions(router, config.limits)
-            if measures is None
-            else Executions(router, config.limits, measures.refused)
-        )
+        executions = Executions(router, config.limits, measures.refused)
         edge = Edge()
         server = grpc.aio.server(
             options=[
@@ -98,11 +94,9 @@ async def serving(
                 streams,
                 executions,
                 config.limits,
-                server_info(
-                    metadata.version("neardict"), config.limits, backends, routes, config.heartbeat_seconds
-                ),
+                server_info(version, config.limits, backends, routes, config.heartbeat_seconds),
             ),
-            edge.before(server, None if measures is None else measures.calls.around),
+            edge.before(server, measures.around),
         )
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -115,7 +109,7 @@ async def serving(
         except RuntimeError:
             raise cannot_listen(config.listen) from None
         exposed = None
-        if measures is not None and config.metrics_listen is not None and not shared_port:
+        if config.metrics_listen is not None and not shared_port:
             exposed = await stack.enter_async_context(exposing(config.metrics_listen, measures.registry))
         await server.start()
         try:

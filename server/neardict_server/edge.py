@@ -73,14 +73,15 @@ class Edge:
             if self._under_way:
                 logger.warning("%d calls are still under way after %g seconds", self._under_way, seconds)
 
-    def before(self, server: grpc.aio.Server, around: _Wrap | None = None) -> grpc.aio.Server:
+    def before(self, server: grpc.aio.Server, around: _Wrap) -> grpc.aio.Server:
         """Returns what a service is to be added to, in place of the server, so that it is behind the edge.
 
         `around` wraps what the edge made of a handler, and so meets statuses rather than errors.
         """
-        wrap = self._wrap
-        if around is not None:
-            wrap = lambda method, handler: around(method, self._wrap(method, handler))  # noqa: E731
+
+        def wrap(method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+            return around(method, self._wrap(method, handler))
+
         return _Guarded(server, wrap)  # type: ignore[return-value]  # what generated code asks of it
 
     def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:

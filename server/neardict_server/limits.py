@@ -44,12 +44,11 @@ def check_domain(domain: str) -> None:
 
 
 def check_key(key: str, *, field: str = "key") -> None:
-    if not _is_plain(key, MAX_KEY_BYTES):
-        _check_text(field, key, MAX_KEY_BYTES, reason="INVALID_KEY")
+    _check_text(field, key, MAX_KEY_BYTES, reason="INVALID_KEY")
 
 
 def check_request_id(request_id: str) -> None:
-    if request_id and not _is_plain(request_id, MAX_REQUEST_ID_BYTES):
+    if request_id:
         _check_text("request_id", request_id, MAX_REQUEST_ID_BYTES, reason="INVALID_REQUEST")
 
 
@@ -67,7 +66,7 @@ def check_value(value: Value, limits: Limits, *, in_chunks: bool = False) -> int
     size = size_of(value)
     if in_chunks:
         check_size(size, limits)
-    elif size > limits.max_value_bytes or size > limits.max_message_value_bytes:
+    else:
         check_message_size(size, limits)
     if isinstance(value, str):
         _check_json(value, limits.max_json_depth)
@@ -105,12 +104,9 @@ def size_of(value: Value) -> int:
     return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
 
 
-def _is_plain(text: str, limit: int) -> bool:
-    """Returns whether the text is of the kind that most are, with which nothing is wrong."""
-    return 0 < len(text) <= limit and text.isascii() and "\0" not in text
-
-
 def _check_text(field: str, text: str, limit: int, *, reason: str) -> None:
+    if 0 < len(text) <= limit and text.isascii() and "\0" not in text:
+        return  # as most are
     size = len(text) if text.isascii() else len(text.encode())
     if not text:
         problem = "is empty"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import threading
 import time
@@ -17,27 +18,46 @@ from prometheus_client.parser import text_string_to_metric_families
 import neardict
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
+from neardict_server.backends import base, batches
+from neardict_server.backends.memory import MemoryBackend
 from neardict_server.changes.turns import Turns
 from neardict_server.changes.watcher import Watcher
+from neardict_server.errors import BackendUnavailableError, ConditionFailedError
 from neardict_server.metrics.measures import Measures
 from redis_server import RedisServer
 from served import Served
 from starting import start_and_fail
 from wire import Refusal, ask
-from worker_processes import DEADLINE_SECONDS, channel_of_each, until_there_are, write_shared
+from worker_processes import (
+    DEADLINE_SECONDS,
+    POLL_SECONDS,
+    channel_of_each,
+    until_gone,
+    until_there_are,
+    workers_of,
+    write_shared,
+)
 
 METRICS = {"NEARDICT_METRICS_LISTEN": "127.0.0.1:0"}
 
 
 def read(server: Served) -> str:
     """Returns what the server tells at the URL that it printed."""
-    assert server.process.stdout is not None
-    while not (url := re.search(r"^metrics at (\S+)\n", server.output, re.MULTILINE)):
-        server.output += os.read(server.process.stdout.fileno(), 65536).decode()
-    with urllib.request.urlopen(url[1], timeout=DEADLINE_SECONDS) as response:
+    with urllib.request.urlopen(url_of(server), timeout=DEADLINE_SECONDS) as response:
         assert response.headers["Content-Type"].startswith("text/plain; version=")
         text: str = response.read().decode()
     return text
+
+
+def url_of(server: Served) -> str:
+    """Returns where the server tells its metrics, as it says behind its address."""
+    assert server.process.stdout is not None
+    while not (found := re.search(r"^metrics at (\S+)\n", server.output, re.MULTILINE)):
+        ready, _, _ = select.select([server.process.stdout], [], [], DEADLINE_SECONDS)
+        said = os.read(server.process.stdout.fileno(), 65536) if ready else b""
+        assert said, server.output
+        server.output += said.decode()
+    return found[1]
 
 
 def total(server: Served, name: str, **labels: str) -> float | None:
@@ -56,6 +76,7 @@ def until(server: Served, value: float, name: str, **labels: str) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while (found := total(server, name, **labels)) != value:
         assert time.monotonic() < deadline, found
+        time.sleep(POLL_SECONDS)
 
 
 @pytest.fixture
@@ -80,15 +101,15 @@ def test_operations_are_counted_one_by_one_however_they_travel(server: Served) -
         list(storage_pb2_grpc.StorageServiceStub(channel).AllKeys(pb.AllKeysRequest(domain="d")))
     operations = "neardict_operations_total"
     assert total(server, operations, backend="sqlite", operation="SetValue", code="OK") == 50
-    assert total(server, operations, backend="sqlite", operation="SetValue", code="ABORTED") == 1
+    assert total(server, operations, backend="sqlite", operation="SetValue", code="Aborted") == 1
     assert total(server, operations, backend="sqlite", operation="GetValue", code="OK") == 4
     assert total(server, operations, backend="sqlite", operation="DeleteKey", code="OK") == 1
     assert total(server, operations, backend="sqlite", operation="AllKeys", code="OK") == 1
     assert total(server, operations) == 57
-    assert total(server, "neardict_operations_refused_total", code="INVALID_ARGUMENT") == 1
+    assert total(server, "neardict_operations_refused_total", code="InvalidArgument") == 1
     calls = "grpc_server_handled_total"
     assert total(server, calls, grpc_method="GetValue", grpc_code="OK", grpc_type="unary") == 3
-    assert total(server, calls, grpc_method="GetValue", grpc_code="INVALID_ARGUMENT") == 1
+    assert total(server, calls, grpc_method="GetValue", grpc_code="InvalidArgument") == 1
     assert total(server, calls, grpc_method="AllKeys", grpc_code="OK", grpc_type="server_stream") == 1
     assert total(server, "grpc_server_started_total", grpc_method="GetValue") == 4
     assert total(server, "grpc_server_handling_seconds_count", grpc_method="GetValue") == 4
@@ -125,8 +146,8 @@ def test_a_call_whose_client_has_gone_counts_as_cancelled(server: Served) -> Non
         until(server, 1, "neardict_calls_under_way", grpc_method="AllKeys")
         listing.cancel()
     until(server, 0, "neardict_calls_under_way", grpc_method="AllKeys")
-    assert total(server, "grpc_server_handled_total", grpc_method="AllKeys", grpc_code="CANCELLED") == 1
-    assert total(server, "neardict_operations_total", operation="AllKeys", code="CANCELLED") == 1
+    assert total(server, "grpc_server_handled_total", grpc_method="AllKeys", grpc_code="Canceled") == 1
+    assert total(server, "neardict_operations_total", operation="AllKeys", code="Canceled") == 1
 
 
 def test_it_tells_no_domain_key_or_value(server: Served) -> None:
@@ -136,6 +157,58 @@ def test_it_tells_no_domain_key_or_value(server: Served) -> None:
         assert near["a-private-key"] == "a-private-value"
         assert "private" not in read(server)
     assert "private" not in read(server)
+
+
+def test_a_call_that_is_not_answered_in_time_counts_as_such(tmp_path: Path) -> None:
+    with RedisServer() as redis, Served("--config", write_shared(tmp_path, redis), env=METRICS) as server:
+        redis.pause()
+        try:
+            with grpc.insecure_channel(server.address) as channel:
+                stub = storage_pb2_grpc.StorageServiceStub(channel)
+                with pytest.raises(grpc.RpcError) as caught:
+                    stub.GetValue(pb.GetValueRequest(domain="d", key="k"), timeout=0.2)
+                assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            until(
+                server, 1, "grpc_server_handled_total", grpc_method="GetValue", grpc_code="DeadlineExceeded"
+            )
+        finally:
+            redis.resume()
+
+
+async def test_what_backends_raise_is_counted_by_its_status_alone_or_in_a_batch() -> None:
+    measures = Measures("1")
+    memory = MemoryBackend()
+    metered = measures.backend("b", memory)
+    with pytest.raises(ConditionFailedError):
+        await metered.set_value("d", "k", "1", condition=7)
+    await batches.execute(metered, "d", [base.Set("k", "1"), base.Set("k", "1", condition=7), base.Get("k")])
+
+    async def broken(*args: object, **options: object) -> base.Written:
+        raise BackendUnavailableError("down")
+
+    memory.set_value = broken  # type: ignore[method-assign]  # as an engine that is down
+    await batches.execute(metered, "d", [base.Set("k", "2"), base.Set("k", "2")])
+
+    def counted(operation: str, code: str) -> float | None:
+        labels = {"backend": "b", "operation": operation, "code": code}
+        return measures.registry.get_sample_value("neardict_operations_total", labels)
+
+    assert counted("SetValue", "Aborted") == 2
+    assert counted("SetValue", "Unavailable") == 2
+    assert counted("SetValue", "OK") == 1
+    assert counted("GetValue", "OK") == 1
+
+
+def test_a_value_that_is_too_large_to_be_sent_counts_as_refused(tmp_path: Path) -> None:
+    env = METRICS | {"NEARDICT_LIMITS__MAX_VALUE_BYTES": str(8 * 1024 * 1024)}
+    with (
+        Served("--data", tmp_path / "data", env=env) as server,
+        neardict.connect(server.address, watch=False) as store,
+    ):
+        assert total(server, "neardict_operations_refused_total") == 0
+        store.set_value("d", "large", bytes(5 * 1024 * 1024))
+        assert len(store.get_value("d", "large")) == 5 * 1024 * 1024
+        assert total(server, "neardict_operations_refused_total", code="ResourceExhausted") == 1
 
 
 async def test_a_reset_is_counted_with_its_reason() -> None:
@@ -202,6 +275,19 @@ def test_several_workers_are_counted_together_and_no_sum_goes_down_when_one_is_k
                 assert isinstance(ask(channel, "SetValue", write), bytes)
         assert total(server, **sets) == expected + 2
         assert server.stop() == 0
+
+
+def test_the_figures_of_workers_go_with_them_if_their_supervisor_is_killed(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    files = tmp_path / "temporary"
+    files.mkdir()
+    env = METRICS | {"TMPDIR": str(files)}
+    with Served("--config", write_shared(tmp_path, redis), "--workers", "2", env=env) as server:
+        workers = workers_of(server)
+        server.process.kill()
+        until_gone(workers)
+    assert not list(files.iterdir())
 
 
 def pinged_once(over: threading.Event) -> Iterator[pb.WatchRequest]:

@@ -39,19 +39,22 @@ class _GetValue(Operation):
 
 
 class _SetValue(Operation):
-    """Stores JSON text, without conditions."""
+    """Stores JSON text, or bytes, without conditions."""
 
-    __slots__ = ("request_id", "text")
+    __slots__ = ("request_id", "value")
 
     request_id: str
-    text: str
+    value: str | bytes
 
     def fill(self, message: pb.Operation) -> None:
         request = message.set_value
         request.domain = self.domain
         request.key = self.key
         request.request_id = self.request_id
-        request.value.json = self.text
+        if isinstance(self.value, str):
+            request.value.json = self.value
+        else:
+            request.value.raw = self.value
 
 
 class _Request(Operation):
@@ -89,17 +92,17 @@ def set_value(
     if_absent: bool = False,
 ) -> Operation:
     """Returns the operation that stores the value."""
-    if ttl is not None or if_revision is not None or if_absent or type(value) is bytes:
+    if ttl is not None or if_revision is not None or if_absent:
         request = _requests.set_value(
             domain, key, values.encode(value), ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
         return word("set_value", request)
     _requests.check_text("domain", domain)
     _requests.check_text("key", key)
-    text = values.to_text(value)
-    length = len(text) if text.isascii() else len(text.encode())
+    stored: str | bytes = value if type(value) is bytes else values.to_text(value)
+    length = len(stored) if isinstance(stored, bytes) or stored.isascii() else len(stored.encode())
     operation = _SetValue(domain, key, _OVERHEAD + _REST + 4 * (len(domain) + len(key)) + length)
-    operation.text = text
+    operation.value = stored
     operation.request_id = new_request_id()
     return operation
 

@@ -137,7 +137,7 @@ class Hub:
     def reset(self, watcher: Watcher, domain: str, reason: "pb.Reset.Reason") -> None:
         """Ends the subscription, and tells the watcher why."""
         self.unsubscribe(watcher, domain, served=True)
-        self._was_reset(pb.Reset.Reason.Name(reason).removeprefix("REASON_"))
+        self._was_reset(pb.Reset.Reason.Name(reason))
         message = pb.WatchResponse(reset=pb.Reset(domain=domain, reason=reason))
         if self.leases is None:
             watcher.put(message)

@@ -30,17 +30,11 @@ MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
 TAKEN_AT_ONCE = 256
 
 
-def _unnoticed(_: int) -> None:
-    """Takes no notice."""
-
-
 class Executions:
     """All Execute streams of a service. `close` ends them, which gRPC's own shutdown would not."""
 
-    def __init__(
-        self, router: Router[base.Backend], limits: Limits, refused: Callable[[int], None] = _unnoticed
-    ) -> None:
-        """`refused` is called with the status code of each operation that fails without having begun."""
+    def __init__(self, router: Router[base.Backend], limits: Limits, refused: Callable[[int], None]) -> None:
+        """`refused` is called with the status code of each operation that fails outside of its backend."""
         self._router = router
         self._limits = limits
         self._refused = refused

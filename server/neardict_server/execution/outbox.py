@@ -38,7 +38,7 @@ class Outbox:
     """Of one stream, used on the event loop alone."""
 
     def __init__(self, limits: Limits, refused: Callable[[int], None]) -> None:
-        """`refused` is called with the status code of each operation that fails without having begun."""
+        """`refused` is called with the status code of each operation that fails outside of its backend."""
         self._limits = limits
         self._refused = refused
         self.batch = FIRST_BATCH
@@ -120,6 +120,7 @@ class Outbox:
             except Exception as error:
                 # What a backend of another distribution returned has no words. Others' results are fine.
                 result.error.CopyFrom(failures.word(error))
+                self._refused(result.error.code)
         self._bytes -= size
         if self._bytes <= MAX_BYTES:
             self._room.set()

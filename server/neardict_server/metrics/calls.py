@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from .codes import code_name
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -22,9 +24,6 @@ _TYPES = {
     "stream_unary": "client_stream",
     "stream_stream": "bidi_stream",
 }
-_OK = grpc.StatusCode.OK.name
-# Of a call that ended without a status: its client has gone, or its time was over.
-_CANCELLED = grpc.StatusCode.CANCELLED.name
 
 
 class Calls:
@@ -59,38 +58,45 @@ class Calls:
             under_way.inc()
             return self._clock()
 
-        def end(began: float, code: str) -> None:
+        def end(began: float, code: grpc.StatusCode) -> None:
+            self._handled.labels(*labels, code_name(code)).inc()
             under_way.dec()
-            self._handled.labels(*labels, code).inc()
             if seconds is not None:
                 seconds.observe(self._clock() - began)
 
         async def unary(data: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            began, code = begin(), _CANCELLED
+            began, code = begin(), None
             try:
                 response = await call(data, context)
-                code = _OK
+                code = grpc.StatusCode.OK
                 return response
             except grpc.aio.AbortError:
-                code = context.code().name
+                code = context.code()
                 raise
             finally:
-                end(began, code)
+                end(began, code or _given_up(context))
 
         async def stream(data: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            began, code = begin(), _CANCELLED
+            began, code = begin(), None
             try:
                 async with aclosing(call(data, context)) as responses:
                     async for response in responses:
                         yield response
-                code = _OK
+                code = grpc.StatusCode.OK
             except grpc.aio.AbortError:
-                code = context.code().name
+                code = context.code()
                 raise
             finally:
-                end(began, code)
+                end(began, code or _given_up(context))
 
         wrapped: grpc.RpcMethodHandler[Any, Any] = handler._replace(
             **{shape: stream if handler.response_streaming else unary}
         )
         return wrapped
+
+
+def _given_up(context: grpc.aio.ServicerContext[Any, Any]) -> grpc.StatusCode:
+    """Returns the status of a call that ended without one: its client has gone, or its time was over."""
+    left = context.time_remaining()
+    over = left is not None and left <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if over else grpc.StatusCode.CANCELLED

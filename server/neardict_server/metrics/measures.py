@@ -5,13 +5,16 @@ No label is a domain or a key, of which there may be any number, and which may b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from neardict.v1 import storage_pb2 as pb
+
 from ..changes.hub import Hub
 from .calls import Calls
+from .codes import code_name
 from .metered_backend import MeteredBackend
 
 if TYPE_CHECKING:
@@ -20,17 +23,41 @@ if TYPE_CHECKING:
 # From a cached read of SQLite to a slow write over a network.
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALL = ("grpc_type", "grpc_service", "grpc_method")
-_CODES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
+# What an operation of Execute may end with that no backend is asked for, or that cannot be sent.
+_REFUSALS = ("InvalidArgument", "ResourceExhausted", "Canceled", "DeadlineExceeded", "FailedPrecondition")
 
 
-class Measures:
+class Unmeasured:
+    """Counts nothing, at no cost."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+    def around(self, method: str, handler: Any) -> Any:
+        """Returns the handler."""
+        return handler
+
+    def backend(self, name: str, inner: base.Backend) -> base.Backend:
+        """Returns the backend."""
+        return inner
+
+    def hub(self, name: str) -> Hub:
+        """Returns a hub for the backend."""
+        return Hub()
+
+    def refused(self, code: int) -> None:
+        """Takes no notice."""
+
+
+class Measures(Unmeasured):
     """The families of figures of one server, in `registry`.
 
     `grpc_server_*` are named and labelled as in go-grpc-middleware, which dashboards know.
     """
 
     def __init__(self, version: str) -> None:
-        self.registry = registry = CollectorRegistry()
+        super().__init__()
+        registry = self.registry
         ProcessCollector(registry=registry)
         # Info does not go with several processes.
         build = Gauge(
@@ -41,7 +68,7 @@ class Measures:
             multiprocess_mode="max",
         )
         build.labels(version).set(1)
-        self.calls = Calls(
+        self._calls = Calls(
             Counter("grpc_server_started", "Calls that came.", _CALL, registry=registry),
             Counter(
                 "grpc_server_handled", "Calls that ended, however.", (*_CALL, "grpc_code"), registry=registry
@@ -69,10 +96,14 @@ class Measures:
         )
         self._refused = Counter(
             "neardict_operations_refused",
-            "Operations of Execute that no backend was asked for: wrong, too large, late or cancelled ones.",
+            "Operations of Execute that failed outside of a backend: wrong, late, cancelled, and those whose "
+            "value is too large to be sent.",
             ["code"],
             registry=registry,
         )
+        # From the start, since the first of what is not there before cannot be told from none.
+        for code in _REFUSALS:
+            self._refused.labels(code)
         self._seconds = Histogram(
             "neardict_backend_seconds",
             'How long backends took for an operation, or for a batch of them (operation="Execute").',
@@ -94,16 +125,25 @@ class Measures:
             registry=registry,
         )
 
+    def around(self, method: str, handler: Any) -> Any:
+        """Returns the handler with its calls counted and timed. `method` is /SERVICE/METHOD."""
+        return self._calls.around(method, handler)
+
     def refused(self, code: int) -> None:
-        """Takes notice of an operation of Execute that failed with this status without having begun."""
-        self._refused.labels(_CODES[code]).inc()
+        """Takes notice of an operation of Execute that failed with this status outside of a backend."""
+        self._refused.labels(code_name(code)).inc()
 
     def backend(self, name: str, inner: base.Backend) -> base.Backend:
         """Returns the backend with its operations counted and timed."""
+        for operation in ("GetValue", "SetValue", "DeleteKey", "AllKeys"):
+            self._operations.labels(name, operation, code_name(grpc.StatusCode.OK))
         return MeteredBackend(name, inner, self._operations, self._seconds)
 
     def hub(self, name: str) -> Hub:
         """Returns a hub for the backend, of which the subscriptions are counted."""
-        return Hub(
-            self._subscriptions.labels(name).inc, lambda reason: self._resets.labels(name, reason).inc()
-        )
+        resets = {
+            reason: self._resets.labels(name, reason.removeprefix("REASON_"))
+            for number, reason in enumerate(pb.Reset.Reason.keys())
+            if number
+        }
+        return Hub(self._subscriptions.labels(name).inc, lambda reason: resets[reason].inc())

@@ -11,6 +11,7 @@ import grpc
 
 from ..backends import base, batches
 from ..edge import code_of
+from .codes import code_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,8 +23,9 @@ _NAMES: dict[type[base.Operation], str] = {
     base.Set: "SetValue",
     base.Delete: "DeleteKey",
 }
-_OK = grpc.StatusCode.OK.name
-_CANCELLED = grpc.StatusCode.CANCELLED.name
+_OK = code_name(grpc.StatusCode.OK)
+# Nobody waits for it any more; it may have taken effect.
+_CANCELED = code_name(grpc.StatusCode.CANCELLED)
 _Result = TypeVar("_Result")
 
 
@@ -71,11 +73,13 @@ class MeteredBackend:
         )
 
     async def execute(self, domain: str, operations: Sequence[base.Operation]) -> Sequence[base.Outcome]:
-        codes = [_CANCELLED] * len(operations)
+        codes = [_CANCELED] * len(operations)
         began = self._clock()
         try:
             outcomes = await batches.execute(self._inner, domain, operations)
-            codes = [_code(outcome) for outcome in outcomes]
+            # Whoever asked fails them all, if they are not as many.
+            if len(outcomes) == len(operations):
+                codes = [_code(outcome) for outcome in outcomes]
             return outcomes
         except Exception as error:
             codes = [_code(error)] * len(operations)
@@ -83,13 +87,13 @@ class MeteredBackend:
         finally:
             self._seconds.labels(self._name, "Execute").observe(self._clock() - began)
             names = [_NAMES[type(operation)] for operation in operations]
-            for (name, code), number in Counter(zip(names, codes, strict=False)).items():
+            for (name, code), number in Counter(zip(names, codes, strict=True)).items():
                 self._operations.labels(self._name, name, code).inc(number)
 
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
     ) -> AsyncIterator[base.Page]:
-        code = _CANCELLED
+        code = _CANCELED
         listing = self._inner.all_keys(domain, prefix=prefix, entries=entries)
         try:
             async with aclosing(listing) as pages:  # type: ignore[type-var]  # backends yield from generators
@@ -107,7 +111,7 @@ class MeteredBackend:
         await self._inner.close()
 
     async def _one(self, kind: type[base.Operation], work: Awaitable[_Result]) -> _Result:
-        code = _CANCELLED
+        code = _CANCELED
         began = self._clock()
         try:
             result = await work
@@ -123,4 +127,4 @@ class MeteredBackend:
 
 
 def _code(outcome: base.Outcome) -> str:
-    return code_of(outcome).name if isinstance(outcome, Exception) else _OK
+    return code_name(code_of(outcome)) if isinstance(outcome, Exception) else _OK

@@ -7,7 +7,9 @@ that no sum ever goes down.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
@@ -15,17 +17,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class WorkersMeasures:
-    """While the context lasts, `folder` is where workers keep their figures, and `registry` has the sums."""
+    """While the context lasts, `folder` is where workers keep their figures, and `registry` has the sums.
 
-    def __init__(self, numbers: Iterable[int]) -> None:
-        self._files = TemporaryDirectory(prefix="neardict-metrics-")
-        self.folder = self._files.name
+    With `keep` false there is no folder, and what is counted here nobody reads.
+    """
+
+    def __init__(self, numbers: Iterable[int], *, keep: bool) -> None:
+        self._files = TemporaryDirectory(prefix="neardict-metrics-") if keep else None
+        self.folder = self._files.name if self._files is not None else None
         self.registry = CollectorRegistry()
-        MultiProcessCollector(self.registry, self.folder)  # type: ignore[no-untyped-call]  # as its authors left it
+        if self.folder is not None:
+            # Its authors left it without types.
+            MultiProcessCollector(self.registry, self.folder)  # type: ignore[no-untyped-call]
         self._up = Gauge(
             "neardict_worker_up", "1 while the worker serves.", ["worker"], registry=self.registry
         )
@@ -43,21 +50,37 @@ class WorkersMeasures:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._files.cleanup()
+        if self._files is not None:
+            self._files.cleanup()
 
     def up(self, number: int) -> None:
         """Takes notice that the worker serves."""
         self._up.labels(number).set(1)
 
     def ended(self, number: int) -> None:
-        """Takes notice that the worker ended, and with it what it had under way."""
+        """Takes notice that the worker ended, and with it what it had under way, or could not start."""
         self._up.labels(number).set(0)
         self._ends.labels(number).inc()
-        mark_process_dead(number, self.folder)  # type: ignore[no-untyped-call]  # as its authors left it
+        if self.folder is not None:
+            mark_process_dead(number, self.folder)  # type: ignore[no-untyped-call]
 
 
-def keep_in(folder: str, number: int) -> None:
-    """Has this process, a worker, keep all figures that it will have in files of the folder."""
-    # The library looks for it there.
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]  # as its authors left it
+@contextlib.contextmanager
+def kept_in(folder: str | None, number: int) -> Iterator[None]:
+    """Has this process, a worker, keep in files of the folder all figures that it makes from now on.
+
+    If the supervisor has been killed meanwhile, the files go in the end, and with the last one the folder.
+    """
+    supervisor = os.getppid()
+    if folder is not None:
+        # The library looks for it there.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if folder is not None and os.getppid() != supervisor:
+            for file in Path(folder).glob(f"*_{number}.db"):
+                file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are still there
+                Path(folder).rmdir()

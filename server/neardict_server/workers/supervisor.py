@@ -47,15 +47,16 @@ async def supervising(config: Config, *, log_level: str, notice: float = 0.0) ->
     async with AsyncExitStack() as stack:
         stack.enter_context(reservation)
         served = config.model_copy(update={"listen": reservation.address})
-        measures = exposed = None
+        exposed = None
+        measures = stack.enter_context(WorkersMeasures(numbers, keep=config.metrics_listen is not None))
         if config.metrics_listen is not None:
-            measures = stack.enter_context(WorkersMeasures(numbers))
             exposed = await stack.enter_async_context(exposing(config.metrics_listen, measures.registry))
-        folder = None if measures is None else measures.folder
-        workers = [_Worker(Order(number, served, log_level, notice, folder)) for number in numbers]
+        workers = [_Worker(Order(number, served, log_level, notice, measures.folder)) for number in numbers]
         keepers: list[asyncio.Task[None]] = []
         try:
             await _start(workers)
+            for number in numbers:
+                measures.up(number)
             keepers += [asyncio.create_task(_keep(worker, measures)) for worker in workers]
             yield Server(reservation.address, routes_of(config), exposed)
         finally:
@@ -132,15 +133,12 @@ async def _start(workers: Sequence[_Worker]) -> None:
         await _cancel(starts)
 
 
-async def _keep(worker: _Worker, measures: WorkersMeasures | None) -> None:
+async def _keep(worker: _Worker, measures: WorkersMeasures) -> None:
     """Starts the worker again whenever it has ended, until it is cancelled."""
     restarts = Restarts()
     while True:
-        if measures is not None:
-            measures.up(worker.number)
         how = await worker.ended()
-        if measures is not None:
-            measures.ended(worker.number)
+        measures.ended(worker.number)
         wait = restarts.ended()
         logger.error("%s: starting it again in %g seconds", how, wait)
         await asyncio.sleep(wait)
@@ -151,6 +149,8 @@ async def _keep(worker: _Worker, measures: WorkersMeasures | None) -> None:
             logger.error("worker %d cannot start: %s", worker.number, error)
         except Exception:
             logger.exception("worker %d cannot be started", worker.number)
+        else:
+            measures.up(worker.number)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

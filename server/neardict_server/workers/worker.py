@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from ..app import serving
 from ..logs import log_to_stderr
-from ..metrics.of_workers import keep_in
+from ..metrics.of_workers import kept_in
 from ..startup import StartError
 from ..stopping import stop_signals
 from .orders import READY, Order
@@ -32,10 +32,9 @@ def main() -> int:
         except (EOFError, pickle.UnpicklingError):
             return 1  # the supervisor is gone already
     log_to_stderr(order.log_level, f"worker {order.number} ")
-    if order.metrics_folder is not None:
-        keep_in(order.metrics_folder, order.number)
     try:
-        asyncio.run(_serve(order, report))
+        with kept_in(order.metrics_folder, order.number):
+            asyncio.run(_serve(order, report))
     except StartError as error:
         with report:
             report.write(str(error).encode())

@@ -14,6 +14,7 @@ from neardict_server.errors import (
     BackendUnavailableError,
     ConditionFailedError,
     CorruptEntryError,
+    InvalidRequestError,
     StorageFullError,
 )
 from redis_backend import DOMAIN, PLACE, value_of
@@ -96,6 +97,43 @@ async def test_reads_of_much_do_not_keep_redis_from_others_for_long(
         )
         assert len(found) == 8 + len(also)
     assert await calls(admin, "evalsha") == scripts + 6
+
+
+async def test_however_small_the_first_ones_are_not_much_more_is_read(
+    backend: RedisBackend, admin: Any
+) -> None:
+    value = bytes(2 * MOST_BYTES)
+    names = [f"small{n}" for n in range(20)]
+    await backend.execute(DOMAIN, [Set(name, "1") for name in names])
+    await backend.execute(DOMAIN, [Set(f"large{n}", value) for n in range(3)])
+    before = await calls(admin, "evalsha")
+    found = await backend.execute(DOMAIN, [Get(key) for key in (*names, "large0", "large1", "large2")])
+    assert values_in(found) == ["1"] * 20 + [value] * 3
+    assert await calls(admin, "evalsha") == before + 3
+
+
+async def test_what_is_set_in_a_batch_counts_for_what_follows_in_it(backend: RedisBackend) -> None:
+    large = bytes(2 * LARGE_BYTES)
+    set_, first = await backend.execute(DOMAIN, [Set("k", "1"), Set("k", "2", condition=base.ABSENT)])
+    assert isinstance(set_, base.Written)
+    assert isinstance(first, ConditionFailedError)
+    assert first.current_revision == set_.revision
+    outcomes = await backend.execute(
+        DOMAIN,
+        [
+            Set("k", large, condition=set_.revision, request_id="twice"),
+            Set("k", large, request_id="twice"),
+            Set("other", "1", request_id="twice"),
+            Delete("k"),
+            Get("k"),
+        ],
+    )
+    assert outcomes[0] == outcomes[1]
+    assert isinstance(outcomes[2], InvalidRequestError)
+    assert isinstance(outcomes[3], base.Deleted)
+    assert outcomes[3].existed
+    assert isinstance(outcomes[4], base.Lookup)
+    assert outcomes[4].entry is None
 
 
 async def test_a_full_redis_refuses_what_needs_room_and_nothing_else(
@@ -190,9 +228,11 @@ async def test_where_names_are_in_use_by_another_program_nothing_is_changed(
     for name in ("", ":keys", ":expiries", ":changes"):
         await admin.flushall()
         await admin.set(f"{PLACE}{name}", "a string")
-        outcomes = await backend.execute(DOMAIN, [Set("a", "1", request_id="r"), Set("b", "1", ttl=10**9)])
-        assert [type(outcome) for outcome in outcomes] == [CorruptEntryError] * 2
-        assert await admin.keys("*") == [f"{PLACE}{name}".encode()]
+        for alone in (False, True):
+            writes = [Set("a", "1", request_id="r"), Set("b", "1", ttl=10**9)][alone:]
+            outcomes = await backend.execute(DOMAIN, writes)
+            assert [type(outcome) for outcome in outcomes] == [CorruptEntryError] * len(writes)
+            assert await admin.keys("*") == [f"{PLACE}{name}".encode()]
 
 
 async def test_a_revision_that_is_no_number_fails_each(backend: RedisBackend, admin: Any) -> None:

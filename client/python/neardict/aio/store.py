@@ -295,19 +295,21 @@ class Store:
         return await self._write(word("set_value", request), by, timeout)
 
     async def _write(self, operation: Operation, by: Listener | None, timeout: float | None) -> int:
-        changes, domain = self.changes, operation.domain
+        changes, domain, request = self.changes, operation.domain, None
         call = changes.calls.begin()
         try:
             if operation.is_large:
+                request = operation.request("set_value")
                 response = await self._large.set_value(
-                    operation.request("set_value"),
+                    request,
                     timeout,
                     lambda wire: self._operate("set_value", word("set_value", wire), timeout),
                 )
             else:
                 response = await self._operate("set_value", operation, timeout)
             if changes.listened(domain):
-                change = _requests.written(operation.request("set_value"), response, call)
+                request = request or operation.request("set_value")
+                change = _requests.written(request, response, call)
                 changes.publish(domain, change, but=by)
         except BaseException as error:
             changes.failed(domain, operation.key, error)

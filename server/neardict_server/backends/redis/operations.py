@@ -14,24 +14,18 @@ OPERATIONS_AT = 7
 # an argument, or for a part of a reply, as Redis for a command.
 READ = script("""
 local time = redis.call('TIME')
-local limit, joined, keys, at = tonumber(ARGV[1]), ARGV[3], {}, 1
+local limit, keys, at = tonumber(ARGV[1]), ARGV[3], 1
+local sizes, found, size = {}, {}, 0
+-- One after the other, since the next one may be large.
 for bytes in string.gmatch(ARGV[2], '%d+') do
-  keys[#keys + 1] = string.sub(joined, at, at + bytes - 1)
+  local stored = redis.call('HGET', KEYS[1], string.sub(keys, at, at + bytes - 1))
   at = at + bytes
-end
-local sizes, found, size, first, several = {}, {}, 0, 1, 1
-while first <= #keys and size < limit do
-  -- More at once while they prove to be small, as each command costs as much as what it reads.
-  local last = math.min(first + several - 1, #keys)
-  for _, stored in ipairs(redis.call('HMGET', KEYS[1], unpack(keys, first, last))) do
-    sizes[#sizes + 1] = stored and #stored or '-'
-    if stored then
-      found[#found + 1] = stored
-      size = size + #stored
-    end
+  sizes[#sizes + 1] = stored and #stored or '-'
+  if stored then
+    found[#found + 1] = stored
+    size = size + #stored
+    if size >= limit then break end
   end
-  first = last + 1
-  several = size < limit / 16 and math.min(4 * several, 64) or 1
 end
 return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), table.concat(found)}
 """)
@@ -63,13 +57,12 @@ local remembered, done = KEYS[6] and redis.call('MGET', unpack(KEYS, 6)), {{}}
 local lines, found, size, at = {{}}, {{}}, 0, 1
 
 -- Returns why Redis refuses a write, if it does. One that is full allows all after the first: so it is asked
--- before that, by a write that would need memory and does nothing. One that is alone finds out by itself.
+-- before that, by a write that would need memory and does nothing.
 local asked, refusal = false, nil
 local function refused(grows)
   if not asked then
     asked = true
-    local alone = #lines == 0 and at > #operations
-    local answer = not alone and redis.pcall('ZADD', keys, 'XX', 0, '')
+    local answer = redis.pcall('ZADD', keys, 'XX', 0, '')
     if type(answer) == 'table' and answer.err then refusal = answer.err end
     if expiring and (not refusal or string.find(refusal, 'OOM', 1, true)) then
       local before = previous

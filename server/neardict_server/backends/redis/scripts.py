@@ -49,11 +49,15 @@ local revision = readable and text(previous)
 local function change(what, key)
   local number = math.max(previous + 1, now, floor + 1)
   local as_text = text(number)
-  local added = redis.pcall('XADD', log, as_text .. '-0', 'previous', revision, 'what', what, 'key', key)
+  local function add(call)
+    return call('XADD', log, 'MAXLEN', '~', '{KEPT_CHANGES}', as_text .. '-0',
+      'previous', revision, 'what', what, 'key', key)
+  end
+  local added = add(redis.pcall)
   if type(added) == 'table' and added.err then
     -- Somebody set the revision back, or deleted it. Without its log the domain begins anew for all.
     if string.find(added.err, 'equal or smaller') then redis.call('DEL', log) end
-    redis.call('XADD', log, as_text .. '-0', 'previous', revision, 'what', what, 'key', key)
+    add(redis.call)
   end
   previous, revision = number, as_text
 end
@@ -75,7 +79,6 @@ end
 -- To be called in the end, if something has changed.
 local function settle(expiring)
   redis.call('SET', counter, revision)
-  redis.call('XTRIM', log, 'MAXLEN', '~', '{KEPT_CHANGES}')
   redis.call('PEXPIREAT', log, text(math.ceil(now / 1000) + {KEPT_MILLISECONDS}))
   -- Where every entry expires, let Redis drop them all, should nobody come here again. The revision too,
   -- so that those who follow the log learn that they have not been told all.
