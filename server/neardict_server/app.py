@@ -24,6 +24,7 @@ from .config import Config
 from .edge import Edge
 from .execution import Executions
 from .limits import check_domain, max_receive_bytes
+from .metrics import keeping
 from .metrics.endpoint import exposing
 from .metrics.measures import Measures, Unmeasured
 from .router import Router
@@ -56,6 +57,8 @@ async def serving(
     async with AsyncExitStack() as stack:
         term = Term(config.lease_seconds)
         version = metadata.version("neardict")
+        if not shared_port:
+            keeping.in_memory()
         measures = Unmeasured() if config.metrics_listen is None else Measures(version)
         hubs: dict[str, Hub] = {}
         backends: dict[str, tuple[str, base.Backend]] = {}

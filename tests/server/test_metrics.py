@@ -1,10 +1,12 @@
 """What an operator can read of a server over HTTP."""
 
+import contextlib
 import json
 import os
 import re
 import select
 import signal
+import socket
 import threading
 import time
 import urllib.request
@@ -23,6 +25,8 @@ from neardict_server.backends.memory import MemoryBackend
 from neardict_server.changes.turns import Turns
 from neardict_server.changes.watcher import Watcher
 from neardict_server.errors import BackendUnavailableError, ConditionFailedError
+from neardict_server.metrics import endpoint
+from neardict_server.metrics.keeping import KINDS
 from neardict_server.metrics.measures import Measures
 from redis_server import RedisServer
 from served import Served
@@ -277,29 +281,83 @@ def test_several_workers_are_counted_together_and_no_sum_goes_down_when_one_is_k
         assert server.stop() == 0
 
 
-def test_the_figures_of_workers_go_with_them_if_their_supervisor_is_killed(
-    tmp_path: Path, redis: RedisServer
-) -> None:
-    files = tmp_path / "temporary"
-    files.mkdir()
-    env = METRICS | {"TMPDIR": str(files)}
-    with Served("--config", write_shared(tmp_path, redis), "--workers", "2", env=env) as server:
-        workers = workers_of(server)
-        server.process.kill()
-        until_gone(workers)
-    assert not list(files.iterdir())
-
-
 def pinged_once(over: threading.Event) -> Iterator[pb.WatchRequest]:
     yield pb.WatchRequest(ping=pb.Ping())
     assert over.wait(DEADLINE_SECONDS)
 
 
-def test_the_figures_of_workers_leave_no_files_behind(tmp_path: Path, redis: RedisServer) -> None:
-    files = tmp_path / "temporary"
-    files.mkdir()
-    env = METRICS | {"TMPDIR": str(files)}
-    with Served("--config", write_shared(tmp_path, redis), "--workers", "2", env=env) as server:
-        assert list(files.iterdir())
+def test_the_figures_of_workers_leave_nothing_behind_for_the_next_server(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    arguments = ("--config", write_shared(tmp_path, redis), "--data", tmp_path / "data", "--workers", "2")
+    kept = tmp_path / "data/metrics"
+    with Served(*arguments, env=METRICS) as server:
+        assert {path.name for path in kept.glob("*.*")} == {
+            f"{kind}_{number}.db" for kind in KINDS for number in (1, 2)
+        }
+        workers = workers_of(server)
+        with grpc.insecure_channel(server.address) as channel:
+            ask(channel, "GetValue", pb.GetValueRequest(domain="d", key="k"))
+        server.process.kill()
+        until_gone(workers)
+    with Served(*arguments, env=METRICS) as server:
+        assert total(server, "neardict_operations_total") == 0
         assert server.stop() == 0
-    assert not list(files.iterdir())
+    assert [path.name for path in kept.iterdir()] == ["lock"]
+
+
+def test_servers_do_not_share_the_folder_of_their_figures(tmp_path: Path, redis: RedisServer) -> None:
+    arguments = ("--config", write_shared(tmp_path, redis), "--data", tmp_path / "data", "--workers", "2")
+    with Served(*arguments, env=METRICS):
+        said = start_and_fail(*arguments, env=METRICS)
+    assert "metrics_listen: workers keep their metrics in data_dir" in said
+    assert "in use by another neardict server" in said
+
+
+def test_a_worker_without_room_for_its_figures_serves_without_them(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    arguments = ("--config", write_shared(tmp_path, redis), "--data", tmp_path / "data", "--workers", "2")
+    with Served(*arguments, env=METRICS) as server:
+        kept = tmp_path / "data/metrics"
+        for file in kept.iterdir():
+            file.unlink()
+        kept.rmdir()
+        kept.write_text("of somebody else")
+        [victim, _] = workers_of(server)
+        os.kill(victim, signal.SIGKILL)
+        until_there_are(2, server, without=victim)
+        with channel_of_each(server) as channels:
+            for channel in channels.values():
+                assert isinstance(ask(channel, "GetValue", pb.GetValueRequest(domain="d", key="k")), bytes)
+        until(server, 2, "neardict_worker_up")
+        assert server.stop() == 0
+    assert "what this worker does is not in the metrics" in server.output
+
+
+def test_connections_that_ask_for_nothing_are_few_and_do_not_last(server: Served) -> None:
+    host, port = url_of(server).removeprefix("http://").removesuffix("/metrics").split(":")
+    with contextlib.ExitStack() as opened:
+        idle = [
+            opened.enter_context(socket.create_connection((host, int(port))))
+            for _ in range(3 * endpoint.MOST_CONNECTIONS)
+        ]
+        threads = Path(f"/proc/{server.process.pid}/task")
+        assert len(list(threads.iterdir())) < 3 * endpoint.MOST_CONNECTIONS
+        for connection in idle:
+            connection.settimeout(DEADLINE_SECONDS)
+            assert connection.recv(1) == b""
+        assert total(server, "neardict_build_info") == 1
+
+
+def test_variables_of_other_programs_change_nothing(tmp_path: Path) -> None:
+    env = METRICS | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "missing")}
+    with Served("--data", tmp_path / "data", env=env) as server:
+        assert total(server, "neardict_build_info") == 1
+
+
+def test_it_listens_on_ipv6_too(tmp_path: Path) -> None:
+    env = {"NEARDICT_METRICS_LISTEN": "[::1]:0"}
+    with Served("--data", tmp_path / "data", env=env) as server:
+        assert url_of(server).startswith("http://[::1]:")
+        assert total(server, "neardict_build_info") == 1

@@ -8,31 +8,39 @@ that no sum ever goes down.
 from __future__ import annotations
 
 import contextlib
-import os
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, values
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from ..exclusive import ExclusiveLock
+from ..startup import StartError
+from . import keeping
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from pathlib import Path
 
 
 class WorkersMeasures:
-    """While the context lasts, `folder` is where workers keep their figures, and `registry` has the sums.
+    """While the context lasts, workers keep their figures in `folder`, and `registry` has the sums.
 
-    With `keep` false there is no folder, and what is counted here nobody reads.
+    Without a folder what is counted here nobody reads. Raises StartError if the folder cannot be used.
     """
 
-    def __init__(self, numbers: Iterable[int], *, keep: bool) -> None:
-        self._files = TemporaryDirectory(prefix="neardict-metrics-") if keep else None
-        self.folder = self._files.name if self._files is not None else None
+    def __init__(self, numbers: Iterable[int], folder: Path | None) -> None:
+        self.folder = folder
         self.registry = CollectorRegistry()
-        if self.folder is not None:
-            # Its authors left it without types.
-            MultiProcessCollector(self.registry, self.folder)  # type: ignore[no-untyped-call]
+        keeping.in_memory()
+        self._opened = contextlib.ExitStack()
+        if folder is not None:
+            try:
+                self._opened.enter_context(ExclusiveLock(folder / "lock"))
+                self._erase()
+            except OSError as error:
+                raise StartError(f"metrics_listen: workers keep their metrics in data_dir: {error}") from None
+            self._opened.callback(self._erase)
+            MultiProcessCollector(self.registry, str(folder))  # type: ignore[no-untyped-call]  # its authors'
         self._up = Gauge(
             "neardict_worker_up", "1 while the worker serves.", ["worker"], registry=self.registry
         )
@@ -50,8 +58,7 @@ class WorkersMeasures:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._files is not None:
-            self._files.cleanup()
+        self._opened.close()
 
     def up(self, number: int) -> None:
         """Takes notice that the worker serves."""
@@ -62,25 +69,12 @@ class WorkersMeasures:
         self._up.labels(number).set(0)
         self._ends.labels(number).inc()
         if self.folder is not None:
-            mark_process_dead(number, self.folder)  # type: ignore[no-untyped-call]
+            # What the worker had under way is told for longer then: no reason not to start it again.
+            with contextlib.suppress(OSError):
+                mark_process_dead(number, str(self.folder))  # type: ignore[no-untyped-call]  # its authors'
 
-
-@contextlib.contextmanager
-def kept_in(folder: str | None, number: int) -> Iterator[None]:
-    """Has this process, a worker, keep in files of the folder all figures that it makes from now on.
-
-    If the supervisor has been killed meanwhile, the files go in the end, and with the last one the folder.
-    """
-    supervisor = os.getppid()
-    if folder is not None:
-        # The library looks for it there.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if folder is not None and os.getppid() != supervisor:
-            for file in Path(folder).glob(f"*_{number}.db"):
+    def _erase(self) -> None:
+        """Removes the files, of a server that was killed too."""
+        if self.folder is not None:
+            for file in self.folder.glob("*_*.*"):
                 file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # others are still there
-                Path(folder).rmdir()

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Self
 
 from ..config import Config
@@ -20,7 +21,7 @@ class Order:
     # For how many seconds callers are told that it drains.
     notice: float
     # Where it keeps its figures, if they are wanted.
-    metrics_folder: str | None = None
+    metrics_folder: Path | None = None
 
     def to_bytes(self) -> bytes:
         # JSON has no dates, which the settings of a backend may hold as TOML has them.

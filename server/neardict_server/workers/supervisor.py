@@ -48,10 +48,11 @@ async def supervising(config: Config, *, log_level: str, notice: float = 0.0) ->
         stack.enter_context(reservation)
         served = config.model_copy(update={"listen": reservation.address})
         exposed = None
-        measures = stack.enter_context(WorkersMeasures(numbers, keep=config.metrics_listen is not None))
+        folder = None if config.metrics_listen is None else config.data_dir / "metrics"
+        measures = stack.enter_context(WorkersMeasures(numbers, folder))
         if config.metrics_listen is not None:
             exposed = await stack.enter_async_context(exposing(config.metrics_listen, measures.registry))
-        workers = [_Worker(Order(number, served, log_level, notice, measures.folder)) for number in numbers]
+        workers = [_Worker(Order(number, served, log_level, notice, folder)) for number in numbers]
         keepers: list[asyncio.Task[None]] = []
         try:
             await _start(workers)

@@ -6,17 +6,21 @@ takes the report, and is closed. It logs to standard error.
 """
 
 import asyncio
+import logging
 import os
 import pickle
 import sys
+from pathlib import Path
 from typing import BinaryIO
 
 from ..app import serving
 from ..logs import log_to_stderr
-from ..metrics.of_workers import kept_in
+from ..metrics import keeping
 from ..startup import StartError
 from ..stopping import stop_signals
 from .orders import READY, Order
+
+logger = logging.getLogger(__name__)
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -32,14 +36,22 @@ def main() -> int:
         except (EOFError, pickle.UnpicklingError):
             return 1  # the supervisor is gone already
     log_to_stderr(order.log_level, f"worker {order.number} ")
+    if order.metrics_folder is not None:
+        _keep_metrics(order.metrics_folder, order.number)
     try:
-        with kept_in(order.metrics_folder, order.number):
-            asyncio.run(_serve(order, report))
+        asyncio.run(_serve(order, report))
     except StartError as error:
         with report:
             report.write(str(error).encode())
         return 1
     return 0
+
+
+def _keep_metrics(folder: Path, number: int) -> None:
+    try:
+        keeping.in_files(folder, number)
+    except OSError as error:
+        logger.error("what this worker does is not in the metrics: %s", error)
 
 
 async def _serve(order: Order, report: BinaryIO) -> None:
