@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import enum
+import gc
 import json
 import subprocess
 import sys
@@ -210,7 +211,13 @@ def test_an_instance_that_would_come_back_different_is_refused() -> None:
         refused(Odd(bad), problem)
     itself = Odd()
     itself.x = itself
-    refused(itself, "nests too deep, or contains itself")
+    # What is collected with hardly any stack left fails, whatever it is, and that is no fault of this test.
+    gc.collect()
+    gc.disable()
+    try:
+        refused(itself, "nests too deep, or contains itself")
+    finally:
+        gc.enable()
 
 
 def test_an_instance_without_equality_or_with_a_constructor_of_its_own_is_refused() -> None:

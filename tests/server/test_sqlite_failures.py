@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -60,6 +61,27 @@ async def backend(tmp_path: Path, plans: dict[str, int]) -> AsyncIterator[Sqlite
 async def value_of(backend: SqliteBackend, key: str) -> base.Value | None:
     entry = (await backend.get_value("d", key)).entry
     return None if entry is None else entry.value
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_removed_or_replaced_takes_no_more_writes_and_the_log_says_so(
+    replaced: bool, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    write = pb.SetValueRequest(domain="d", key="k", value=pb.Value(json="1"))
+    with Served("--data", data) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            assert isinstance(ask(channel, "SetValue", write), bytes)
+            shutil.rmtree(data)
+            if replaced:
+                data.mkdir()
+                (data / "neardict.sqlite3").touch()
+            refused = ask(channel, "SetValue", write)
+        assert isinstance(refused, Refusal)
+        assert refused.code is grpc.StatusCode.UNAVAILABLE
+        assert "removed, or replaced" in refused.message
+        assert server.stop() == 0
+    assert server.output.count("cannot be used any more: its file was removed") == 1
 
 
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])

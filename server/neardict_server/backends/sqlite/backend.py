@@ -70,7 +70,7 @@ class SqliteBackend:
             except sqlite3.Error as error:
                 raise ValueError(f"{path} cannot be opened as a database: {error}") from error
             self._opened = opened.pop_all()
-        self._writer = Writer(path.name, connection, clock, publish, started=self._started)
+        self._writer = Writer(path, connection, clock, publish, started=self._started)
         self._closed = False
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:

@@ -7,6 +7,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ...errors import BackendUnavailableError
@@ -41,21 +42,23 @@ class Writer:
 
     def __init__(
         self,
-        name: str,
+        path: Path,
         connection: sqlite3.Connection,
         clock: base.Clock,
         publish: base.Publish,
         *,
         started: int,
     ) -> None:
-        """`started` is the revision of domains that nobody has written to."""
+        """`path` is the file's, `started` the revision of domains that nobody has written to."""
+        self._path = path
+        self._file = _identity(path)
         self._loop = asyncio.get_running_loop()
         self._transaction = Transaction(connection, clock, started)
         self._publish = publish
         self._broken: str | None = None
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=f"writer of {name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"writer of {path.name}", daemon=True)
         self._thread.start()
 
     async def submit(self, run: Callable[[Transaction], _Result], *, size: int = 1) -> _Result:
@@ -108,6 +111,10 @@ class Writer:
 
     def _commit(self, batch: list[_Job]) -> tuple[list[_Outcome], list[Publication]]:
         failure: Exception
+        if self._broken is None and _identity(self._path) != self._file:
+            # What is written to it from here on nobody would find again.
+            self._broken = "its file was removed, or replaced, while the server ran: restart the server"
+            logger.error("%s cannot be used any more: %s", self._path, self._broken)
         if self._broken is not None:
             failure = BackendUnavailableError(self._broken)
             return [_Outcome(job.done, None, failure) for job in batch], []
@@ -139,6 +146,15 @@ class Writer:
                 done.set_result(result)
             else:
                 done.set_exception(error)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Returns what tells the file from another of its name; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _size(batch: list[_Job]) -> int:
