@@ -15,7 +15,7 @@ from redis_server import RedisServer
 
 ODD_DOMAINS = [
     "{", "}", "{}", "}{", "{a}", "a{b}c", "%", "%7B", "%7Ba%7D", "a", "a.b", "a:b", "a:keys", "a}:keys",
-    "*", "a b", "é", "e\u0301", "\U0001f600", "\n", "{a}:request:r", "A",
+    "*", "a b", "é", "e\u0301", "\U0001f600", "\n", "{a}:requests:r", "A",
 ]  # fmt: skip
 
 

@@ -97,6 +97,21 @@ async def test_one_of_two_services_writes(server: RedisServer) -> None:
 
 
 async def test_they_are_forgotten_after_the_window(backend: RedisBackend, admin: Any) -> None:
-    await backend.set_value(DOMAIN, "key", "1", request_id="r")
-    left = await admin.pttl(f"{PLACE}:request:r")
-    assert WINDOW // 1000 - 10_000 < left <= WINDOW // 1000
+    name = f"{PLACE}:requests:run-000"
+    await backend.set_value(DOMAIN, "key", "1", request_id="run-0001")
+    await admin.pexpire(name, 1000)
+    await backend.execute(DOMAIN, [base.Set("key", "2", request_id=f"run-000{at:x}") for at in range(16)])
+    # One name for all that begin alike, for as long as the last of them.
+    assert await admin.hlen(name) == 16
+    assert WINDOW // 1000 - 10_000 < await admin.pttl(name) <= WINDOW // 1000
+    assert await value_of(backend, DOMAIN, "key") == "2"
+
+
+@pytest.mark.parametrize("request_id", ["r", "é", "\U0001f600\U0001f600", "a b\n", "x" * 64])
+async def test_ids_of_any_characters_and_lengths_are_told_apart(
+    backend: RedisBackend, request_id: str
+) -> None:
+    first = await backend.set_value(DOMAIN, "key", "1", request_id=request_id)
+    for other in (request_id + "1", "1" + request_id[:-1] if len(request_id) > 1 else "2"):
+        assert await backend.set_value(DOMAIN, "key", "2", request_id=other) != first
+    assert await backend.set_value(DOMAIN, "key", "1", request_id=request_id) == first

@@ -22,23 +22,26 @@ Argument = str | bytes | int
 
 def executing(places: Places, operations: Sequence[base.Operation]) -> tuple[list[bytes], list[Argument]]:
     """Returns KEYS and ARGV of EXECUTE for the operations, without those that announce."""
-    keys = [*places]
     words: list[bytes] = []
     large: list[bytes] = []
-    requests = 0
+    # Which of the KEYS behind those of the domain has the results of requests whose ids begin so.
+    requests: dict[str, int] = {}
     for operation in operations:
         key = operation.key.encode()
         if isinstance(operation, base.Get):
-            words += (b"get     %d 0\n" % len(key), key)
+            words += (b"get     0 %d 0\n" % len(key), key)
             continue
         condition = b"" if operation.condition is None else b"%d" % operation.condition
-        request = b""
+        request, field = b"", b""
         if operation.request_id:
-            keys.append(places.entries + b":request:" + operation.request_id.encode())
-            requests += 1
-            request = b"%d" % requests
+            request = b"%d" % requests.setdefault(operation.request_id[:-1], len(requests) + 1)
+            field = operation.request_id[-1:].encode()
         if isinstance(operation, base.Delete):
-            words += (b"delete %b %b   %d 0\n" % (condition, request, len(key)), key)
+            words += (
+                b"delete %b %b   %d %d 0\n" % (condition, request, len(field), len(key)),
+                field,
+                key,
+            )
             continue
         _, value, ttl, _, _ = operation
         kind, payload = (b"json", value.encode()) if isinstance(value, str) else (b"raw", value)
@@ -48,11 +51,13 @@ def executing(places: Places, operations: Sequence[base.Operation]) -> tuple[lis
             size, payload = b"=%d" % (OPERATIONS_AT + len(large)), b""
         until = b"" if ttl is None else b"%d" % ttl
         words += (
-            b"set %b %b %b %b %d %b\n" % (condition, request, until, kind, len(key), size),
+            b"set %b %b %b %b %d %d %b\n" % (condition, request, until, kind, len(field), len(key), size),
+            field,
             key,
             payload,
         )
     swept = min(SWEPT_PER_WRITE * len(operations), SWEPT_PER_LOOK)
+    keys = [*places, *(places.entries + b":requests:" + stem.encode() for stem in requests)]
     return keys, [WINDOW // 1000, swept, MOST_BYTES, b"".join(words), *large]
 
 

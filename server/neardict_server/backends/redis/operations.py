@@ -32,13 +32,15 @@ return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), 
 
 # Carries out operations in their order, each as if it was alone: it takes effect or changes nothing, whatever
 # becomes of the others.
-# KEYS[6] on: where the results of requests are remembered.
+# KEYS[6] on: where the results of requests are remembered, each under the last character of its id, together
+# with those whose ids begin alike: clients count, and a name for each costs Redis ten times as much.
 # ARGV[4] on: the milliseconds for which they are; how many expired entries to delete at most; after how many
 # bytes that were read to stop; the operations, one behind the other in one argument, since redis-py takes as
 # long for an argument as Redis for a command; and large payloads. Each operation is a line, 'get|set|delete
-# CONDITION REQUEST TTL json|raw KEY PAYLOAD', and what follows it. CONDITION: a revision, 0 for absent, or
-# nothing. REQUEST: which of KEYS from the sixth is for it, or nothing. TTL: or nothing. KEY, PAYLOAD: how
-# many bytes of the one, and then of the other, follow; for a large payload '=' and which of ARGV it is.
+# CONDITION REQUEST TTL json|raw FIELD KEY PAYLOAD', and what follows it. CONDITION: a revision, 0 for absent,
+# or nothing. REQUEST: which of KEYS from the sixth is for it, or nothing. TTL: or nothing. FIELD, KEY and
+# PAYLOAD: how many bytes follow of the name of the result, of the key and of the payload; for a large payload
+# '=' and which of ARGV it is.
 # Returns the time as Redis gives it; a line for each operation, or for the first of them; and the entries
 # that were read, one behind the other. Lines: 'found REVISION SIZE', SIZE '-' for none; 'done REVISION FACT',
 # FACT being when a set expires, or whether a deleted entry existed, maybe of an earlier write with this id;
@@ -51,8 +53,13 @@ if not readable then return 'corrupt revision' end
 -- Whatever else is under these names shows before anything is changed; under that of the keys, by `refused`.
 redis.call('HLEN', entries)
 local expiring = redis.call('ZCARD', expiries) > 0
--- All at once, and those of this script by name, as two operations may have the same.
-local remembered, done = KEYS[6] and redis.call('MGET', unpack(KEYS, 6)), {{}}
+-- What is remembered, and what has to be, of each name, by field.
+local results, unremembered = {{}}, {{}}
+for number = 1, #KEYS - 5 do
+  local known, stored = {{}}, redis.call('HGETALL', KEYS[5 + number])
+  for part = 1, #stored, 2 do known[stored[part]] = stored[part + 1] end
+  results[number], unremembered[number] = known, {{}}
+end
 
 local lines, found, size, at = {{}}, {{}}, 0, 1
 
@@ -104,9 +111,9 @@ local function current_of(key)
   return '0'
 end
 
-local function write(operation, key, condition, request, ttl, kind, payload)
-  local name = request ~= '' and KEYS[5 + request]
-  local earlier = name and (done[name] or remembered[tonumber(request)])
+local function write(operation, key, condition, request, field, ttl, kind, payload)
+  request = tonumber(request)
+  local earlier = request and results[request][field]
   if earlier then
     local what, when, fact, of = string.match(earlier, '^(%l+) (%d+) (%d+) (.*)$')
     if what ~= operation or of ~= key then return 'reused' end
@@ -146,18 +153,22 @@ local function write(operation, key, condition, request, ttl, kind, payload)
     end
   end
   local result = ' ' .. revision .. ' ' .. fact
-  if name then
-    done[name] = operation .. result .. ' ' .. key
-    redis.call('SET', name, done[name], 'PX', window)
+  if request then
+    local new = operation .. result .. ' ' .. key
+    results[request][field] = new
+    local fields = unremembered[request]
+    fields[#fields + 1] = field
+    fields[#fields + 1] = new
   end
   return 'done' .. result
 end
 
 while at <= #operations and size < limit do
-  local operation, condition, request, ttl, kind, key_size, large, payload_size, start =
-    string.match(operations, '^(%l+) (%d*) (%d*) (%d*) (%l*) (%d+) (=?)(%d+)\\n()', at)
-  at = start + key_size
-  local key = string.sub(operations, start, at - 1)
+  local operation, condition, request, ttl, kind, field_size, key_size, large, payload_size, start =
+    string.match(operations, '^(%l+) (%d*) (%d*) (%d*) (%l*) (%d+) (%d+) (=?)(%d+)\\n()', at)
+  local field = string.sub(operations, start, start + field_size - 1)
+  at = start + field_size + key_size
+  local key = string.sub(operations, start + field_size, at - 1)
   if operation == 'get' then
     local stored = stored_of(key)
     lines[#lines + 1] = 'found ' .. revision .. ' ' .. (stored and #stored or '-')
@@ -173,7 +184,7 @@ while at <= #operations and size < limit do
       payload = string.sub(operations, at, at + payload_size - 1)
       at = at + payload_size
     end
-    local carried, line = pcall(write, operation, key, condition, request, ttl, kind, payload)
+    local carried, line = pcall(write, operation, key, condition, request, field, ttl, kind, payload)
     if not carried then line = refuse(type(line) == 'table' and line.err or tostring(line)) end
     -- As an error, it has the connection look for the primary. A replica changes nothing.
     if replica then return redis.error_reply('READONLY this is a replica') end
@@ -181,6 +192,12 @@ while at <= #operations and size < limit do
   end
 end
 flush()
+for number, fields in ipairs(unremembered) do
+  if #fields > 0 then
+    redis.call('HSET', KEYS[5 + number], unpack(fields))
+    redis.call('PEXPIRE', KEYS[5 + number], window)
+  end
+end
 if revision ~= last then settle(expiring) end
 return {{time[1], time[2], table.concat(lines, '\\n'), table.concat(found)}}
 """)
