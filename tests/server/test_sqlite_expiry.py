@@ -78,14 +78,29 @@ async def test_old_request_ids_leave_the_file_without_a_further_write(
     backend: SqliteBackend, clock: Clock, tmp_path: Path
 ) -> None:
     for number in range(5):
-        await backend.set_value("d", "k", "1", request_id=f"old-{number}")
+        await backend.set_value("d", "k", "1", request_id=f"old-{number}-")
     clock.now += WINDOW - 1
     await backend.delete_key("d", "k", request_id="new")
-    assert count(tmp_path, "requests") == 6
+    assert count(tmp_path, "results") == 6
     clock.now += 1
-    await until(lambda: count(tmp_path, "requests") == 1)
+    await until(lambda: count(tmp_path, "results") == 1)
     clock.now += WINDOW
-    await until(lambda: count(tmp_path, "requests") == 0)
+    await until(lambda: count(tmp_path, "results") == 0)
+
+
+async def test_results_of_ids_that_count_up_share_a_row_which_lasts_as_long_as_its_last(
+    backend: SqliteBackend, clock: Clock, tmp_path: Path
+) -> None:
+    first = await backend.set_value("d", "k", "1", request_id="run-10")
+    await backend.execute("d", [base.Set("other", "1", request_id=f"run-1{at:x}") for at in range(1, 9)])
+    clock.now += WINDOW - 1
+    await backend.execute("d", [base.Set("other", "1", request_id=f"run-1{at:x}") for at in range(9, 18)])
+    assert count(tmp_path, "results") == 2  # run-1, run-11
+    clock.now += WINDOW - 1
+    assert await backend.set_value("d", "k", "1", request_id="run-10") == first
+    clock.now += 1
+    await until(lambda: count(tmp_path, "results") == 0)
+    assert await backend.set_value("d", "k", "1", request_id="run-10") != first
 
 
 async def test_a_sweep_removes_a_bounded_number_of_rows(

@@ -78,6 +78,43 @@ async def test_a_database_of_something_else_is_refused_and_left_alone(version: i
     assert "is a database of something else, or of another version of neardict" in why
 
 
+async def test_a_file_of_the_version_before_is_brought_up_with_what_it_remembers(tmp_path: Path) -> None:
+    path = tmp_path / "neardict.sqlite3"
+    backend = await SqliteBackend.open(SqliteBackend.Settings(), base.Surroundings(tmp_path))
+    written = await backend.set_value("d", "k", "1")
+    deleted = await backend.delete_key("d", "other")
+    await backend.close()
+    rows = [
+        ("prefix-0a", "k", written.revision, None, None),
+        ("prefix-0b", "other", deleted.revision, None, 0),
+        ("é", "k", written.revision, None, None),
+    ]
+    now = base.wall_clock()
+    values = ", ".join(
+        f"((SELECT id FROM domains WHERE name = 'd'), '{name}', '{key}', {revision}, "
+        f"{'NULL' if expires is None else expires}, {'NULL' if existed is None else existed}, {now})"
+        for name, key, revision, expires, existed in rows
+    )
+    database(
+        path,
+        "DROP TABLE results; CREATE TABLE requests (id INTEGER PRIMARY KEY, domain INTEGER NOT NULL, "
+        "request_id TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, expires INTEGER, "
+        "existed INTEGER, at INTEGER NOT NULL, UNIQUE (domain, request_id)); "
+        "INSERT INTO requests (domain, request_id, key, revision, expires, existed, at) "
+        f"VALUES {values}; PRAGMA user_version = 1",
+    )
+    backend = await SqliteBackend.open(SqliteBackend.Settings(), base.Surroundings(tmp_path))
+    try:
+        assert await backend.set_value("d", "k", "2", request_id="prefix-0a") == written
+        assert await backend.delete_key("d", "other", request_id="prefix-0b") == deleted
+        assert await backend.set_value("d", "k", "2", request_id="é") == written
+        entry = (await backend.get_value("d", "k")).entry
+        assert entry is not None
+        assert entry.value == "1"
+    finally:
+        await backend.close()
+
+
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "neardict.sqlite3"
     backend = await SqliteBackend.open(SqliteBackend.Settings(), base.Surroundings(tmp_path))

@@ -4,13 +4,30 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from ...errors import BackendUnavailableError, CorruptEntryError, StorageError, StorageFullError
 from .. import base
 
 # The version of the schema, in PRAGMA user_version.
-SCHEMA_VERSION = 1
-SCHEMA = """
+SCHEMA_VERSION = 2
+# Apart, since the version before has the rest.
+RESULTS = """
+-- Results of recent writes whose request ids differ in their last character alone: clients count, and a row
+-- for each takes several times as long. results: JSON, [key, revision, expires, existed] by that character;
+-- existed is null for a set. A row that changes is written anew: ids ascend with `at`, the time of its last.
+CREATE TABLE results (
+    id INTEGER PRIMARY KEY,
+    domain INTEGER NOT NULL,
+    stem TEXT NOT NULL,
+    results TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    UNIQUE (domain, stem)
+);
+"""
+SCHEMA = f"""
 CREATE TABLE domains (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL);
 -- value: TEXT is JSON, BLOB is raw. expires: microseconds since the epoch, NULL for never.
 CREATE TABLE entries (
@@ -23,18 +40,7 @@ CREATE TABLE entries (
     UNIQUE (domain, key)
 );
 CREATE INDEX entries_by_expiry ON entries (expires) WHERE expires IS NOT NULL;
--- Results of recent writes by request id; ids ascend with time. existed is NULL for a set.
-CREATE TABLE requests (
-    id INTEGER PRIMARY KEY,
-    domain INTEGER NOT NULL,
-    request_id TEXT NOT NULL,
-    key TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    expires INTEGER,
-    existed INTEGER,
-    at INTEGER NOT NULL,
-    UNIQUE (domain, request_id)
-);
+{RESULTS}
 -- What changed, for watchers that resume: the present state of a key is in entries. Without a revision
 -- of a domain in here, or a greater one of any, older changes of it may have been trimmed.
 CREATE TABLE changes (
@@ -57,7 +63,11 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Makes the file durable and gives a new one its schema; leaves a file of others as it is."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    ours = version == SCHEMA_VERSION and names >= {"changes", "domains", "entries", "requests"}
+    common = {"changes", "domains", "entries"}
+    if version == 1 and names >= common | {"requests"}:
+        _raise_to_2(connection)
+        version, names = SCHEMA_VERSION, names | {"results"}
+    ours = version == SCHEMA_VERSION and names >= common | {"results"}
     if not ours and (version or names):
         raise ValueError(f"{path} is a database of something else, or of another version of neardict")
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -71,6 +81,27 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA cache_size = -32768")
     if not ours:
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _raise_to_2(connection: sqlite3.Connection) -> None:
+    """Brings a file of version 1, which had a row for each request, to version 2."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(RESULTS)
+    rows = connection.execute(
+        "SELECT domain, request_id, key, revision, expires, existed, at FROM requests ORDER BY id"
+    )
+    together: dict[tuple[int, str], tuple[dict[str, list[Any]], int]] = {}
+    for domain, request_id, *result, at in rows:
+        results, _ = together.get((domain, request_id[:-1]), ({}, 0))
+        results[request_id[-1:]] = result
+        together[domain, request_id[:-1]] = (results, at)
+    connection.executemany(
+        "INSERT INTO results (domain, stem, results, at) VALUES (?, ?, ?, ?)",
+        [(*where, orjson.dumps(results).decode(), at) for where, (results, at) in together.items()],
+    )
+    connection.execute("DROP TABLE requests")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 def begin(connection: sqlite3.Connection, clock: base.Clock) -> int:

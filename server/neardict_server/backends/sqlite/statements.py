@@ -11,10 +11,13 @@ _SIZES = (MOST_VALUES, 32, 8, 1)
 
 
 class Insertion:
-    """An INSERT of rows. `conflict` is its ON CONFLICT clause; without one there must be no conflict."""
+    """An INSERT of rows. `conflict` is its ON CONFLICT clause; without one there must be no conflict.
 
-    def __init__(self, into: str, columns: int, conflict: str = "") -> None:
-        self._start, self._conflict = into, conflict
+    With `replace` a row that conflicts is deleted first.
+    """
+
+    def __init__(self, into: str, columns: int, conflict: str = "", *, replace: bool = False) -> None:
+        self._start, self._conflict, self._replace = into, conflict, replace
         self._row = f"({', '.join('?' * columns)})"
         self._text = functools.cache(self._of_size)
 
@@ -29,7 +32,7 @@ class Insertion:
     def _of_size(self, size: int) -> str:
         # FAIL needs no journal to undo the statement alone, which would cost more than the rows: whoever
         # meets an error here undoes the transaction.
-        action = "INSERT" if self._conflict else "INSERT OR FAIL"
+        action = "REPLACE" if self._replace else "INSERT" if self._conflict else "INSERT OR FAIL"
         return f"{action} INTO {self._start} VALUES {', '.join([self._row] * size)} {self._conflict}"
 
 

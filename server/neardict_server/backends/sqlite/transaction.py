@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import orjson
+
 from ...errors import ConditionFailedError
 from .. import base
 from ..request_ids import WINDOW, again
@@ -26,11 +28,8 @@ _SET_ENTRIES = Insertion(
 _SWEEP_ENTRIES = Choice("DELETE FROM entries WHERE id IN")
 _DELETE_ENTRIES = Choice("DELETE FROM entries WHERE domain = ? AND key IN")
 _LOG_CHANGES = Insertion("changes (revision, domain, key)", 3)
-_REMEMBER = Insertion("requests (domain, request_id, key, revision, expires, existed, at)", 7)
-_RECALL = Choice(
-    "SELECT id, request_id, key, revision, expires, existed, at FROM requests "
-    "WHERE domain = ? AND request_id IN"
-)
+_REMEMBER = Insertion("results (domain, stem, results, at)", 4, replace=True)
+_RECALL = Choice("SELECT stem, results, at FROM results WHERE domain = ? AND stem IN")
 _FIND = Choice("SELECT key, value, revision, expires FROM entries WHERE domain = ? AND key IN")
 _FIND_REVISIONS = Choice("SELECT key, NULL, revision, expires FROM entries WHERE domain = ? AND key IN")
 
@@ -50,12 +49,20 @@ class _Domain:
         self.identity = identity
         self.revision = revision
         self.stored_revision = revision
-        # What is known of keys, None for those that are absent, and of requests. It runs ahead of the file.
+        # What is known of keys, None for those that are absent. It runs ahead of the file.
         self.rows: dict[str, _Row | None] = {}
-        self.results: dict[str, _Result | None] = {}
+        # And of requests: results by the last character of the id, by what is before that.
+        self.results: dict[str, dict[str, _Result]] = {}
         # What the file does not have yet.
         self.unwritten: dict[str, None] = {}
-        self.unremembered: dict[str, _Result] = {}
+        self.unremembered: dict[str, None] = {}
+
+    def remember(self, request_id: str, result: _Result) -> None:
+        """Takes notice of the result of a request, if it has an id."""
+        if request_id:
+            stem = request_id[:-1]
+            self.results[stem][request_id[-1:]] = result
+            self.unremembered[stem] = None
 
 
 class Transaction:
@@ -121,7 +128,8 @@ class Transaction:
                     entry = base.Entry(operation.key, row[0], row[1], row[2])
                 outcomes.append(base.Lookup(entry, domain.revision))
                 continue
-            if operation.request_id and (result := domain.results[operation.request_id]):
+            request_id = operation.request_id
+            if request_id and (result := domain.results[request_id[:-1]].get(request_id[-1:])):
                 outcomes.append(again(operation, *result))
                 continue
             if operation.condition is not None:
@@ -142,8 +150,7 @@ class Transaction:
         expires = None if ttl is None else self._now + ttl
         revision = self._change(domain, key, value, expires)
         domain.rows[key] = (value, revision, expires)
-        if request_id:
-            domain.results[request_id] = domain.unremembered[request_id] = (key, revision, expires, None)
+        domain.remember(request_id, (key, revision, expires, None))
         return base.Written(revision, expires)
 
     def _delete(self, domain: _Domain, operation: base.Delete) -> base.Deleted:
@@ -154,9 +161,7 @@ class Transaction:
         if row is not None:
             self._change(domain, key, None, None)
             domain.rows[key] = None
-        if request_id:
-            result = (key, domain.revision, None, existed)
-            domain.results[request_id] = domain.unremembered[request_id] = result
+        domain.remember(request_id, (key, domain.revision, None, existed))
         return base.Deleted(existed, domain.revision)
 
     def _domain(self, name: str) -> _Domain:
@@ -175,7 +180,7 @@ class Transaction:
         """Looks up what the operations depend on, as far as this transaction does not know it yet."""
         values: dict[str, None] = {}
         revisions: dict[str, None] = {}
-        requests: dict[str, None] = {}
+        stems: dict[str, None] = {}
         rows, results = domain.rows, domain.results
         for operation in operations:
             key = operation.key
@@ -183,8 +188,8 @@ class Transaction:
                 if key not in rows or ((row := rows[key]) is not None and row[0] is None):
                     values[key] = None
                 continue
-            if operation.request_id and operation.request_id not in results:
-                requests[operation.request_id] = None
+            if operation.request_id and (stem := operation.request_id[:-1]) not in results:
+                stems[stem] = None
             if key not in rows and (operation.condition is not None or isinstance(operation, base.Delete)):
                 revisions[key] = None
         for choice, keys in ((_FIND_REVISIONS, revisions), (_FIND, values)):
@@ -192,13 +197,11 @@ class Transaction:
                 rows.update(keys)
                 for key, value, revision, expires in self._choose(choice, domain, keys):
                     rows[key] = (value, revision, expires)
-        if requests:
-            results.update(requests)
-            for identity, request_id, *result, at in self._choose(_RECALL, domain, requests):
+        if stems:
+            results.update((stem, {}) for stem in stems)
+            for stem, found, at in self._choose(_RECALL, domain, stems):
                 if at > self._now - WINDOW:
-                    results[request_id] = tuple(result)
-                else:
-                    self._execute("DELETE FROM requests WHERE id = ?", (identity,))
+                    results[stem] = orjson.loads(found)
 
     def _write(self, domain: _Domain) -> None:
         """Brings the file up to what has been worked out."""
@@ -212,8 +215,8 @@ class Transaction:
         self._insert(
             _REMEMBER,
             [
-                (domain.identity, request_id, *result, self._now)
-                for request_id, result in domain.unremembered.items()
+                (domain.identity, stem, orjson.dumps(domain.results[stem]).decode(), self._now)
+                for stem in domain.unremembered
             ],
         )
 
@@ -242,7 +245,7 @@ class Transaction:
         """Returns whether there is something to sweep."""
         (due,) = self._execute(
             "SELECT EXISTS (SELECT 1 FROM entries WHERE expires <= ?) OR "
-            "coalesce((SELECT at FROM requests ORDER BY id LIMIT 1) <= ?, 0)",
+            "coalesce((SELECT at FROM results ORDER BY id LIMIT 1) <= ?, 0)",
             (self._now, self._now - WINDOW),
         ).fetchone()
         return bool(due)
@@ -262,7 +265,7 @@ class Transaction:
             self._execute(statement, parameters)
         # Ids ascend with time, so this looks at the oldest rows only.
         self._execute(
-            "DELETE FROM requests WHERE id < (SELECT min(id) FROM requests) + ? AND at <= ?",
+            "DELETE FROM results WHERE id < (SELECT min(id) FROM results) + ? AND at <= ?",
             (SWEEP_ROWS, self._now - WINDOW),
         )
 
