@@ -20,9 +20,10 @@ _LISTENING = "0A"
 
 
 def write_shared(folder: Path, redis: RedisServer, more: str = "") -> Path:
-    """Writes a configuration with every domain in the Redis."""
+    """Writes a configuration with every domain in the Redis, and what else is kept in the folder."""
     path = folder / "neardict.toml"
     path.write_text(
+        f'data_dir = "{folder / "data"}"\n'
         f'[backends.shared]\nimplementation = "redis"\nsettings = {{ port = {redis.port}{more} }}\n'
     )
     return path

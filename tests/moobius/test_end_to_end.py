@@ -73,10 +73,10 @@ def test_data_of_one_db_json_is_there_after_a_restart_each_container_in_its_own_
 
 
 async def hashes(server: RedisServer, channel: str) -> dict[str, dict[str, str]]:
-    """Returns the hashes of the channel's domains, by domain."""
+    """Returns the entries of the channel's domains as they are stored, by domain."""
     found: dict[str, Any] = {}
     async with Redis(host=server.host, port=server.port, decode_responses=True) as redis:
-        async for name in redis.scan_iter(match=f"*channel_{channel}*", _type="hash"):
+        async for name in redis.scan_iter(match=f"*channel_{channel}*}}", _type="hash"):
             domain = name[name.index("{") + 1 : name.index("}")]
             found[domain] = await redis.hgetall(name)
     return found

@@ -289,7 +289,7 @@ def pinged_once(over: threading.Event) -> Iterator[pb.WatchRequest]:
 def test_the_figures_of_workers_leave_nothing_behind_for_the_next_server(
     tmp_path: Path, redis: RedisServer
 ) -> None:
-    arguments = ("--config", write_shared(tmp_path, redis), "--data", tmp_path / "data", "--workers", "2")
+    arguments = ("--config", write_shared(tmp_path, redis), "--workers", "2")
     kept = tmp_path / "data/metrics"
     with Served(*arguments, env=METRICS) as server:
         assert {path.name for path in kept.glob("*.*")} == {
@@ -307,7 +307,7 @@ def test_the_figures_of_workers_leave_nothing_behind_for_the_next_server(
 
 
 def test_servers_do_not_share_the_folder_of_their_figures(tmp_path: Path, redis: RedisServer) -> None:
-    arguments = ("--config", write_shared(tmp_path, redis), "--data", tmp_path / "data", "--workers", "2")
+    arguments = ("--config", write_shared(tmp_path, redis), "--workers", "2")
     with Served(*arguments, env=METRICS):
         said = start_and_fail(*arguments, env=METRICS)
     assert "metrics_listen: workers keep their metrics in data_dir" in said
@@ -317,7 +317,7 @@ def test_servers_do_not_share_the_folder_of_their_figures(tmp_path: Path, redis:
 def test_a_worker_without_room_for_its_figures_serves_without_them(
     tmp_path: Path, redis: RedisServer
 ) -> None:
-    arguments = ("--config", write_shared(tmp_path, redis), "--data", tmp_path / "data", "--workers", "2")
+    arguments = ("--config", write_shared(tmp_path, redis), "--workers", "2")
     with Served(*arguments, env=METRICS) as server:
         kept = tmp_path / "data/metrics"
         for file in kept.iterdir():
