@@ -2,18 +2,23 @@
 
 import fcntl
 import json
+import math
 import os
 import pty
+import select
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 NEARDICT = Path(sys.executable).with_name("neardict")
 SECONDS = 60.0
+POLL_SECONDS = 0.2
 
 
 class Done(NamedTuple):
@@ -63,17 +68,28 @@ class CommandLine:
         """Gives the command a terminal, and nothing but."""
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        process = subprocess.Popen([NEARDICT, *args], stdin=its, stdout=its, stderr=its, env=self.env({}))
+        env = self.env({"PYTHONFAULTHANDLER": "1"})
+        process = subprocess.Popen([NEARDICT, *args], stdin=its, stdout=its, stderr=its, env=env)
         os.close(its)
         seen = b""
+        deadline = time.monotonic() + SECONDS
         try:
-            while chunk := os.read(ours, 65536):
-                seen += chunk
+            while True:
+                ended = process.poll() is not None
+                if select.select([ours], [], [], POLL_SECONDS)[0]:
+                    seen += os.read(ours, 65536)
+                elif ended:
+                    break  # somebody else holds the terminal
+                elif time.monotonic() > deadline:
+                    process.send_signal(signal.SIGABRT)  # it tells where it hangs
+                    deadline = math.inf
         except OSError:
             pass  # how a terminal says that nobody writes to it any more
         finally:
             os.close(ours)
-        return Done(process.wait(SECONDS), seen)
+        code = process.wait(SECONDS)
+        assert code != -signal.SIGABRT, seen.decode()
+        return Done(code, seen)
 
     def env(self, more: Mapping[str, str]) -> dict[str, str]:
         # Nothing of the machine's own settings may reach the command under test, nor pytest-xdist's.
