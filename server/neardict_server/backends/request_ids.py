@@ -22,6 +22,11 @@ _Write = base.Set | base.Delete
 _Done = tuple[str, int, int | None, bool | None]
 
 
+def parts_of(request_id: str) -> tuple[str, str]:
+    """Returns what the id begins with, and its last character: clients count, so that many begin alike."""
+    return request_id[:-1], request_id[-1:]
+
+
 def reused(request_id: str) -> InvalidRequestError:
     """Returns the error for a request id that an earlier write used for another key or operation."""
     return InvalidRequestError(

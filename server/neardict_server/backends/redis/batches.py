@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 
 from ...errors import ConditionFailedError, CorruptEntryError
 from .. import base
-from ..request_ids import WINDOW, reused
+from ..request_ids import WINDOW, parts_of, reused
 from .errors import translate
 from .layout import Places, corrupt, corrupt_revision, entry_of, revision_of, time_of
 from .operations import OPERATIONS_AT, SWEPT_PER_WRITE
@@ -34,8 +34,8 @@ def executing(places: Places, operations: Sequence[base.Operation]) -> tuple[lis
         condition = b"" if operation.condition is None else b"%d" % operation.condition
         request, field = b"", b""
         if operation.request_id:
-            request = b"%d" % requests.setdefault(operation.request_id[:-1], len(requests) + 1)
-            field = operation.request_id[-1:].encode()
+            stem, last = parts_of(operation.request_id)
+            request, field = b"%d" % requests.setdefault(stem, len(requests) + 1), last.encode()
         if isinstance(operation, base.Delete):
             words += (
                 b"delete %b %b   %d %d 0\n" % (condition, request, len(field), len(key)),

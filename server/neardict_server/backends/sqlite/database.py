@@ -10,6 +10,7 @@ import orjson
 
 from ...errors import BackendUnavailableError, CorruptEntryError, StorageError, StorageFullError
 from .. import base
+from ..request_ids import parts_of
 
 # The version of the schema, in PRAGMA user_version.
 SCHEMA_VERSION = 2
@@ -92,9 +93,10 @@ def _raise_to_2(connection: sqlite3.Connection) -> None:
     )
     together: dict[tuple[int, str], tuple[dict[str, list[Any]], int]] = {}
     for domain, request_id, *result, at in rows:
-        results, _ = together.get((domain, request_id[:-1]), ({}, 0))
-        results[request_id[-1:]] = result
-        together[domain, request_id[:-1]] = (results, at)
+        stem, last = parts_of(request_id)
+        results, _ = together.get((domain, stem), ({}, 0))
+        results[last] = result
+        together[domain, stem] = (results, at)
     connection.executemany(
         "INSERT INTO results (domain, stem, results, at) VALUES (?, ?, ?, ?)",
         [(*where, orjson.dumps(results).decode(), at) for where, (results, at) in together.items()],

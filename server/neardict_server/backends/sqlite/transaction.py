@@ -9,7 +9,7 @@ import orjson
 
 from ...errors import ConditionFailedError
 from .. import base
-from ..request_ids import WINDOW, again
+from ..request_ids import WINDOW, again, parts_of
 from .statements import Choice, Insertion
 
 # How many rows a look for what is over removes at most, of each kind.
@@ -57,11 +57,16 @@ class _Domain:
         self.unwritten: dict[str, None] = {}
         self.unremembered: dict[str, None] = {}
 
+    def result_of(self, request_id: str) -> _Result | None:
+        """Returns the result of the request, None if it is not remembered."""
+        stem, last = parts_of(request_id)
+        return self.results[stem].get(last)
+
     def remember(self, request_id: str, result: _Result) -> None:
         """Takes notice of the result of a request, if it has an id."""
         if request_id:
-            stem = request_id[:-1]
-            self.results[stem][request_id[-1:]] = result
+            stem, last = parts_of(request_id)
+            self.results[stem][last] = result
             self.unremembered[stem] = None
 
 
@@ -128,8 +133,7 @@ class Transaction:
                     entry = base.Entry(operation.key, row[0], row[1], row[2])
                 outcomes.append(base.Lookup(entry, domain.revision))
                 continue
-            request_id = operation.request_id
-            if request_id and (result := domain.results[request_id[:-1]].get(request_id[-1:])):
+            if operation.request_id and (result := domain.result_of(operation.request_id)):
                 outcomes.append(again(operation, *result))
                 continue
             if operation.condition is not None:
@@ -188,7 +192,7 @@ class Transaction:
                 if key not in rows or ((row := rows[key]) is not None and row[0] is None):
                     values[key] = None
                 continue
-            if operation.request_id and (stem := operation.request_id[:-1]) not in results:
+            if operation.request_id and (stem := parts_of(operation.request_id)[0]) not in results:
                 stems[stem] = None
             if key not in rows and (operation.condition is not None or isinstance(operation, base.Delete)):
                 revisions[key] = None
