@@ -3,6 +3,7 @@
 from __future__ import annotations  # grpc classes are generic for type checkers only
 
 import asyncio
+import gc
 import itertools
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,6 +11,8 @@ import grpc.aio
 
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
+from neardict_server.execution import executions
+from neardict_server.execution.lane import Lane
 from wire import DEADLINE_SECONDS, Refusal, refusal
 
 if TYPE_CHECKING:
@@ -143,3 +146,17 @@ def failure(result: pb.OperationResult) -> Refusal:
     # gRPC's own statuses, which a call has from its client, have no ErrorInfo.
     domain = "neardict" if result.error.reason else ""
     return Refusal(code, result.error.message, domain, result.error.reason, dict(result.error.metadata))
+
+
+def open_streams() -> list[executions._Stream]:
+    """Returns what this process serves on the running loop: no garbage of tests before, which had others."""
+    loop = asyncio.get_running_loop()
+    streams = [one for one in gc.get_objects() if isinstance(one, executions._Stream)]
+    return [stream for stream in streams if stream._reader.get_loop() is loop]
+
+
+def open_lanes() -> list[Lane]:
+    """Returns those of the running loop that are not garbage."""
+    gc.collect()
+    loop = asyncio.get_running_loop()
+    return [one for one in gc.get_objects() if isinstance(one, Lane) and one.task.get_loop() is loop]

@@ -3,7 +3,6 @@
 from __future__ import annotations  # grpc classes are generic for type checkers only
 
 import asyncio
-import gc
 import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from executing import Execution, delete, get, put
+from executing import Execution, delete, get, open_streams, put
 from gated_backend import gated_server
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 from neardict_server.app import serving
 from neardict_server.config import BackendConfig, Config
-from neardict_server.execution import executions
 from wire import DEADLINE_SECONDS, SERVICE, refusal, text_field
 
 if TYPE_CHECKING:
@@ -117,9 +115,9 @@ async def test_a_stream_without_operations_ends_with_ok() -> None:
 
 
 async def until_nothing_is_read() -> None:
-    """Returns when a stream of this process has met a breach: until then what is unanswered must stay so."""
+    """Returns when a stream of this test has met a breach: until then what is unanswered must stay so."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not any(one._reader.done() for one in gc.get_objects() if isinstance(one, executions._Stream)):
+        while not any(stream._reader.done() for stream in open_streams()):
             await asyncio.sleep(0.001)
 
 

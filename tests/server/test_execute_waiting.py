@@ -3,16 +3,14 @@
 from __future__ import annotations  # grpc classes are generic for type checkers only
 
 import asyncio
-import gc
 from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
-from executing import Execution, delete, failure, get, put
+from executing import Execution, delete, failure, get, open_lanes, open_streams, put
 from gated_backend import gated_server
 from neardict_server.execution import Executions, executions
-from neardict_server.execution.lane import Lane
 from wire import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
@@ -142,9 +140,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(monkeypatch: pytest.Mo
         for domain in ("d", "e"):
             backend.release(domain)
         # Callbacks of what was cancelled may hold them for a few more turns of the loop.
-        await until(
-            lambda: gc.collect() >= 0 and not [one for one in gc.get_objects() if isinstance(one, Lane)]
-        )
+        await until(lambda: not open_lanes())
         async with Execution(channel) as another:
             (result,) = await another.run(get("waiting"))
             assert not result.get_value.found
@@ -157,9 +153,7 @@ async def test_thousands_of_domains_leave_nothing_behind_on_a_stream(monkeypatch
             results = await stream.run(*(get("k", domain=f"d{turn}.{number}") for number in range(1000)))
             assert all(result.HasField("get_value") for result in results)
         # Callbacks of what was cancelled may hold them for a few more turns of the loop.
-        await until(
-            lambda: gc.collect() >= 0 and not [one for one in gc.get_objects() if isinstance(one, Lane)]
-        )
+        await until(lambda: not open_lanes())
         assert len(asyncio.all_tasks()) <= tasks + 5
         assert await stream.end() is None
 
@@ -188,9 +182,8 @@ async def test_one_request_of_very_many_operations_does_not_keep_others_from_the
 
 
 def unanswered() -> int:
-    """Returns how many operations the fullest stream of this process has."""
-    streams = [one for one in gc.get_objects() if isinstance(one, executions._Stream)]
-    return max((len(stream._unanswered) for stream in streams), default=0)
+    """Returns how many operations the fullest stream of this test has."""
+    return max((len(stream._unanswered) for stream in open_streams()), default=0)
 
 
 async def test_a_client_that_floods_does_not_keep_another_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
