@@ -2,6 +2,9 @@
 
 import builtins
 import copy
+import datetime
+import fractions
+import math
 import pickle
 import signal
 import socket
@@ -232,7 +235,18 @@ def test_an_absent_key_is_a_key_error_that_knows_the_key(store: neardict.Store, 
         lambda store, d: store.set_value("d", "k", 1, ttl=-1),
         lambda store, d: store.set_value("d", "k", 1, ttl=float("nan")),
         lambda store, d: store.set_value("d", "k", 1, ttl=10**12),
+        lambda store, d: store.set_value("d", "k", 1, ttl="5"),
+        lambda store, d: store.set_value("d", "k", 1, ttl=[1]),
+        lambda store, d: store.set_value("d", "k", 1, ttl=True),
+        lambda store, d: store.set_value("d", "k", 1, timeout="5"),
+        lambda store, d: store.set_value("d", "k", "x" * 8_000_000, timeout="5"),
+        lambda store, d: store.set_value("d", "k", 1, timeout=float("nan")),
+        lambda store, d: store.set_many("d", {"k": 1}, timeout=datetime.timedelta(seconds=5)),
+        lambda store, d: store.server_info(timeout=[1]),
+        lambda store, d: list(store.all_keys("d", timeout="5")),
+        lambda store, d: d.edit("k", lambda value: value, default=1, timeout="5"),
         lambda store, d: store.set_value("d", "k", 1, if_revision=0),
+        lambda store, d: store.set_value("d", "k", 1, if_revision=True),
         lambda store, d: store.set_value("d", "k", 1, if_revision=-1),
         lambda store, d: store.set_value("d", "k", 1, if_revision=2**64),
         lambda store, d: store.set_value("d", "k", 1, if_revision=5, if_absent=True),
@@ -249,6 +263,27 @@ def test_arguments_at_fault_are_refused_in_words_of_ours(
     assert isinstance(caught.value, ValueError)
     assert any(word in str(caught.value) for word in ("must be", "use 1 to", "not both", "surrogate"))
     assert dict(d) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"target": 5}, {"target": b"localhost:1"}, {"timeout": None}, {"timeout": "5"}, {"credentials": "x"}],
+)
+def test_a_connection_of_wrong_types_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(neardict.InvalidArgumentError, match="must be"):
+        neardict.connect(**{"target": "localhost:1"} | wrong)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**30, 5, fractions.Fraction(10)])
+def test_any_number_is_a_timeout_and_a_very_large_one_waits_for_as_long_as_it_takes(
+    server: Served, domain: str, timeout: Any
+) -> None:
+    with neardict.connect(server.address, timeout=timeout) as store:
+        for given in (None, timeout):
+            store.set_value(domain, "k", 1, timeout=given)
+            assert store.get_value(domain, "k", timeout=given) == 1
+            assert list(store.all_keys(domain, timeout=given)) == ["k"]
+            assert store.server_info(timeout=given).version
 
 
 @pytest.mark.parametrize(

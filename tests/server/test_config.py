@@ -20,7 +20,7 @@ def mistakes(folder: Path, text: str, **environ: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         from_toml(folder, text, **environ)
     first, *lines = str(caught.value).splitlines()
-    assert first == f"{folder / 'neardict.toml'} (with the environment) has mistakes:"
+    assert first == f"{folder / 'neardict.toml'} has mistakes:"
     assert all(line.startswith("  ") for line in lines)
     return [line.strip() for line in lines]
 
@@ -65,6 +65,32 @@ def test_two_underscores_reach_into_tables(tmp_path: Path) -> None:
     assert config.backends["main"].settings == {"host": "kept", "password": "12345"}
     assert config.backends["other"].implementation == "memory"
     assert config.default == "other"
+
+
+def test_a_mistake_tells_where_it_comes_from_if_not_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "neardict.toml"
+    path.write_text("shutdown_grace_seconds = -1")
+    environ = {"NEARDICT_LIMITS__MAX_VALUE_BYTE": "1", "NEARDICT_LISTEN": "nowhere", "NEARDICT_WORKER": "2"}
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ=environ, overrides={"workers": 0})
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"{path} has mistakes:"
+    assert {line.strip().partition(":")[0]: line.partition(" (from ")[2] for line in lines} == {
+        "listen": "NEARDICT_LISTEN)",
+        "workers": "the command line)",
+        "worker": "NEARDICT_WORKER)",
+        "limits.max_value_byte": "NEARDICT_LIMITS__MAX_VALUE_BYTE)",
+        "shutdown_grace_seconds": "",
+    }
+    with pytest.raises(ConfigError, match=r"^the configuration has mistakes:\n  listen: must be HOST:PORT"):
+        load(environ={"NEARDICT_LISTEN": "nowhere"})
+
+
+def test_a_table_in_place_of_a_list_is_told_how_to_write_it(tmp_path: Path) -> None:
+    (line,) = mistakes(tmp_path, '[routes]\ndomain = "x"\nbackend = "sqlite"')
+    assert line == "routes: must be a list of tables: begin each with [[routes]], in two pairs of brackets"
+    (line,) = mistakes(tmp_path, 'routes = ["x"]')
+    assert line == "routes.0: must be a table"
 
 
 def test_a_variable_names_the_file(tmp_path: Path) -> None:

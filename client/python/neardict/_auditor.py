@@ -53,7 +53,7 @@ class Auditor:
         choice: random.Random | None = None,
     ) -> None:
         """Audits `sample` keys of all dicts together `every` so many seconds."""
-        if not every > 0 or sample < 1:
+        if not isinstance(every, int | float) or not every > 0 or not isinstance(sample, int) or sample < 1:
             raise InvalidArgumentError("audit takes a number of seconds above 0, and a sample of at least 1")
         if changes.session is None:
             raise InvalidArgumentError("with connect(watch=False) nothing is promised that could be audited")

@@ -69,6 +69,8 @@ def resolve_target(target: str | None) -> str:
     """Returns the target to use: the given one, else NEARDICT_TARGET, else localhost:50051."""
     if target is None:
         target = os.environ.get("NEARDICT_TARGET") or DEFAULT_TARGET
+    if not isinstance(target, str):
+        raise InvalidArgumentError(f"target must be a str, as localhost:50051, not {type(target).__name__}")
     if target.startswith(_GRPC_NAMES):
         return target
     place = _HOST_AND_PORT.fullmatch(target)
@@ -78,6 +80,15 @@ def resolve_target(target: str | None) -> str:
             f"target {target!r} must be HOST:PORT, as in localhost:50051, or a gRPC name such as unix:/path"
         )
     return target
+
+
+def check_credentials(credentials: grpc.ChannelCredentials | None) -> None:
+    """Raises InvalidArgumentError if they are no credentials."""
+    if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
+        raise InvalidArgumentError(
+            "credentials must be what grpc.ssl_channel_credentials() returns, not "
+            f"{type(credentials).__name__}"
+        )
 
 
 def connect(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _compression
+from . import _compression, _timeouts
 from ._bulk import HOPELESS
 from ._retries import ATTEMPTS, jitter, pause_between
 from .errors import BulkError, LimitExceededError, NeardictError, UnavailableError
@@ -105,7 +105,9 @@ class Time:
     """What is left of the time for a call; retries are made in it. `size` is what it sends, in bytes."""
 
     def __init__(self, timeout: float | None, default: float, size: int = 0) -> None:
-        self._end = time.monotonic() + (default + size / _SLOWEST if timeout is None else timeout)
+        self._end = time.monotonic() + (
+            default + size / _SLOWEST if timeout is None else _timeouts.check(timeout)
+        )
 
     def left(self) -> float:
         return max(0.001, self._end - time.monotonic())

@@ -6,6 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
+from . import _timeouts
 from .errors import ConflictError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _LONGEST_PAUSE = 0.05
 
 def pauses(timeout: float) -> Iterator[float | None]:
     """Yields how long to wait after a failed attempt, and None, last, when `timeout` seconds are over."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + _timeouts.check(timeout)
     longest = _FIRST_PAUSE
     while time.monotonic() < deadline:
         yield random.uniform(0, longest)  # noqa: S311  # no secret

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _chunks, _compression
+from . import _chunks, _compression, _timeouts
 from ._patience import patiently
 from ._statuses import too_late
 from .errors import DataLossError, LimitExceededError, UnavailableError
@@ -119,7 +119,8 @@ class Large:
         if self._compress and self._understood is None:
             with self._translated():
                 info = self._stub.GetServerInfo(
-                    pb.GetServerInfoRequest(), timeout=self._timeout if timeout is None else timeout
+                    pb.GetServerInfoRequest(),
+                    timeout=self._timeout if timeout is None else _timeouts.check(timeout),
                 )
             self._understood = pb.COMPRESSION_ZSTD in info.compressions
         return self._compress and bool(self._understood)

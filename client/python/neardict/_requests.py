@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, TypeVar
 
 from google.protobuf import duration_pb2
@@ -131,13 +132,16 @@ def check_text(field: str, text: str) -> None:
 
 
 def _revision(revision: int) -> int:
-    if not isinstance(revision, int) or not 0 < revision < 2**64:
+    if not isinstance(revision, int) or isinstance(revision, bool) or not 0 < revision < 2**64:
         raise InvalidArgumentError("if_revision must be the revision of an entry; for none, use if_absent")
     return revision
 
 
 def _duration(ttl: float | datetime.timedelta) -> duration_pb2.Duration:
-    seconds = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else float(ttl)
+    given: object = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else ttl
+    if isinstance(given, bool) or not isinstance(given, Real):
+        raise InvalidArgumentError(f"ttl must be seconds or a timedelta, not {type(ttl).__name__}")
+    seconds = float(given)
     if not 0 < seconds <= 100 * 365 * 24 * 3600:
         raise InvalidArgumentError("ttl must be more than 0 seconds and at most 100 years")
     microseconds = max(1, round(seconds * 1_000_000))

@@ -8,7 +8,18 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 
-from . import _channel, _chunks, _clock, _compression, _forks, _lease, _operations, _requests, values
+from . import (
+    _channel,
+    _chunks,
+    _clock,
+    _compression,
+    _forks,
+    _lease,
+    _operations,
+    _requests,
+    _timeouts,
+    values,
+)
 from ._auditor import Auditor, AuditThread
 from ._bulk import CALLS, Begun, bulk
 from ._changes import Changes, Listener
@@ -58,14 +69,15 @@ class Store:
         compression: _compression.Compression = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
+        _channel.check_credentials(credentials)
         _forks.check()
         compress = _compression.check(compression)
-        self._timeout = timeout
+        self._timeout = _timeouts.check(timeout)
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
         weakref.finalize(self, self._executing.drop).atexit = False
-        self._large = Large(self.target, self._stub, self._translated, timeout, compress=compress)
+        self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -356,6 +368,8 @@ class Store:
 
     def _pages(self, request: pb.AllKeysRequest, timeout: float | None) -> Iterator[pb.AllKeysResponse]:
         self._large.accept(request)
+        if timeout is not None:
+            timeout = _timeouts.check(timeout)
         with self._translated():
             call: Any = self._stub.AllKeys(request, timeout=timeout)
             try:
@@ -368,7 +382,8 @@ class Store:
 
     def call(self, method: Callable[..., _Answer], request: Any, timeout: float | None) -> _Answer:
         with self._translated():
-            return method(request, timeout=self._timeout if timeout is None else timeout)
+            seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+            return method(request, timeout=seconds)
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
@@ -395,7 +410,7 @@ class Store:
         if not self._executing.takes(operation):
             return self._begin(kind, operation, timeout)()
         self.check_open()
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
         return self._finish(Pending(self._executing, operation, seconds), kind, operation)
 
     def _begin(
@@ -406,7 +421,7 @@ class Store:
         unsent: list[Operation] | None = None,
     ) -> Begun:
         """Sends an operation, or puts it there; what is returned can be called once, for the response."""
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
         self.check_open()
         if self._executing.takes(operation):
             # Known before it is sent, since an answer may come meanwhile.

@@ -29,31 +29,46 @@ def load(
     `limits.max_value_bytes` and so on: two underscores for a dot. `overrides`, from the command line,
     win over everything.
 
-    Raises ConfigError, whose message has a line for each mistake, with its key path.
+    Raises ConfigError, whose message has a line for each mistake, with its key path, and where it comes
+    from if not from the file.
     """
     environ = {} if environ is None else environ
     if path is None and (named := environ.get("NEARDICT_CONFIG")):
         path = Path(named)
     settings = {} if path is None else _read(path)
-    source = "the default configuration" if path is None else str(path)
+    source = "the configuration" if path is None else str(path)
+    origins = {}
     for name, text in environ.items():
         if name.startswith(PREFIX) and name not in NOT_SETTINGS:
-            _set(settings, name, text)
-    settings.update({name: value for name, value in (overrides or {}).items() if value is not None})
+            origins[_set(settings, name, text)] = name
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            settings[name] = value
+            origins[name] = "the command line"
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{source} (with the environment) has mistakes:\n{explain(error)}") from None
+        raise ConfigError(f"{source} has mistakes:\n{explain(error, origins=origins)}") from None
 
 
-def explain(error: ValidationError, below: str = "") -> str:
-    """Returns a line for each mistake, with its key path and without the value, which may be a secret."""
+def explain(error: ValidationError, below: str = "", *, origins: Mapping[str, str] | None = None) -> str:
+    """Returns a line for each mistake, with its key path and without the value, which may be a secret.
+
+    `origins` tells of key paths that are not the file's where they come from.
+    """
     lines = []
     for mistake in error.errors(include_url=False, include_input=False, include_context=False):
         path = ".".join([below, *map(str, mistake["loc"])] if below else map(str, mistake["loc"]))
         message = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
             message = "unknown setting; check its spelling, or remove it"
+        elif mistake["type"] == "tuple_type":
+            message = f"must be a list of tables: begin each with [[{path}]], in two pairs of brackets"
+        elif mistake["type"] in ("model_type", "dict_type"):
+            message = "must be a table"
+        for whole, origin in (origins or {}).items():
+            if path == whole or path.startswith(f"{whole}."):
+                message += f" (from {origin})"
         lines.append(f"  {path}: {message}" if path else f"  {message}")
     return "\n".join(lines)
 
@@ -79,7 +94,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} holds a number of too many digits, or nests too deep") from None
 
 
-def _set(settings: dict[str, Any], name: str, text: str) -> None:
+def _set(settings: dict[str, Any], name: str, text: str) -> str:
+    """Puts the variable's text into the settings, and returns its key path."""
     *parents, last = path = [part.lower() for part in name.removeprefix(PREFIX).split("__")]
     if not all(path):
         raise ConfigError(f"the variable {name} has an empty part in its key path: correct or unset it")
@@ -88,3 +104,4 @@ def _set(settings: dict[str, Any], name: str, text: str) -> None:
         if not isinstance(settings, dict):
             raise ConfigError(f"the variable {name} names a part of `{parent}`, which is not a table")
     settings[last] = text
+    return ".".join(path)

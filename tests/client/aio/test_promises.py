@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import random
 import signal
 import time
@@ -270,3 +271,26 @@ async def test_many_tasks_with_failures_and_cancellations_leave_what_is_stored(
         assert await d.snapshot() == stored
         assert await d.get_many(KEYS) == stored
         assert not d._flights
+
+
+async def test_what_is_no_timeout_is_refused_and_infinity_is_one(
+    server: Served, astore: aio.Store, domain: str
+) -> None:
+    calls: list[Callable[[Any], Awaitable[Any]]] = [
+        lambda timeout: astore.set_value(domain, "k", 1, timeout=timeout),
+        lambda timeout: astore.get_value(domain, "k", timeout=timeout),
+        lambda timeout: astore.set_many(domain, {"k": 1}, timeout=timeout),
+        lambda timeout: astore.server_info(timeout=timeout),
+    ]
+    for call in calls:
+        await call(math.inf)
+        for timeout in ("5", math.nan, [1]):
+            with pytest.raises(neardict.InvalidArgumentError, match="timeout must be a number of seconds"):
+                await call(timeout)
+    assert [key async for key in astore.all_keys(domain, timeout=math.inf)]
+    with pytest.raises(neardict.InvalidArgumentError):
+        await astore.set_value(domain, "in chunks", "x" * 8_000_000, timeout=math.nan)
+    wrongs: list[dict[str, Any]] = [{"timeout": "5"}, {"timeout": None}, {"credentials": "x"}]
+    for wrong in wrongs:
+        with pytest.raises(neardict.InvalidArgumentError):
+            aio.connect(server.address, **wrong)

@@ -61,6 +61,18 @@ async def test_a_user_with_the_documented_permissions_is_enough() -> None:
             await try_to_open(server, username="nobody", password=SECRET)
 
 
+@pytest.mark.parametrize("command", ["+hgetall", "+hset", "+zadd"])
+async def test_a_user_who_may_not_what_scripts_do_is_told_so_by_operations(command: str) -> None:
+    rules = [rule for rule in documented_rules() if rule != command]
+    with RedisServer() as server:
+        admin: Any
+        async with redis.asyncio.Redis(port=server.port) as admin:
+            await admin.execute_command("ACL", "SETUSER", "neardict", "on", f">{SECRET}", *rules)
+        async with opened(server, username="neardict", password=SECRET) as backend:
+            with pytest.raises(BackendUnavailableError, match=r"lacks a permission: docs/redis\.md"):
+                await backend.set_value(DOMAIN, "key", "1", request_id="r")
+
+
 async def test_a_cluster_is_not_taken_for_a_redis_that_stands_alone() -> None:
     with RedisServer("--cluster-enabled", "yes") as server, pytest.raises(ValueError, match="Cluster"):
         await try_to_open(server)

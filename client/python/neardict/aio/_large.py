@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from .. import _chunks, _compression
+from .. import _chunks, _compression, _timeouts
 from .._statuses import to_error, too_late
 from ..errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
 from ..v1 import storage_pb2 as pb
@@ -126,7 +126,8 @@ class Large:
         if self._compress and self._understood is None:
             with self._translated():
                 info = await self._stub.GetServerInfo(
-                    pb.GetServerInfoRequest(), timeout=self._timeout if timeout is None else timeout
+                    pb.GetServerInfoRequest(),
+                    timeout=self._timeout if timeout is None else _timeouts.check(timeout),
                 )
             self._understood = pb.COMPRESSION_ZSTD in info.compressions
         return self._compress and bool(self._understood)

@@ -28,6 +28,7 @@ from .. import (
     _operations,
     _progress,
     _requests,
+    _timeouts,
     values,
 )
 from .._auditor import Auditor
@@ -73,16 +74,17 @@ class Store:
         compression: _compression.Compression = None,
     ) -> None:
         self.target = _channel.resolve_target(target)
+        _channel.check_credentials(credentials)
         _forks.check()
         compress = _compression.check(compression)
-        self._timeout = timeout
+        self._timeout = _timeouts.check(timeout)
         self._credentials = credentials
         self._channel = self._connect()
         self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
         # Its own connection, whose fate and flow control are those of no other call.
         self._stream_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         self._pendings = Pendings(storage_pb2_grpc.StorageServiceStub(self._stream_channel).Execute)
-        self._large = Large(self.target, self._stub, self._translated, timeout, compress=compress)
+        self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -366,6 +368,8 @@ class Store:
         self, request: pb.AllKeysRequest, timeout: float | None
     ) -> AsyncGenerator[pb.AllKeysResponse, None]:
         self._large.accept(request)
+        if timeout is not None:
+            timeout = _timeouts.check(timeout)
         with self._translated():
             call = self._stub.AllKeys(request, timeout=timeout)
             messages = aiter(call)
@@ -387,12 +391,12 @@ class Store:
         if not self._pendings.executing.takes(operation):
             return self._begin(kind, operation, timeout).finish()
         self.check_open()
-        self._pendings.begin(operation, self._timeout if timeout is None else timeout)
+        self._pendings.begin(operation, self._timeout if timeout is None else _timeouts.check(timeout))
         return self._finish(kind, operation)
 
     def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
         """Sends an operation; what is returned can be finished once, for the response."""
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
         self.check_open()
         if self._pendings.executing.takes(operation):
             sure = self._pendings.executing.supported is True
@@ -418,7 +422,8 @@ class Store:
 
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
         with self._translated():
-            return await method(request, timeout=self._timeout if timeout is None else timeout)
+            seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+            return await method(request, timeout=seconds)
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""

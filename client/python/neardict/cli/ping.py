@@ -38,14 +38,18 @@ def command(store: Store, count: int, wait: float | None) -> None:
 
 
 def _first_answer(store: Store, deadline: float) -> pb.GetServerInfoResponse:
+    unreachable: UnavailableError | None = None
     while True:
         left = deadline - time.monotonic()
         try:
             # While waiting, no single call may outlast the wait by much.
             return store.server_info(timeout=max(left, 1.0) if left > 0 else None)
-        except (UnavailableError, DeadlineExceededError):
+        except (UnavailableError, DeadlineExceededError) as error:
+            if isinstance(error, UnavailableError):
+                unreachable = error
             if time.monotonic() + _PAUSE > deadline:
-                raise
+                # That the last attempt was cut short tells less than why those before it failed.
+                raise unreachable or error from None
         time.sleep(_PAUSE)
 
 

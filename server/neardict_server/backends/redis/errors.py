@@ -25,7 +25,11 @@ _BY_CODE: dict[str, StorageError] = {
     "WRONGPASS": RefusedError(
         "Redis refuses the credentials: check username and password in the backend's settings"
     ),
-    "NOPERM": RefusedError("the Redis user lacks a permission: docs/redis.md lists those it needs"),
+    # Of a command; of one in a script by Redis 7.0 and before; by those after it.
+    **dict.fromkeys(
+        ("NOPERM", "The user executing the script can't", "ACL failure in script"),
+        RefusedError("the Redis user lacks a permission: docs/redis.md lists those it needs"),
+    ),
     "MOVED": RefusedError("this Redis is a node of a Cluster: set cluster = true in the backend's settings"),
     "cluster support disabled": RefusedError(
         "this Redis is no node of a Cluster: leave cluster out of the backend's settings"
@@ -65,12 +69,14 @@ def translate(error: Exception) -> StorageError:
         return type(known)(str(known))
     if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
         return BackendUnavailableError(
-            "Redis did not answer in time, and a write may have taken effect: retry with its request_id"
+            "Redis did not answer in time, and a write may have taken effect: retry; one with the request_id "
+            "of before takes effect once"
         )
     if isinstance(error, exceptions.ResponseError):
         return BackendUnavailableError(f"Redis refused ({code}); its log, or its documentation, tells why")
     return BackendUnavailableError(
-        "Redis cannot be reached, or went away: retry later with the same request_id"
+        "Redis cannot be reached, or went away: retry later; a write with the request_id of before takes "
+        "effect once"
     )
 
 
