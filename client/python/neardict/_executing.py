@@ -114,10 +114,15 @@ class Executing:
         with self._lock:
             self._add_all()
             refused = self._pipeline.refuse(outcome, time.monotonic())
+        # It may have been for a thread that waits.
+        self._inbox.put(_LOOK)
         self._tell(refused)
 
     def _add_all(self) -> None:
-        """Takes in what is in the inbox, and what is to be tried again. The caller holds the lock."""
+        """Takes in what is in the inbox, and what is to be tried again. The caller holds the lock.
+
+        That may be what was put there to have the caller look at something, which it has to do after this.
+        """
         with contextlib.suppress(queue.Empty):
             while True:
                 self._add(self._inbox.get_nowait())
@@ -150,17 +155,18 @@ class Executing:
 
     def _await_operation(self) -> bool:
         """Returns when there is something to send, or, with False, when nothing more shall be."""
-        while not self._stopped:
+        while True:
             with self._lock:
                 self._add_all()
+                if self._stopped:
+                    return False
                 if self._pipeline.waits:
-                    return not self._stopped
+                    return True
                 due = self._pipeline.due
             operations = self._get(due)
             with self._lock:
                 self._add(operations)
             del operations
-        return False
 
     def _serve(self) -> object:
         """Opens a stream, and reads it to its end. Returns what that means for operations without result."""
@@ -210,16 +216,20 @@ class Executing:
                 request = None
                 while request is None:
                     if over.is_set():
-                        return
-                    if self._stopped:
+                        return  # what has come since is of the next stream
+                    with self._lock:
+                        self._add_all()
+                        if over.is_set():
+                            return
+                        stopped = self._stopped
+                        if not stopped:
+                            request = self._pipeline.take()
+                            due = self._pipeline.due
+                    if stopped:
                         # Dropped, maybe, and then nobody else does it.
                         if (call := self._call) is not None:
                             call.cancel()
                         return
-                    with self._lock:
-                        self._add_all()
-                        request = self._pipeline.take()
-                        due = self._pipeline.due
                     if request is None:
                         operations = self._get(due)
                         if over.is_set():
