@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALL = ("grpc_type", "grpc_service", "grpc_method")
 # What an operation of Execute may end with that no backend is asked for, or that cannot be sent.
-_REFUSALS = ("InvalidArgument", "ResourceExhausted", "Canceled", "DeadlineExceeded", "FailedPrecondition")
+_REFUSALS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
 
 
 class Unmeasured:
@@ -103,7 +109,7 @@ class Measures(Unmeasured):
         )
         # From the start, since the first of what is not there before cannot be told from none.
         for code in _REFUSALS:
-            self._refused.labels(code)
+            self._refused.labels(code_name(code))
         self._seconds = Histogram(
             "neardict_backend_seconds",
             'How long backends took for an operation, or for a batch of them (operation="Execute").',
