@@ -55,20 +55,26 @@ class Line:
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
         self.target = target
         self._credentials = credentials
+        self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
 
     def open(self, requests: Iterator[pb.WatchRequest]) -> Any:
         """Calls the RPC Watch with these requests, and returns the call. Ends the one before."""
         self.close()
-        self._channel = _channel.connect(
-            self.target, self._credentials, ("grpc.use_local_subchannel_pool", 1)
-        )
-        return storage_pb2_grpc.StorageServiceStub(self._channel).Watch(requests)
+        channel = _channel.connect(self.target, self._credentials, ("grpc.use_local_subchannel_pool", 1))
+        call = storage_pb2_grpc.StorageServiceStub(channel).Watch(requests)
+        # Nobody else knows it before: gRPC crashes where a stub is made of a channel that is being closed
+        # (https://github.com/grpc/grpc/pull/43455).
+        with self._lock:
+            self._channel = channel
+        return call
 
     def close(self) -> None:
         """Ends the stream, and its connection."""
-        if self._channel is not None:
-            self._channel.close()
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
 
 
 class Reading:
