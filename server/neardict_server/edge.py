@@ -86,12 +86,12 @@ class Edge:
 
     def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         parse = handler.request_deserializer
-        if handler.unary_unary:
+        if answer := handler.unary_unary:
 
             async def unary(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
                 try:
                     self._begin(context)
-                    return await handler.unary_unary(parse(data), context)
+                    return await answer(parse(data), context)
                 except Exception as error:
                     await _abort(context, method, error)
 

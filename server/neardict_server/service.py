@@ -47,8 +47,11 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     async def GetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.GetValueRequest, context: _Context
     ) -> storage_pb2.GetValueResponse:
-        backend = self._backend(request.domain)
-        lookup = await backend.get_value(request.domain, operations.read_get(request).key)
+        domain = request.domain
+        backend = self._backend(domain)
+        key = request.key
+        checks.check_key(key)
+        lookup = await backend.get_value(domain, key)
         response = storage_pb2.GetValueResponse()
         operations.word_lookup(lookup, response, self._limits)
         if request.accept and response.found:

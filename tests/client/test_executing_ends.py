@@ -1,18 +1,23 @@
 """The engine's threads end whenever they are told to, also between a look at that and the next step."""
 
+import gc
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+import neardict
 from neardict import ClosedError, _operations
 from neardict._executing import _LOOK, Executing
 from neardict._pending import Pending, tell
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
+from served import Served
 
 from .execute_server import ExecuteServer
 from .gate import DEADLINE
@@ -29,6 +34,16 @@ ENDS: dict[str, Callable[[Executing], Any]] = {
 LOOKS = range(1, 6)
 
 
+class Inbox(queue.SimpleQueue[Any]):
+    """Counts how often somebody was told to look."""
+
+    told = 0
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item)
+        self.told += item is _LOOK
+
+
 class Interrupted(Executing):
     """Is ended by another thread just after one of its own has looked for the `when`th time whether it is."""
 
@@ -37,6 +52,7 @@ class Interrupted(Executing):
         self._ends = False
         self._when = when
         self._end = end
+        self._told = Inbox()
         self.ending: Running | None = None
         super().__init__(open_stream, tell)
 
@@ -46,14 +62,23 @@ class Interrupted(Executing):
         if threading.current_thread() is not threading.main_thread() and self.ending is None:
             self._looks += 1
             if self._looks == self._when:
+                before = self._told.told
                 self.ending = Running(self._end, self)
                 # It has told this thread, which goes on with what it has seen.
-                until(lambda: self._ends and self._inbox.qsize())
+                until(lambda: self._ends and self._told.told > before)
         return ends
 
     @_stopped.setter
     def _stopped(self, ends: bool) -> None:
         self._ends = ends
+
+    @property
+    def _inbox(self) -> queue.SimpleQueue[Any]:
+        return self._told
+
+    @_inbox.setter
+    def _inbox(self, inbox: queue.SimpleQueue[Any]) -> None:
+        """Has one of its own."""
 
 
 @pytest.fixture
@@ -110,3 +135,53 @@ def test_what_tells_a_thread_to_end_may_be_taken_by_another_that_is_refused(stub
     assert closing.error() is None
     assert inbox.taken
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+# At the end of the process gRPC may wait for ever, where it has to collect a call.
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("serve", [Stalling(), None], ids=["it is cancelled", "the service has none"])
+def test_no_call_is_left_to_the_garbage_collector(serve: Any) -> None:
+    calls: list[weakref.ref[Any]] = []
+    with ExecuteServer(serve) as server, grpc.insecure_channel(server.address) as channel:
+
+        def open_stream(requests: Any) -> Any:
+            call = storage_pb2_grpc.StorageServiceStub(channel).Execute(requests)
+            calls.append(weakref.ref(call))
+            return call
+
+        engine = Executing(open_stream, tell)
+        operation = _operations.get_value("d", "key", pb.COMPRESSION_UNSPECIFIED)
+        assert Pending(engine, operation, DEADLINE).result() is not None
+        engine.close(CLOSED)
+        until(lambda: all(call() is None for call in calls))
+        assert calls
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("goes", [False, True], ids=["the store is closed", "the service goes"])
+def test_nor_is_one_that_reads_changes(tmp_path: Path, *, goes: bool) -> None:
+    calls: list[weakref.ref[Any]] = []
+    with Served("--data", tmp_path) as server, neardict.connect(server.address) as store:
+        open_stream = store._line.open
+
+        def opened(requests: Any) -> Any:
+            call = open_stream(requests)
+            calls.append(weakref.ref(call))
+            return call
+
+        store._line.open = opened  # type: ignore[method-assign]
+        store.dict("d")
+        if goes:
+            server.kill()
+            until(lambda: len(calls) > 1)
+        store.close()
+        until(lambda: all(call() is None for call in calls))
+        assert calls

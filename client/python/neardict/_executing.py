@@ -13,6 +13,7 @@ import grpc
 
 from ._pipeline import Pipeline
 from ._retries import AGAIN, LOST, UNSUPPORTED
+from ._statuses import without_frames
 from ._where import where
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class Executing:
                 if look:
                     self._inbox.put(_LOOK)
         except grpc.RpcError as error:
+            without_frames(error)
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self.supported = False
                 return UNSUPPORTED

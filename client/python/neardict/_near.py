@@ -200,8 +200,8 @@ class NearDict(Contents):
     def freshen(self) -> None:
         """Shows what is held, which is up to date; for this package."""
         with self._lock:
-            self._fresh = True
             self._show()
+            self._fresh = True
 
     def stale(self) -> None:
         """Shows no more of what is held, unless the user wants that; for this package."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from ._statuses import without_frames
+
 
 def patiently(call: Any, seconds: float) -> Iterator[Any]:
     """Yields the messages of a call. Cancels it and raises TimeoutError if one is longer in coming."""
@@ -20,8 +22,9 @@ def patiently(call: Any, seconds: float) -> Iterator[Any]:
                 message = next(call)
             except StopIteration:
                 return
-            except grpc.RpcError:
+            except grpc.RpcError as error:
                 if watchdog.barked:
+                    without_frames(error)
                     raise TimeoutError from None
                 raise
             # What is done with the message takes as long as it likes.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from . import _channel
+from ._statuses import without_frames
 from ._where import where
 from .v1 import storage_pb2_grpc
 
@@ -142,7 +143,7 @@ class Reading:
                     longest = FIRST_PAUSE
                     self._receiver.received(message)
             except grpc.RpcError as error:
-                self._ended(error)
+                self._ended(without_frames(error))
             except Exception as error:
                 # Whatever it was, some change has not been applied: only a new stream mends that.
                 logger.error("a change could not be applied, and the stream begins again: %s", where(error))

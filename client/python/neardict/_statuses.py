@@ -26,6 +26,15 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
     return _error(code, error.details() or code.name, info.reason, dict(info.metadata), target)
 
 
+def without_frames(error: grpc.RpcError) -> grpc.RpcError:
+    """Returns the error without its traceback, to be used wherever one is caught.
+
+    It may be the call itself, and its frames hold that: garbage that is perhaps collected as late as at the
+    end of the process. There gRPC waits for ever for a lock that a thread had when it ceased to be.
+    """
+    return error.with_traceback(None)
+
+
 def rejected(message: pb.Rejected, target: str) -> errors.NeardictError:
     """Returns the error to raise for a subscription that `target` rejected, as for a call that failed."""
     code = _code(message.code)

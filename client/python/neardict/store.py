@@ -36,7 +36,7 @@ from ._pipeline import Operation
 from ._progress import OnProgress
 from ._reading import Line
 from ._session import Session
-from ._statuses import to_error, too_late
+from ._statuses import to_error, too_late, without_frames
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
@@ -482,7 +482,7 @@ class Store:
             with _forks.call():
                 yield
         except grpc.RpcError as error:
-            raise self._error(error) from None
+            raise self._error(without_frames(error)) from None
         except ValueError:
             # What a closed channel raises, when another thread closed it since the check.
             self.check_open()

@@ -11,7 +11,7 @@ import grpc
 
 from .._reading import FIRST_PAUSE, LONGEST_PAUSE
 from .._session import PING_SECONDS, TRUST_SECONDS
-from .._statuses import rejected, to_error, too_late
+from .._statuses import rejected, to_error, too_late, without_frames
 from ..errors import DeadlineExceededError, UnavailableError
 from ..v1 import storage_pb2 as pb
 
@@ -76,7 +76,7 @@ def follow(store: Store, domain: str, from_revision: int = 0) -> Iterator[pb.Cha
                     yield Quiet()
         except grpc.RpcError as error:
             # A call is cancelled here if nothing came for too long.
-            silent = error.code() is grpc.StatusCode.CANCELLED
+            silent = without_frames(error).code() is grpc.StatusCode.CANCELLED
             yield _passing(too_late(store.target) if silent else to_error(error, store.target))
         finally:
             stream.close()
