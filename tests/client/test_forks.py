@@ -278,6 +278,80 @@ for thread in users:
 assert not failed, failed
 store.close()
 """,
+    "os.fork within a fork": """
+store, mirror, cache = prepare()
+forks = []
+
+def hook():
+    if not forks:
+        forks.append(0)
+        child = os.fork()
+        if not child:
+            os._exit(7)
+        assert_child(child)
+
+os.register_at_fork(before=hook)
+child = os.fork()
+if not child:
+    check_child(store, mirror, cache)
+    os._exit(7)
+assert_child(child)
+assert forks
+check_parent(store, mirror, cache)
+store.close()
+""",
+    "Ctrl-C while os.fork waits for a thread": """
+store, mirror, cache = prepare()
+class Interrupted(threading.Thread):
+    interrupts = True
+    def join(self, timeout=None):
+        if self.interrupts:
+            self.interrupts = False
+            raise KeyboardInterrupt
+        super().join(timeout)
+raised = []
+sys.unraisablehook = lambda unraisable: raised.append(unraisable.exc_type)
+for name in ("neardict execute", "neardict watch", "neardict ping"):
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == name)
+    thread.__class__ = Interrupted
+    if not (child := os.fork()):
+        os._exit(7)
+    assert_child(child)
+    assert store.get_value(domain, "a") == 1
+    store.set_value(domain, "b", 1)
+assert raised == [KeyboardInterrupt] * 3, raised
+deadline = time.monotonic() + 20
+while not mirror.fresh:
+    assert time.monotonic() < deadline
+store.close()
+assert [thread.name for thread in threading.enumerate() if "neardict" in thread.name] == []
+""",
+    "os.fork where no thread can be started after it": """
+stores = [neardict.connect(target, timeout=2) for _ in range(3)]
+start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+def sometimes(thread):
+    if failures:
+        raise failures.pop()
+    start(thread)
+threading.Thread.start = sometimes
+if not (child := os.fork()):
+    os._exit(7)
+assert_child(child)
+assert not failures
+worked = []
+for store in stores:
+    try:
+        store.set_value(domain, "a", 1)
+        worked.append(store)
+    except neardict.DeadlineExceededError:
+        pass
+assert len(worked) == 2
+if not (child := os.fork()):
+    os._exit(7)
+assert_child(child)
+for store in stores:
+    store.close()
+""",
     "asyncio, with operations under way": """
 async def main():
     async with aio.connect(target, watch=False) as store:

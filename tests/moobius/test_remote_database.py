@@ -1,8 +1,10 @@
 """RemoteDatabase: by itself, and given to the classes of the SDK itself."""
 
 import copy
+import gc
 import importlib
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -111,13 +113,17 @@ def test_a_listing_outlives_its_database(target: str, domain: Domains) -> None:
 def test_databases_of_one_target_share_a_connection_that_ends_with_the_last(server: Served) -> None:
     target = server.address.replace("127.0.0.1", "localhost")
     one, other = RemoteDatabase("a.memory", target), RemoteDatabase("b.memory", target)
-    store = one.store
-    assert other.store is store
+    assert other.store is one.store
+    store, ending = weakref.ref(one.store), one.store._executing._thread
     del one
     other.set_value("alice", 1)
+    assert ending is not None
+    assert ending.is_alive()
     del other
-    with pytest.raises(neardict.ClosedError):
-        store.get_value("b.memory", "alice")
+    gc.collect()
+    assert store() is None
+    ending.join(20)
+    assert not ending.is_alive()
     assert RemoteDatabase("b.memory", target).get_value("alice") == (True, 1)
 
 

@@ -14,6 +14,7 @@ import grpc
 from ._pipeline import Pipeline
 from ._retries import AGAIN, LOST, UNSUPPORTED
 from ._statuses import without_frames
+from ._threads import join
 from ._where import where
 
 if TYPE_CHECKING:
@@ -78,14 +79,17 @@ class Executing:
         """Ends the stream and the thread, until `resume`; returns whether they ran."""
         with self._running:
             self._stopped = True
-            thread, self._thread = self._thread, None
+            thread = self._thread
         if thread is None:
             return False
         self._inbox.put(_LOOK)
         if (call := self._call) is not None:
             call.cancel()
-        if thread is not threading.current_thread():
-            thread.join()
+        join(thread)
+        with self._running:
+            # Not before: another thread that pauses or closes has to wait for it as well.
+            if self._thread is thread:
+                self._thread = None
         return True
 
     def resume(self) -> None:
@@ -94,7 +98,11 @@ class Executing:
             if self._thread is None and self._closed is None:
                 self._stopped = False
                 self._thread = threading.Thread(target=self._work, name="neardict execute", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except BaseException:
+                    self._thread = None
+                    raise
 
     def close(self, error: Exception) -> None:
         """Ends everything for good: what is under way has this error as its outcome."""
@@ -115,14 +123,14 @@ class Executing:
         with self._lock:
             self._add_all()
             refused = self._pipeline.refuse(outcome, time.monotonic())
-        # It may have been for a thread that waits.
+        # A thread waits perhaps for the one that was taken.
         self._inbox.put(_LOOK)
         self._tell(refused)
 
     def _add_all(self) -> None:
         """Takes in what is in the inbox, and what is to be tried again. The caller holds the lock.
 
-        That may be what was put there to have the caller look at something, which it has to do after this.
+        It may take a _LOOK: what that is about is to be looked at after this, not before.
         """
         with contextlib.suppress(queue.Empty):
             while True:

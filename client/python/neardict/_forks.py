@@ -1,13 +1,17 @@
 """What becomes of stores when the process forks: none of them may be used in the child."""
 
 import contextlib
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Iterator
 from typing import Protocol
 
+from ._where import where
 from .errors import ClosedError
+
+logger = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -71,23 +75,43 @@ def end(token: object) -> None:
 
 
 def _before() -> None:
-    global _lost_if_child
+    global _depth, _lost_if_child
     _forking.acquire()
-    _paused[:] = [store for store in list(_stores) if store.pause()]
+    _depth += 1
+    if _depth > 1:
+        return  # one within another, by a signal handler or another hook
+    raised: BaseException | None = None
+    for store in list(_stores):
+        try:
+            paused = store.pause()
+        except BaseException as error:
+            # Ctrl-C, for one, which Python prints and forgets here. What has been left is done now.
+            raised, paused = error, store.pause()
+        if paused:
+            _paused.append(store)
     _lost_if_child = bool(_calls)
+    if raised is not None:
+        raise raised
 
 
 def _after_in_parent() -> None:
+    global _depth
+    _depth -= 1
     try:
-        while _paused:
-            _paused.pop().resume()
+        while not _depth and _paused:
+            store = _paused.pop()
+            try:
+                store.resume()
+            except Exception as error:
+                logger.error("a store does not go on after a fork: %s", where(error))
     finally:
         _forking.release()
 
 
 def _after_in_child() -> None:
-    global _lost, _forking
+    global _lost, _forking, _depth
     _forking = threading.RLock()
+    _depth = 0
     _lost = _lost or _lost_if_child
     _calls.clear()
     _paused.clear()
@@ -97,6 +121,8 @@ def _after_in_child() -> None:
 
 # From before a fork until after it: of two threads at once one would forget what the other has paused.
 _forking = threading.RLock()
+# How many forks are under way, one within the other.
+_depth = 0
 _paused: list[Store] = []
 _lost_if_child = False
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

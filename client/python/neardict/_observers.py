@@ -169,6 +169,11 @@ class Teller:
                     "a callback of on_change has not returned %g seconds after close", _CLOSE_SECONDS
                 )
 
+    def drop(self) -> None:
+        """Ends the thread in a moment. For finalizers, which run wherever it may be: takes no lock."""
+        self._closed = True
+        self._work.put(None)
+
     def forked(self) -> None:
         """In the child of a fork there is no thread, and locks may be held by one that is gone."""
         self.__init__()  # type: ignore[misc]  # to be as new

@@ -12,6 +12,7 @@ import grpc
 
 from . import _channel
 from ._statuses import without_frames
+from ._threads import join
 from ._where import where
 from .v1 import storage_pb2_grpc
 
@@ -58,20 +59,30 @@ class Line:
         self._credentials = credentials
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
+        self._closed = False
 
     def open(self, requests: Iterator[pb.WatchRequest]) -> Any:
-        """Calls the RPC Watch with these requests, and returns the call. Ends the one before."""
-        self.close()
+        """Calls the RPC Watch with these requests, and returns the call. Ends the one before.
+
+        After `close` the call is cancelled.
+        """
+        self._end()
         channel = _channel.connect(self.target, self._credentials, ("grpc.use_local_subchannel_pool", 1))
         call = storage_pb2_grpc.StorageServiceStub(channel).Watch(requests)
         # Nobody else knows it before: gRPC crashes where a stub is made of a channel that is being closed
         # (https://github.com/grpc/grpc/pull/43455).
         with self._lock:
             self._channel = channel
+        if self._closed:
+            self._end()
         return call
 
     def close(self) -> None:
-        """Ends the stream, and its connection."""
+        """Ends the stream and its connection for good. From any thread."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         with self._lock:
             channel, self._channel = self._channel, None
         if channel is not None:
@@ -85,6 +96,7 @@ class Reading:
         self._receiver = receiver
         self._line = line
         self.stopped = threading.Event()
+        self.dropped = False
         self._warned = False
         self._lock = threading.Lock()
         self._call: Any = None
@@ -94,6 +106,10 @@ class Reading:
 
     def start(self) -> None:
         self._thread.start()
+
+    def drop(self) -> None:
+        """Ends the thread after the next `give_up`: for finalizers, since this takes no lock."""
+        self.dropped = True
 
     def give_up(self) -> None:
         """Ends the stream that is open now."""
@@ -125,19 +141,21 @@ class Reading:
             )
 
     def _join(self, seconds: float | None = None) -> None:
-        if self._thread is not threading.current_thread():
-            self._thread.join(seconds)
+        join(self._thread, seconds)
+
+    def _over(self) -> bool:
+        return self.dropped or self.stopped.is_set()
 
     def _read(self) -> None:
         longest = FIRST_PAUSE
-        while not self.stopped.is_set():
+        while not self._over():
             requests = self._requests = queue.SimpleQueue()
-            call = self._line.open(iter(requests.get, None))
-            with self._lock:
-                self._call = call
-            if self.stopped.is_set():
-                call.cancel()
             try:
+                call = self._line.open(iter(requests.get, None))
+                with self._lock:
+                    self._call = call
+                if self._over():
+                    call.cancel()
                 self._receiver.opened(requests.put)
                 for message in call:
                     longest = FIRST_PAUSE
@@ -149,7 +167,9 @@ class Reading:
                 logger.error("a change could not be applied, and the stream begins again: %s", where(error))
             finally:
                 self._receiver.lost()
-                call.cancel()
+                self.give_up()
                 requests.put(None)
             self.stopped.wait(random.uniform(0, longest))  # noqa: S311  # no secret
             longest = min(2 * longest, LONGEST_PAUSE)
+        if self.dropped:
+            self._line.close()

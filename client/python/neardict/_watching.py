@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ._reading import Line, Reading
 from ._session import PING_SECONDS
+from ._threads import join
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -19,7 +20,7 @@ class Watching:
         self._session = session
         self._line = line
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a dict
         self._threads: tuple[Reading, threading.Thread] | None = None
 
     def start(self) -> None:
@@ -31,20 +32,27 @@ class Watching:
                     target=self._tick, args=(reading,), name="neardict ping", daemon=True
                 )
                 self._threads = reading, ticking
-                reading.start()
-                ticking.start()
+                try:
+                    reading.start()
+                    ticking.start()
+                except BaseException:
+                    reading.stopped.set()
+                    self._threads = None
+                    raise
 
     def pause(self) -> bool:
         """Ends the stream and the threads, until `start` is called; returns whether they ran."""
-        with self._lock:
-            threads, self._threads = self._threads, None
+        threads = self._threads
         if threads is None:
             return False
         reading, ticking = threads
         # Nobody need wait for what was leased here, if the service hears that it is given back.
         reading.end(self._session.leave)
-        if ticking is not threading.current_thread():
-            ticking.join()
+        join(ticking)
+        with self._lock:
+            # Not before: another thread that pauses or closes has to wait for them as well.
+            if self._threads is threads:
+                self._threads = None
         return True
 
     def close(self) -> None:
@@ -54,9 +62,21 @@ class Watching:
         self.pause()
         self._line.close()
 
+    def drop(self) -> None:
+        """Ends the stream and the threads in a moment: nobody can use them any more.
+
+        For finalizers, which run wherever it may be: takes no lock and waits for nothing.
+        """
+        self._closed = True
+        if (threads := self._threads) is not None:
+            threads[0].drop()
+
     def _tick(self, reading: Reading) -> None:
         wait: float | None = PING_SECONDS
         while not reading.stopped.wait(PING_SECONDS if wait is None else wait):
+            if reading.dropped:
+                reading.give_up()
+                return
             wait = self._session.tick()
             if wait is None:
                 reading.give_up()

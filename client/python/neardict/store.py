@@ -79,6 +79,7 @@ class Store:
         weakref.finalize(self, self._executing.drop).atexit = False
         self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
         self._closed = ""
+        self._over = False  # nothing is left to be closed
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
         self._line = Line(self.target, credentials)
@@ -89,6 +90,8 @@ class Store:
         self.expiry = ExpiryTimer()
         self._teller = Teller()
         self.tell = self._teller.schedule
+        for part in (self._watching, self._teller):
+            weakref.finalize(self, part.drop).atexit = False
         self._audit: AuditThread | None = None
         _forks.follow(self)
 
@@ -105,18 +108,23 @@ class Store:
         raise TypeError("a store is of its process alone: call neardict.connect in the other one")
 
     def close(self) -> None:
-        """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
-        if not self._closed:
-            self._closed = f"this store, of {self.target}, is closed: connect again"
-            if self._audit is not None:
-                self._audit.stop()
-            self.expiry.close()
-            self._watching.close()
-            self._teller.close()
-            self._executing.close(ClosedError(self._closed))
-            self._channel.close()
-            if self._audit is not None:
-                self._audit.join()
+        """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents.
+
+        If it is interrupted, what it has left is done when it is called again.
+        """
+        if self._over:
+            return
+        self._closed = self._closed or f"this store, of {self.target}, is closed: connect again"
+        if self._audit is not None:
+            self._audit.stop()
+        self.expiry.close()
+        self._watching.close()
+        self._teller.close()
+        self._executing.close(ClosedError(self._closed))
+        self._channel.close()
+        if self._audit is not None:
+            self._audit.join()
+        self._over = True
 
     def dict(
         self,
@@ -165,6 +173,8 @@ class Store:
         if self._audit is not None:
             raise InvalidArgumentError("this store is audited already")
         self._audit = AuditThread(self, auditor)
+        if self._closed:
+            self._audit.stop()
 
     def watch(self, domain: str) -> None:
         """Waits until the changes of the domain are being watched, or cannot be now; for this package."""
@@ -387,17 +397,20 @@ class Store:
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
-        self._watched = self._watching.pause()
+        # It may be called again, where it was interrupted.
+        self._watched = self._watching.pause() or self._watched
         return self._executing.pause() or self._watched
 
     def resume(self) -> None:
         """Opens the streams again, in the parent after a fork."""
         self._executing.resume()
         if self._watched:
+            self._watched = False
             self._watching.start()
 
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
+        self._over = True
         self._closed = (
             f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
         )

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 # So many messages may wait for the loop. Then nothing is read until it takes one, and what comes meanwhile
 # is coalesced by the service.
 _MOST_WAITING = 32
+# How often who waits for room looks whether there is a loop yet, in seconds.
+_LOOK_SECONDS = 1.0
 
 
 class Watching:
@@ -78,7 +80,10 @@ class Watching:
     def resume(self) -> None:
         """Starts the thread that reads. From any thread."""
         if not self._session.closed:
-            self._relay = _Relay(self._session, self._line, self._loop, self._news)
+            relay = self._relay = _Relay(self._session, self._line, self._loop, self._news)
+            if self._session.closed:
+                # By another thread, meanwhile, which has not seen it.
+                relay.end(lambda: False)  # type: ignore[unreachable]  # mypy takes it for what it was
 
     async def close(self) -> None:
         """Ends the stream, the thread and the task."""
@@ -87,11 +92,13 @@ class Watching:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
-        if self._relay is not None:
-            relay, self._relay = self._relay, None
-            # Nobody need wait for what was leased here, if the service hears that it is given back.
-            await in_thread(lambda: relay.end(self._session.leave), name="neardict close")
-        self._line.close()
+        try:
+            if self._relay is not None:
+                relay, self._relay = self._relay, None
+                # Nobody need wait for what was leased here, if the service hears that it is given back.
+                await in_thread(lambda: relay.end(self._session.leave), name="neardict close")
+        finally:
+            self._line.close()
 
     async def _tick(self) -> None:
         wait: float | None = PING_SECONDS
@@ -107,6 +114,7 @@ class Watching:
             if not self._session.closed:
                 # The loop ends, and nobody has closed the store.
                 self.pause()
+                self._line.close()
 
 
 class _Relay:
@@ -147,9 +155,11 @@ class _Relay:
         self._hand_over(self._lose)
 
     def _hand_over(self, work: Callable[..., None], *args: object) -> None:
+        while not self._ended and not self._room.acquire(timeout=_LOOK_SECONDS):
+            if self._loop.is_closed():
+                break
         if self._ended:
             return
-        self._room.acquire()
         try:
             self._loop.call_soon_threadsafe(self._do, work, *args)
         except RuntimeError:

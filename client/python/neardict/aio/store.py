@@ -124,10 +124,13 @@ class Store:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._teller.close()
             self.expiry.close()
-            await self._watching.close()
-            await self._pendings.close(ClosedError(self._closed))
-            await self._stream_channel.close()
-            await self._channel.close()
+            try:
+                await self._watching.close()
+            finally:
+                # Also if this is cancelled.
+                await self._pendings.close(ClosedError(self._closed))
+                await self._stream_channel.close()
+                await self._channel.close()
 
     async def dict(
         self,
@@ -427,13 +430,15 @@ class Store:
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
-        self._watched = self._watching.pause()
+        # It may be called again, where it was interrupted.
+        self._watched = self._watching.pause() or self._watched
         return self._pendings.executing.pause() or self._watched
 
     def resume(self) -> None:
         """Opens the streams again, in the parent after a fork."""
         self._pendings.executing.resume()
         if self._watched:
+            self._watched = False
             self._watching.resume()
 
     def forked(self) -> None:

@@ -3,6 +3,7 @@
 Dicts learn of each other's writes through their store, so that those of one process must share it.
 """
 
+import atexit
 import os
 import threading
 import weakref
@@ -12,12 +13,14 @@ from ..store import Store
 
 
 class Connection:
-    """Keeps its store open for as long as somebody holds the connection."""
+    """Keeps its store open for as long as somebody holds the connection.
+
+    A store that nobody holds ends by itself. It is not closed here then: the garbage collector may run in any
+    thread, even in one that closing waits for.
+    """
 
     def __init__(self, target: str) -> None:
         self.store = Store(target)
-        # Also when the interpreter exits.
-        weakref.finalize(self, self.store.close)
 
 
 class _Connections:
@@ -32,6 +35,11 @@ class _Connections:
                 connection = self._open[target] = Connection(target)
             return connection
 
+    def close(self) -> None:
+        """Ends all of them, when the interpreter exits."""
+        for connection in list(self._open.values()):
+            connection.store.close()
+
 
 _connections = _Connections()
 
@@ -39,6 +47,11 @@ _connections = _Connections()
 def connection_to(target: str | None) -> Connection:
     """Returns the process's connection to the target; None is NEARDICT_TARGET, else localhost:50051."""
     return _connections.to(resolve_target(target))
+
+
+@atexit.register
+def _at_exit() -> None:
+    _connections.close()
 
 
 def _after_fork() -> None:
