@@ -3,6 +3,7 @@
 import builtins
 import copy
 import datetime
+import decimal
 import fractions
 import math
 import pickle
@@ -235,6 +236,11 @@ def test_an_absent_key_is_a_key_error_that_knows_the_key(store: neardict.Store, 
         lambda store, d: store.set_value("d", "k", 1, ttl=-1),
         lambda store, d: store.set_value("d", "k", 1, ttl=float("nan")),
         lambda store, d: store.set_value("d", "k", 1, ttl=10**12),
+        lambda store, d: store.delete_many("d", "abc"),
+        lambda store, d: store.get_many("d", b"abc"),
+        lambda store, d: d.delete_many("abc"),
+        lambda store, d: d.get_many("abc"),
+        lambda store, d: store.set_value("d", "k", 1, ttl=10**400),
         lambda store, d: store.set_value("d", "k", 1, ttl="5"),
         lambda store, d: store.set_value("d", "k", 1, ttl=[1]),
         lambda store, d: store.set_value("d", "k", 1, ttl=True),
@@ -274,7 +280,9 @@ def test_a_connection_of_wrong_types_is_refused(wrong: dict[str, Any]) -> None:
         neardict.connect(**{"target": "localhost:1"} | wrong)
 
 
-@pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**30, 5, fractions.Fraction(10)])
+@pytest.mark.parametrize(
+    "timeout", [math.inf, 1e300, 10**400, 5, fractions.Fraction(10), decimal.Decimal(10)]
+)
 def test_any_number_is_a_timeout_and_a_very_large_one_waits_for_as_long_as_it_takes(
     server: Served, domain: str, timeout: Any
 ) -> None:

@@ -137,6 +137,22 @@ def test_what_tells_a_thread_to_end_may_be_taken_by_another_that_is_refused(stub
     assert not thread.is_alive()
 
 
+def test_what_tells_that_a_stream_is_over_may_be_taken_before_it_is_looked_at(stub: Any) -> None:
+    engine = Executing(stub.Execute, tell)
+    engine.pause()
+    engine._stopped = False
+
+    class Over(threading.Event):
+        def is_set(self) -> bool:
+            was = super().is_set()
+            if not was:  # it ends just after
+                self.set()
+                engine._inbox.put(_LOOK)
+            return was
+
+    assert Running(list, engine._requests(Over(), threading.Lock())).result() == []
+
+
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     gc.collect()

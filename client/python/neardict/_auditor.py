@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import _timeouts
 from ._observed import ObservedDict
 from ._session import TRUST_SECONDS
 from .errors import InvalidArgumentError, NeardictError
@@ -53,16 +54,16 @@ class Auditor:
         choice: random.Random | None = None,
     ) -> None:
         """Audits `sample` keys of all dicts together `every` so many seconds."""
-        if not isinstance(every, int | float) or not every > 0 or not isinstance(sample, int) or sample < 1:
+        if not _timeouts.is_number(every) or not every > 0 or not isinstance(sample, int) or sample < 1:
             raise InvalidArgumentError("audit takes a number of seconds above 0, and a sample of at least 1")
         if changes.session is None:
             raise InvalidArgumentError("with connect(watch=False) nothing is promised that could be audited")
         self._changes = changes
-        self._every = every
+        self._every = _timeouts.check(every)
         self._sample = sample
         self._clock = clock
         self._choice = choice or random.Random()  # noqa: S311  # no secret
-        self._due = clock() + every
+        self._due = clock() + self._every
         self._suspects: list[Probe] = []
 
     def pause(self) -> float:

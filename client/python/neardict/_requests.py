@@ -1,13 +1,12 @@
 """Words the requests and reads the responses, for the sync and the async store alike. No I/O."""
 
 import datetime
-from collections.abc import Callable, Mapping
-from numbers import Real
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from google.protobuf import duration_pb2
 
-from . import values
+from . import _timeouts, values
 from ._changes import Change
 from ._request_ids import new_request_id
 from .entry import Entry
@@ -109,6 +108,13 @@ def expiry(message: pb.Entry | pb.SetValueResponse | pb.WriteValueResponse | pb.
     return message.expire_time.ToDatetime(tzinfo=datetime.UTC).timestamp()
 
 
+def check_keys(keys: Iterable[str]) -> Iterable[str]:
+    """Returns the keys. Raises InvalidArgumentError for a text, which would be a key for each letter."""
+    if isinstance(keys, str | bytes):
+        raise InvalidArgumentError("keys must be a list of keys: a text would be one for each of its letters")
+    return keys
+
+
 def may_exist(key: object) -> bool:
     """Returns whether the service could hold such a key, without asking it."""
     if not isinstance(key, str) or not key or "\0" in key:
@@ -138,11 +144,10 @@ def _revision(revision: int) -> int:
 
 
 def _duration(ttl: float | datetime.timedelta) -> duration_pb2.Duration:
-    given: object = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else ttl
-    if isinstance(given, bool) or not isinstance(given, Real):
+    given: Any = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else ttl
+    if not _timeouts.is_number(given):
         raise InvalidArgumentError(f"ttl must be seconds or a timedelta, not {type(ttl).__name__}")
-    seconds = float(given)
-    if not 0 < seconds <= 100 * 365 * 24 * 3600:
+    if not 0 < given <= 100 * 365 * 24 * 3600:
         raise InvalidArgumentError("ttl must be more than 0 seconds and at most 100 years")
-    microseconds = max(1, round(seconds * 1_000_000))
+    microseconds = max(1, round(float(given) * 1_000_000))
     return duration_pb2.Duration(seconds=microseconds // 10**6, nanos=microseconds % 10**6 * 1000)

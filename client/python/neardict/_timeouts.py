@@ -1,7 +1,8 @@
 """How long a call may take."""
 
-import math
+from decimal import Decimal
 from numbers import Real
+from typing import Any
 
 from .errors import InvalidArgumentError
 
@@ -9,11 +10,21 @@ from .errors import InvalidArgumentError
 _LONGEST = 365 * 24 * 3600.0  # seconds
 
 
-def check(timeout: object) -> float:
+def check(timeout: Any) -> float:
     """Returns the seconds that were given as a timeout; a year where it is longer, as infinity is.
 
     One of 0 or less has passed already. Raises InvalidArgumentError if it is not a number of seconds.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, Real) or math.isnan(float(timeout)):
-        raise InvalidArgumentError("timeout must be a number of seconds; math.inf waits for ever")
-    return min(float(timeout), _LONGEST)
+    if not is_number(timeout):
+        raise InvalidArgumentError(
+            f"timeout must be a number of seconds, not {type(timeout).__name__}; math.inf waits for ever"
+        )
+    if timeout != timeout:  # as NaN alone is
+        raise InvalidArgumentError("timeout must be a number of seconds, not NaN; math.inf waits for ever")
+    # Compared first, since what is larger may be no float.
+    return float(min(timeout, _LONGEST))
+
+
+def is_number(value: object) -> bool:
+    """Returns whether the value is a real number, of whatever kind."""
+    return isinstance(value, Real | Decimal) and not isinstance(value, bool)

@@ -155,7 +155,7 @@ class CachedDict(AskingDict):
         """Returns the values of those keys that have one, asking for all that are not held at once."""
         found = {}
         missing = []
-        for key in keys:
+        for key in _requests.check_keys(keys):
             value = dict.get(self, key, MISSING)
             if value is not MISSING:
                 found[key] = value
@@ -344,7 +344,7 @@ class CachedDict(AskingDict):
 
     def delete_many(self, keys: Iterable[str]) -> int:
         """Deletes each key that exists, many at once, and returns how many did. Raises BulkError."""
-        keys = [key for key in keys if _requests.may_exist(key)]
+        keys = [key for key in _requests.check_keys(keys) if _requests.may_exist(key)]
         try:
             return self._store.delete_many(self._domain, keys)
         except BaseException as error:

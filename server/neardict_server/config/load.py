@@ -29,8 +29,8 @@ def load(
     `limits.max_value_bytes` and so on: two underscores for a dot. `overrides`, from the command line,
     win over everything.
 
-    Raises ConfigError, whose message has a line for each mistake, with its key path, and where it comes
-    from if not from the file.
+    Raises ConfigError, whose message has a line for each mistake, with its key path, and the variable or
+    option that has set it.
     """
     environ = {} if environ is None else environ
     if path is None and (named := environ.get("NEARDICT_CONFIG")):

@@ -290,6 +290,10 @@ async def test_what_is_no_timeout_is_refused_and_infinity_is_one(
     assert [key async for key in astore.all_keys(domain, timeout=math.inf)]
     with pytest.raises(neardict.InvalidArgumentError):
         await astore.set_value(domain, "in chunks", "x" * 8_000_000, timeout=math.nan)
+    mirror = await astore.dict(domain)
+    for many in (astore.get_many(domain, "k"), astore.delete_many(domain, "k"), mirror.delete_many("k")):
+        with pytest.raises(neardict.InvalidArgumentError, match="keys must be a list of keys"):
+            await many
     wrongs: list[dict[str, Any]] = [{"timeout": "5"}, {"timeout": None}, {"credentials": "x"}]
     for wrong in wrongs:
         with pytest.raises(neardict.InvalidArgumentError):

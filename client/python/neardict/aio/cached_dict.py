@@ -165,7 +165,7 @@ class CachedDict(ObservedDict):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
-        keys = list(keys)
+        keys = list(_requests.check_keys(keys))
         missing = [
             key
             for key in keys
@@ -295,7 +295,7 @@ class CachedDict(ObservedDict):
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Deletes each key that exists, many at once, and returns how many did. Raises BulkError."""
-        keys = [key for key in keys if _requests.may_exist(key)]
+        keys = [key for key in _requests.check_keys(keys) if _requests.may_exist(key)]
         try:
             return await self._store.delete_many(self._domain, keys)
         except BaseException as error:

@@ -253,7 +253,7 @@ class Store:
 
     async def delete_many(self, domain: str, keys: Iterable[str], *, timeout: float | None = None) -> int:
         """Deletes each key that exists, and returns how many did. Raises BulkError."""
-        requests = {key: _requests.delete_key(domain, key) for key in keys}
+        requests = {key: _requests.delete_key(domain, key) for key in _requests.check_keys(keys)}
 
         def answered(key: str, response: pb.DeleteKeyResponse, call: int) -> None:
             self.changes.publish(domain, _requests.removed(requests[key], response, call))
@@ -283,7 +283,7 @@ class Store:
     async def lookup_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, pb.GetValueResponse]":
-        requests = {key: _requests.get_value(domain, key) for key in keys}
+        requests = {key: _requests.get_value(domain, key) for key in _requests.check_keys(keys)}
         for request in requests.values():
             self._large.accept(request)
         found: dict_type[str, pb.GetValueResponse] = {}

@@ -14,6 +14,8 @@ from .options import DURATION, with_store
 
 # Between two attempts of --wait; the connection itself is tried about as often.
 _PAUSE = 0.2
+# For about so long, at most, a call tries again to reach a service.
+_ATTEMPTS_SECONDS = 3.0
 
 
 @click.command()
@@ -42,8 +44,9 @@ def _first_answer(store: Store, deadline: float) -> pb.GetServerInfoResponse:
     while True:
         left = deadline - time.monotonic()
         try:
-            # While waiting, no single call may outlast the wait by much.
-            return store.server_info(timeout=max(left, 1.0) if left > 0 else None)
+            # While waiting, no single call may outlast the wait by much; but one that ends before gRPC has tried
+            # all it does cannot say why it failed.
+            return store.server_info(timeout=max(left, _ATTEMPTS_SECONDS) if left > 0 else None)
         except (UnavailableError, DeadlineExceededError) as error:
             if isinstance(error, UnavailableError):
                 unreachable = error

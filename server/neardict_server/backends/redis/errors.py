@@ -69,14 +69,14 @@ def translate(error: Exception) -> StorageError:
         return type(known)(str(known))
     if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
         return BackendUnavailableError(
-            "Redis did not answer in time, and a write may have taken effect: retry; one with the request_id "
-            "of before takes effect once"
+            "Redis did not answer in time, and a write may have taken effect: retry; one with the same "
+            "request_id takes effect once"
         )
     if isinstance(error, exceptions.ResponseError):
         return BackendUnavailableError(f"Redis refused ({code}); its log, or its documentation, tells why")
     return BackendUnavailableError(
-        "Redis cannot be reached, or went away: retry later; a write with the request_id of before takes "
-        "effect once"
+        "Redis cannot be reached, or went away: retry later; a write with the same request_id takes effect "
+        "once"
     )
 
 
