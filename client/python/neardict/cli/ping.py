@@ -44,8 +44,8 @@ def _first_answer(store: Store, deadline: float) -> pb.GetServerInfoResponse:
     while True:
         left = deadline - time.monotonic()
         try:
-            # While waiting, no single call may outlast the wait by much; but one that ends before gRPC has tried
-            # all it does cannot say why it failed.
+            # While waiting, no single call may outlast the wait by much. But one that ends before gRPC
+            # has tried all it does cannot say why it failed.
             return store.server_info(timeout=max(left, _ATTEMPTS_SECONDS) if left > 0 else None)
         except (UnavailableError, DeadlineExceededError) as error:
             if isinstance(error, UnavailableError):
