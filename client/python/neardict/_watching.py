@@ -42,7 +42,8 @@ class Watching:
 
     def pause(self) -> bool:
         """Ends the stream and the threads, until `start` is called; returns whether they ran."""
-        threads = self._threads
+        with self._lock:
+            threads = self._threads
         if threads is None:
             return False
         reading, ticking = threads
