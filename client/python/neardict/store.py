@@ -76,7 +76,6 @@ class Store:
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
-        weakref.finalize(self, self._executing.drop).atexit = False
         self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
         self._closed = ""
         self._over = False  # nothing is left to be closed
@@ -90,7 +89,7 @@ class Store:
         self.expiry = ExpiryTimer()
         self._teller = Teller()
         self.tell = self._teller.schedule
-        for part in (self._watching, self._teller):
+        for part in (self._executing, self._watching, self._teller):
             weakref.finalize(self, part.drop).atexit = False
         self._audit: AuditThread | None = None
         _forks.follow(self)

@@ -327,12 +327,18 @@ def test_a_loop_that_ends_ends_what_its_stores_do(server: Served, domain: str) -
     assert all(task.done() for task in tasks)
 
 
-async def test_a_store_that_nobody_uses_any_more_ends_its_stream(server: Served, domain: str) -> None:
+@pytest.mark.parametrize("watch", [False, True])
+async def test_a_store_that_nobody_uses_any_more_ends_its_streams(
+    server: Served, domain: str, *, watch: bool
+) -> None:
+    before = set(threading.enumerate())
     for _ in range(5):
-        store = aio.connect(server.address, watch=False)
-        await store.set_value(domain, "key", 1)
-        del store
+        store = aio.connect(server.address, watch=watch)
+        mirror = await store.dict(domain)
+        await mirror.set("key", 1)
+        del store, mirror
     await until(lambda: gc.collect() is not None and not engine_tasks())
+    await until(lambda: not [one for one in set(threading.enumerate()) - before if "watch" in one.name])
 
 
 def test_loops_of_several_threads_have_stores_of_their_own(server: Served, domain: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from .._pipeline import milliseconds
@@ -29,7 +28,6 @@ class Pendings:
         """`open_stream` is as for Executing."""
         self._loop = asyncio.get_running_loop()
         self.executing = Executing(open_stream)
-        weakref.finalize(self, self.executing.drop).atexit = False
         # By when each is overdue, and a timer for the first of them: one for each would cost more than all
         # else that is done for an operation here.
         self._deadlines: dict[asyncio.Future[Any], float] = {}

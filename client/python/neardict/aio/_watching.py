@@ -41,6 +41,7 @@ class Watching:
         self._line = line
         self._loop = asyncio.get_running_loop()
         self._relay: _Relay | None = None
+        self._dropped = False
         self._ticking: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
 
@@ -100,6 +101,10 @@ class Watching:
         finally:
             self._line.close()
 
+    def drop(self) -> None:
+        """Ends the stream, thread and task in a moment: nobody can use them any more. For finalizers."""
+        self._dropped = True
+
     async def _tick(self) -> None:
         wait: float | None = PING_SECONDS
         try:
@@ -107,12 +112,14 @@ class Watching:
             with _forks.call():
                 while True:
                     await asyncio.sleep(PING_SECONDS if wait is None else wait)
+                    if self._dropped:
+                        return
                     wait = self._session.tick()
                     if wait is None and self._relay is not None:
                         self._relay.give_up()
         finally:
             if not self._session.closed:
-                # The loop ends, and nobody has closed the store.
+                # The loop ends, or nobody holds the store, and nobody has closed it.
                 self.pause()
                 self._line.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+import weakref
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -90,6 +91,8 @@ class Store:
         session = Session(self.changes, _clock.now)
         self._watching = Watching(session, Line(self.target, credentials))
         self._watched = False  # before a fork
+        for part in (self._watching, self._pendings.executing):
+            weakref.finalize(self, part.drop).atexit = False
         if watch:
             self.changes.session = session
         self.expiry = LoopExpiry()
