@@ -1,6 +1,7 @@
 """Stores end whole: dropped, interrupted, closed by several threads, or closed while something fails."""
 
 import gc
+import queue
 import threading
 import weakref
 from collections.abc import Iterator
@@ -130,11 +131,13 @@ def test_a_line_that_is_closed_while_it_opens_a_stream_leaves_none(
 ) -> None:
     opening = Opening(monkeypatch)
     line = _reading.Line(server.address, None)
-    running = Running(line.open, iter(()))
+    requests: queue.SimpleQueue[None] = queue.SimpleQueue()
+    running = Running(line.open, iter(requests.get, None))
     assert opening.inside.wait(DEADLINE)
     line.close()
     opening.go.set()
     assert running.result().code() is grpc.StatusCode.CANCELLED
+    requests.put(None)
     assert line._channel is None
 
 
@@ -157,7 +160,11 @@ def test_a_stream_that_could_not_be_opened_is_opened_later(
 
 @pytest.mark.parametrize("failing", ["neardict watch", "neardict ping"])
 def test_threads_that_cannot_be_started_are_started_with_the_next_dict(
-    store: neardict.Store, domain: str, monkeypatch: pytest.MonkeyPatch, failing: str
+    before: set[threading.Thread],
+    store: neardict.Store,
+    domain: str,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
 ) -> None:
     start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
 
@@ -169,6 +176,7 @@ def test_threads_that_cannot_be_started_are_started_with_the_next_dict(
     monkeypatch.setattr(threading.Thread, "start", sometimes)
     with pytest.raises(RuntimeError):
         store.dict(domain)
+    assert not [thread for thread in threads() - before if thread.name in ("neardict watch", "neardict ping")]
     mirror = store.dict(domain)
     until(lambda: mirror.fresh)
 

@@ -36,7 +36,7 @@ class Watching:
                     reading.start()
                     ticking.start()
                 except BaseException:
-                    reading.stopped.set()
+                    reading.end(lambda: False)
                     self._threads = None
                     raise
 
