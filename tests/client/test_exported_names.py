@@ -141,3 +141,19 @@ with neardict.connect("127.0.0.1:1", timeout=0.05) as store:
         print("as expected")
 """
     assert run(program, str(tmp_path / "bin" / "python")) == "as expected\n"
+
+
+def test_the_numbers_of_a_program_that_has_seeded_the_module_random_are_its_own() -> None:
+    program = """
+import random, sys, time
+random.seed(7)
+import neardict
+with neardict.connect("127.0.0.1:1", timeout=0.3) as store:
+    for act in (lambda: store.get_value("d", "k"), lambda: store.dict("d")):
+        try:
+            act()
+        except (neardict.UnavailableError, neardict.DeadlineExceededError):
+            pass
+print(random.random() == random.Random(7).random())
+"""
+    assert run(program) == "True\n"

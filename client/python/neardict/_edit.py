@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING, Any
 
 from . import _timeouts
+from ._retries import CHANCE
 from .errors import ConflictError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def pauses(timeout: float) -> Iterator[float | None]:
     deadline = time.monotonic() + _timeouts.check(timeout)
     longest = _FIRST_PAUSE
     while time.monotonic() < deadline:
-        yield random.uniform(0, longest)  # noqa: S311  # no secret
+        yield CHANCE.uniform(0, longest)
         longest = min(2 * longest, _LONGEST_PAUSE)
     yield None
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import queue
-import random
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
 from . import _channel
+from ._retries import CHANCE
 from ._statuses import without_frames
 from ._threads import join
 from ._where import where
@@ -169,7 +169,7 @@ class Reading:
                 self._receiver.lost()
                 self.give_up()
                 requests.put(None)
-            self.stopped.wait(random.uniform(0, longest))  # noqa: S311  # no secret
+            self.stopped.wait(CHANCE.uniform(0, longest))
             longest = min(2 * longest, LONGEST_PAUSE)
         if self.dropped:
             self._line.close()

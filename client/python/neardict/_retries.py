@@ -34,9 +34,14 @@ _LASTING = {
 }
 
 
+# Not the generator of the module random, which is the program's own: it may have seeded it. The system's, so
+# that the children of a fork do not go in step.
+CHANCE = random.SystemRandom()
+
+
 def jitter() -> float:
     """Returns a factor for pauses: never two clients in step."""
-    return random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+    return CHANCE.uniform(0.8, 1.2)
 
 
 def pause_between(attempts: int) -> float:

@@ -5,7 +5,6 @@ A driver (a thread, or a task) opens streams, sends what `requests` are due and 
 
 from __future__ import annotations
 
-import random
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import grpc
 
 from . import _requests
 from ._changes import NOT_SENT, Change
+from ._retries import CHANCE
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Session:
     """
 
     def __init__(
-        self, changes: Changes, clock: Callable[[], float], *, jitter: Callable[[], float] = random.random
+        self, changes: Changes, clock: Callable[[], float], *, jitter: Callable[[], float] = CHANCE.random
     ) -> None:
         """`clock` returns seconds, and never goes back; `jitter` a number from 0 to 1."""
         self._changes = changes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc
 
 from .._reading import FIRST_PAUSE, LONGEST_PAUSE
+from .._retries import CHANCE
 from .._session import PING_SECONDS, TRUST_SECONDS
 from .._statuses import rejected, to_error, too_late, without_frames
 from ..errors import DeadlineExceededError, UnavailableError
@@ -80,7 +80,7 @@ def follow(store: Store, domain: str, from_revision: int = 0) -> Iterator[pb.Cha
             yield _passing(too_late(store.target) if silent else to_error(error, store.target))
         finally:
             stream.close()
-        time.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
+        time.sleep(CHANCE.uniform(0, longest))
         longest = min(2 * longest, LONGEST_PAUSE)
 
 
