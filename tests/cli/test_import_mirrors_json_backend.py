@@ -31,12 +31,12 @@ def test_names_of_files(key: str) -> None:
 @settings(max_examples=200)
 @given(st.one_of(text, text.map(lambda part: part * 80)).filter(lambda part: "\0" not in part))
 def test_names_of_folders(domain: str) -> None:
-    parts = [names.domain_part(folder) for folder in json_names.folder_names(domain)]
-    wanted = domain.split(".")
-    assert all(part in (own, None) for part, own in zip(parts, wanted, strict=True))
-    # A character has up to four bytes, and each of them is escaped with three.
-    if 12 * len(domain) < json_names.MAX_NAME_BYTES:
-        assert parts == wanted
+    folders = json_names.folder_names(domain)
+    for folder, own in zip(folders, domain.split("."), strict=True):
+        shortened = json_names.is_shortened(folder + json_names.SUFFIX)
+        assert names.domain_part(folder) == (None if shortened else own)
+        # A character has up to four bytes, and each of them is escaped with three.
+        assert 12 * len(own) > json_names.MAX_NAME_BYTES or not shortened
 
 
 @pytest.mark.parametrize("shortened", [False, True])

@@ -145,7 +145,7 @@ with neardict.connect("127.0.0.1:1", timeout=0.05) as store:
 
 def test_the_numbers_of_a_program_that_has_seeded_the_module_random_are_its_own() -> None:
     program = """
-import random, sys, time
+import random
 random.seed(7)
 import neardict
 with neardict.connect("127.0.0.1:1", timeout=0.3) as store:

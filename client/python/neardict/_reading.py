@@ -125,9 +125,9 @@ class Reading:
         self.stopped.set()
         if leave():
             self._requests.put(None)
-            self._join(FAREWELL_SECONDS)
+            join(self._thread, FAREWELL_SECONDS)
         self.give_up()
-        self._join()
+        join(self._thread)
 
     def _ended(self, error: grpc.RpcError) -> None:
         logger.debug("the watch stream has ended: %s", error.code())
@@ -139,9 +139,6 @@ class Reading:
                 error.code().name,
                 error.details(),
             )
-
-    def _join(self, seconds: float | None = None) -> None:
-        join(self._thread, seconds)
 
     def _over(self) -> bool:
         return self.dropped or self.stopped.is_set()
