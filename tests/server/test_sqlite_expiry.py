@@ -1,10 +1,12 @@
 """sqlite: what has expired is removed from the file in the background, a bounded part at a time."""
 
 import asyncio
+import queue
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,3 +158,44 @@ async def test_watchers_hear_of_what_is_deleted_after_it_expired(
     assert heard == [("k", "1"), ("k", None)]
     assert deleted.revision == (await backend.get_value("d", "k")).domain_revision
     await backend.close()
+
+
+async def test_watchers_are_told_of_an_expiry_when_it_comes_not_when_the_writer_looks_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SWEEP_SECONDS", 3600.0)
+    told: list[str] = []
+
+    def publish(domain: str, previous: int, change: base.Change) -> None:
+        if change.value is None:
+            told.append(change.key)
+
+    surroundings = base.Surroundings(tmp_path, base.wall_clock, publish)
+    backend = await SqliteBackend.open(SqliteBackend.Settings(), surroundings)
+    try:
+        for number in (2, 1, 3):
+            await backend.set_value("d", f"k{number}", "1", ttl=number * SECOND // 10)
+        await until(lambda: told == ["k1", "k2", "k3"])
+    finally:
+        await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "swept", "expected"),
+    [
+        (0.25, False, 0.25),
+        (50.0, True, 1.0),
+        (-3.0, True, 0.0),
+        (-3.0, False, 1.0),
+        (float("inf"), False, 1.0),
+    ],
+)
+def test_what_cannot_be_swept_is_not_tried_without_a_rest(
+    seconds: float, swept: bool, expected: float
+) -> None:
+    idle = SimpleNamespace(
+        _broken=None,
+        _jobs=queue.SimpleQueue(),
+        _transaction=SimpleNamespace(seconds_to_expiry=lambda: seconds),
+    )
+    assert writer.Writer._sweep_after(idle, swept=swept) == expected  # type: ignore[arg-type]  # its part

@@ -245,6 +245,11 @@ class Transaction:
         """Returns the revision of a present entry, or ABSENT."""
         return base.ABSENT if row is None or (row[2] is not None and row[2] <= self._now) else row[1]
 
+    def seconds_to_expiry(self) -> float:
+        """Returns in how many seconds the next entry expires, infinity if none does."""
+        (expires,) = self._execute("SELECT min(expires) FROM entries WHERE expires IS NOT NULL").fetchone()
+        return float("inf") if expires is None else (expires - self._clock()) / 1_000_000
+
     def _due(self) -> bool:
         """Returns whether there is something to sweep."""
         (due,) = self._execute(

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 # How many operations a commit takes before no more join it, which bounds how long its first one waits.
 MAX_BATCH = 1024
-# How often an idle writer looks for expired entries.
+# How often an idle writer looks for expired entries, at least.
 SWEEP_SECONDS = 1.0
 
 _Result = TypeVar("_Result")
@@ -90,11 +90,12 @@ class Writer:
     def _work(self) -> None:
         """Runs in the thread until it takes None from the queue."""
         last = False
+        sweep_after = SWEEP_SECONDS
         while not last:
             batch: list[_Job] = []
             size = 0
             with contextlib.suppress(queue.Empty):
-                job = self._jobs.get(timeout=SWEEP_SECONDS)
+                job = self._jobs.get(timeout=sweep_after)
                 while True:
                     if job is None:
                         last = True
@@ -108,6 +109,21 @@ class Writer:
             if outcomes or publications:
                 # The loop is there: it outlives `close`, which waits for this thread.
                 self._loop.call_soon_threadsafe(self._tell, outcomes, publications)
+            sweep_after = self._sweep_after(swept=bool(publications))
+
+    def _sweep_after(self, *, swept: bool) -> float:
+        """Returns for how long to wait for writes before expired entries are looked for.
+
+        Those who watch learn of an expiry from what is swept, so that is when the next entry expires. Not at
+        once again if it is over and yet nothing could be `swept`.
+        """
+        if self._broken is not None or not self._jobs.empty():
+            return SWEEP_SECONDS
+        try:
+            seconds = self._transaction.seconds_to_expiry()
+        except sqlite3.Error:
+            return SWEEP_SECONDS  # the next commit meets the same, and tells
+        return min(max(seconds, 0.0), SWEEP_SECONDS) if seconds > 0 or swept else SWEEP_SECONDS
 
     def _commit(self, batch: list[_Job]) -> tuple[list[_Outcome], list[Publication]]:
         failure: Exception
