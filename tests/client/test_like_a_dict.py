@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 import neardict
 from served import Served
+from shown import is_guarded, shown
 
 from .steady import steady
 
@@ -67,10 +68,11 @@ class Dicts(RuleBasedStateMachine):
     @invariant()
     def what_is_held_is_what_is_stored(self) -> None:
         for d in self.dicts:
-            held = {key: value for key, value in dict.items(d)}  # noqa: C416  # dict(d) would ask the service
+            held = shown(d)
             assert held.keys() == d._versions.held.keys()
             if d._load and d._is_whole():
                 assert held == self.model
+            assert is_guarded(d) == (not (d._shows_all() and d._is_complete()))
             assert held == {key: self.model.get(key, "absent") for key in held}
 
     # Reading.

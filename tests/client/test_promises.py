@@ -15,6 +15,7 @@ import neardict
 from neardict import aio
 from neardict._contents import MISSING
 from served import Served
+from shown import shown
 
 from .gate import Gate
 from .threads import InThread, until
@@ -205,7 +206,7 @@ def test_expired_entries_disappear_by_themselves(store: neardict.Store, domain: 
     d["stays"] = 1
     d.get_many(["listed", "published", "in bulk"])
     assert held(d, "published") == held(d, "in bulk") == held(d, "listed") == 1
-    until(lambda: len(list(dict.keys(d))) == 1)
+    until(lambda: shown(d) == {"stays": 1})
     until(lambda: dict(d) == {"stays": 1})
     assert "published" not in d
     with pytest.raises(KeyError):

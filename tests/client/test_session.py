@@ -161,3 +161,44 @@ def test_one_of_whom_the_service_is_not_sure_is_settled_all_the_same(stream: Str
         stream.session.received(pb.WatchResponse(heartbeat=heartbeat))
     assert stream.session.settled(DOMAIN)
     assert not stream.heard.fresh
+
+
+def heartbeat(stream: Stream, *uncertain: str, ping: int = 0) -> None:
+    message = pb.Heartbeat(ping=ping, uncertain_domains=uncertain)
+    stream.session.received(pb.WatchResponse(heartbeat=message))
+
+
+def last_ping(stream: Stream) -> int:
+    return max(request.ping.number for request in stream.sent if request.HasField("ping"))
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["a ping answered before", "none"])
+def test_a_heartbeat_of_the_services_own_accord_that_is_uncertain_is_believed_at_once(
+    stream: Stream, answered: bool
+) -> None:
+    number = last_ping(stream)
+    heartbeat(stream, ping=number)
+    stream.subscribed(7)
+    assert [stream.heard.fresh] == [True]
+    heartbeat(stream, "another", DOMAIN, ping=number if answered else 0)
+    assert [stream.heard.fresh] == [False]
+    # One without it, of the service's own accord too, proves nothing.
+    heartbeat(stream)
+    assert [stream.heard.fresh] == [False]
+    stream.session.ping()
+    heartbeat(stream, ping=last_ping(stream))
+    assert [stream.heard.fresh] == [True]
+
+
+def test_a_heartbeat_of_its_own_accord_ends_a_lease_too(stream: Stream) -> None:
+    stream.heard.leased = True
+    stream.session.join(DOMAIN, stream.heard)
+    heartbeat(stream, ping=last_ping(stream))
+    subscribed = pb.Subscribed(domain=DOMAIN, revision=7)
+    subscribed.lease_duration.FromSeconds(3)
+    for _ in range(2):  # the first answers the request from before a lease was wanted
+        stream.session.received(pb.WatchResponse(subscribed=subscribed))
+    lease = stream.session.lease(DOMAIN)
+    assert lease.until > stream.now
+    heartbeat(stream, DOMAIN)
+    assert lease.until < stream.now

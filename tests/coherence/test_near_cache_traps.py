@@ -20,6 +20,7 @@ from kinds import write_config
 from neardict import _versions
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
+from shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,7 @@ def near(store: Store, other: Store) -> CachedDict:
 
 def held(cache: CachedDict) -> dict[str, Any]:
     """Returns what a hit would be served from: nothing is asked for."""
-    return {key: value for key in list(dict.keys(cache)) if (value := dict.get(cache, key)) is not None}
+    return shown(cache)
 
 
 def restart(server: Server, network: Proxy) -> None:

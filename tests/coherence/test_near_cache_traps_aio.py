@@ -15,6 +15,7 @@ from coherence.proxy import Proxy
 from coherence.running import Server
 from coherence.traps import DEADLINE_SECONDS, DOMAIN, Witness
 from kinds import write_config
+from shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -71,7 +72,7 @@ async def eventually(holds: Callable[[], object], seconds: float = DEADLINE_SECO
 
 def held(cache: CachedDict) -> dict[str, Any]:
     """Returns what a hit would be served from."""
-    return {key: dict.__getitem__(cache, key) for key in dict.keys(cache)}
+    return shown(cache)
 
 
 def hold_back_first_reply(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from neardict.moobius import CachedDict, MoobiusStorage
+from shown import shown
 
 Containers = Callable[..., CachedDict]
 
@@ -54,16 +55,11 @@ def second(target: str, engine: str, channel: str) -> Iterator[Second]:
     process.process.communicate("", timeout=SECONDS)
 
 
-def contents(d: CachedDict) -> dict[str, Any]:
-    """What is in the dict itself: a look at it asks nobody."""
-    return {key: value for key, value in dict.items(d)}  # noqa: C416  # dict(d) may ask
-
-
 def becomes(d: CachedDict, expected: dict[str, Any]) -> bool:
     deadline = time.monotonic() + SECONDS
-    while contents(d) != expected and time.monotonic() < deadline:
+    while shown(d) != expected and time.monotonic() < deadline:
         time.sleep(0.005)
-    return contents(d) == expected
+    return shown(d) == expected
 
 
 def test_a_loaded_container_follows_all_that_another_process_does(

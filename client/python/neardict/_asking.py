@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import _requests
 from ._contents import MISSING
 from ._listing import Listing
-from ._near import OUTDATED
+from ._near import MOST_LOOK_UPS, OUTDATED
 from ._observed import ObservedDict
 from ._progress import Progress
 from .errors import AbsentKeyError, DataLossError, UndecodableValueError
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from .store import Store
 
 _Result = TypeVar("_Result")
-
-logger = logging.getLogger(__name__)
-
-# With more keys in doubt than this the domain is listed anew.
-_MOST_LOOK_UPS = 100
 
 
 class Flight(Future[Any]):
@@ -57,8 +51,6 @@ class AskingDict(ObservedDict):
         mine = Flight()
         while True:
             try:
-                if self._load and not self._listed and self._aside is None:
-                    self._read_all()  # a mirror that was reset
                 with self._lock:
                     held = dict.get(self, key, MISSING)
                     if held is not MISSING:
@@ -129,13 +121,14 @@ class AskingDict(ObservedDict):
         They are when the domain was listed and the stream has kept them up to date, or, while it cannot,
         when the domain was listed just now.
         """
+        self._look_at_clock()
         while True:
             with self._lock:
                 if (listed or self._shows_all()) and self._is_whole():
                     return read()
                 doubtful = list(self._versions.doubtful)
                 listing = not self._listed or not (listed or self._shows_all())
-            if listing or len(doubtful) > _MOST_LOOK_UPS:
+            if listing or len(doubtful) > MOST_LOOK_UPS:
                 listed = True
                 self._read_all()
             else:
@@ -147,7 +140,10 @@ class AskingDict(ObservedDict):
             try:
                 self._look_up(key)
             except (DataLossError, UndecodableValueError) as error:
-                logger.warning("the entry %r of the domain %r is left out: %s", key, self._domain, error)
-                with self._lock:
-                    self._versions.doubtful.pop(key, None)
-                    self._unreadable |= {key}
+                self._leave_out(key, error)
+
+    def reload(self) -> None:
+        """Reads what a mirror lacks; for this package."""
+        with self._lock:
+            self._reload_due = False
+        self._when_whole(lambda: None)

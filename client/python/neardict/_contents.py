@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import operator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,8 +13,27 @@ if TYPE_CHECKING:
 MISSING: Any = object()
 
 
+class _Guard:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<not all of the domain is here: use d.copy()>"
+
+
+# A key of the storage itself while it is not the whole domain, known to be up to date. C code that reads the
+# storage of a dict would take what is there for all there is. With this in it, `json` finds that it is not
+# empty, and asks `items()`; what cannot write a key that is not a str raises, as `orjson` does.
+GUARD: Final[Any] = _Guard()
+
+# Goes through an iterator in one call of C.
+_exhaust = collections.deque[Any](maxlen=0).extend
+
+
 class Contents(dict[str, Any]):
-    """A dict that can hide what it holds, and show it again: the same objects.
+    """A dict that can conceal what it holds, and expose it again: the same objects.
+
+    Invariant: when the storage lacks what it should show, GUARD is in it. It comes before anything goes, and
+    goes after all is there. Subclasses say with `_is_complete` when that is.
 
     The caller sees to it that one thread at a time changes it.
     """
@@ -22,21 +43,63 @@ class Contents(dict[str, Any]):
     # What is held while the dict itself must not show it; None while it does.
     _aside: dict[str, Any] | None
 
-    def _show(self) -> None:
-        """Shows what is held."""
-        if self._aside is not None:
-            aside, self._aside = self._aside, None
-            dict.update(self, aside)
+    def _is_complete(self) -> bool:
+        """Returns whether what is held is all there is, so that anybody may read it where it is shown."""
+        raise NotImplementedError
 
-    def _hide(self) -> None:
+    def _guard(self) -> None:
+        """Lets nobody take the storage for the whole: to be called before something goes from it."""
+        dict.__setitem__(self, GUARD, None)
+
+    def _unguard_if_whole(self) -> None:
+        """Lets the storage be read by anybody, if it is the whole: after something came into it."""
+        if dict.__contains__(self, GUARD) and self._aside is None and self._is_complete():
+            dict.pop(self, GUARD)
+
+    def _compact(self) -> None:
+        """Makes look-ups as quick as they are in a dict that has had no other keys than str.
+
+        CPython remembers in a dict's table that there was one until the dict has been cleared.
+        """
+        if self._aside is None and not dict.__contains__(self, GUARD):
+            self._switch(None, Contents._copy_held(self))
+
+    def _expose(self) -> None:
+        """Shows what is held."""
+        if (aside := self._aside) is not None:
+            self._switch(None, aside if self._is_complete() else {GUARD: None, **aside})
+
+    def _conceal(self) -> None:
         """Sets aside what is held."""
         if self._aside is None:
-            self._aside = Contents._copy_held(self)
-            dict.clear(self)
+            self._switch(Contents._copy_held(self), {GUARD: None})
+
+    def _switch(self, aside: dict[str, Any] | None, entries: dict[Any, Any]) -> None:
+        """Changes what is set aside, and all that is in the storage.
+
+        In one call of C, so that no other thread finds it half done, nor an interrupt leaves it so.
+        """
+        steps = (
+            partial(setattr, self, "_aside", aside),
+            partial(dict.clear, self),
+            partial(dict.update, self, entries),
+        )
+        _exhaust(map(operator.call, steps))
 
     def _shows_all(self) -> bool:
         """Returns whether the dict shows all that is held."""
         return self._aside is None
+
+    def _shown_count(self) -> int:
+        """Returns how many entries are in the storage."""
+        return dict.__len__(self) - dict.__contains__(self, GUARD)
+
+    def _shown_keys(self) -> list[str]:
+        """Returns the keys that are in the storage."""
+        keys = list(dict.keys(self))
+        if dict.__contains__(self, GUARD):
+            keys.remove(GUARD)
+        return keys
 
     def _peek(self, key: str) -> Any:
         """Returns the value that is held, or MISSING."""
@@ -65,33 +128,47 @@ class Contents(dict[str, Any]):
             self._aside.pop(key, None)
 
     def _clear_slots(self) -> None:
-        """Holds nothing."""
+        """Holds nothing, and is not the whole."""
         if self._aside is None:
-            dict.clear(self)
+            # What goes may run code of the program's own: not before the guard is there.
+            gone = Contents._copy_held(self)
+            self._switch(None, {GUARD: None})
+            del gone
         else:
             self._aside.clear()
 
     def _held_count(self) -> int:
-        return dict.__len__(self) if self._aside is None else len(self._aside)
+        return self._shown_count() if self._aside is None else len(self._aside)
 
     def _holds_just(self, keys: list[str]) -> bool:
         """Returns whether these are the keys that are held, in this order; without a copy of them."""
-        held = dict.keys(self) if self._aside is None else self._aside.keys()
+        held = self._shown_keys() if self._aside is None else self._aside.keys()
         return len(held) == len(keys) and all(map(operator.eq, held, keys))
 
     def _held_keys(self) -> list[str]:
-        return list(dict.keys(self) if self._aside is None else self._aside)
+        return self._shown_keys() if self._aside is None else list(self._aside)
 
     def _held_values(self) -> list[Any]:
-        return list(dict.values(self) if self._aside is None else self._aside.values())
+        if self._aside is not None:
+            return list(self._aside.values())
+        if dict.__contains__(self, GUARD):
+            return [value for _, value in Contents._held_items(self)]
+        return list(dict.values(self))
 
     def _held_items(self) -> list[tuple[str, Any]]:
-        return list(dict.items(self) if self._aside is None else self._aside.items())
+        if self._aside is not None:
+            return list(self._aside.items())
+        if dict.__contains__(self, GUARD):
+            return [item for item in dict.items(self) if item[0] is not GUARD]
+        return list(dict.items(self))
 
     def _copy_held(self) -> dict[str, Any]:
         """Returns a plain dict of what is held.
 
         Not dict.copy(self): for a class with an __iter__ of its own that goes through keys().
         """
-        held = dict.items(self) if self._aside is None else self._aside.items()
-        return {key: value for key, value in held}  # noqa: C416  # dict(view) is slower
+        if self._aside is not None:
+            return dict(self._aside)
+        if dict.__contains__(self, GUARD):
+            return {key: value for key, value in dict.items(self) if key is not GUARD}
+        return {key: value for key, value in dict.items(self)}  # noqa: C416  # dict(view) is slower

@@ -1,4 +1,4 @@
-"""Takes entries out of caches when they expire: a hit is served by dict itself, which knows no time."""
+"""Has entries looked up again when they seem to have expired, where no stream of changes tells that."""
 
 import heapq
 import itertools
@@ -9,11 +9,14 @@ from typing import NamedTuple, Protocol
 
 # So few outdated entries are not worth clearing away.
 _FEW = 100
+# An entry that is there, though by the wall clock it has expired, is looked up again after so many seconds:
+# it is the wall clock that is wrong.
+AGAIN_SECONDS = 1.0
 
 
 class Expiring(Protocol):
     def expire(self, key: str, revision: int) -> None:
-        """Drops the key if it still holds this revision."""
+        """Has the key looked up again if it still holds this revision."""
         ...
 
 
@@ -30,7 +33,8 @@ class _Due(NamedTuple):
 class ExpiryTimer:
     """One thread for all dicts of a store, started when the first expiring entry is cached.
 
-    It goes by the local wall clock, so it is as exact as the clocks of the two machines agree.
+    It goes by the local wall clock, so it is as exact as the clocks of the two machines agree; what has
+    expired is for the service to say.
     """
 
     def __init__(self) -> None:
@@ -47,6 +51,8 @@ class ExpiryTimer:
         with self._wake:
             if self._closed:
                 return
+            if expires <= (now := time.time()):
+                expires = now + AGAIN_SECONDS
             due = _Due(expires, next(self._numbers), weakref.ref(cache), (id(cache), key), revision)
             self._latest[due.place] = due.number
             heapq.heappush(self._due, due)

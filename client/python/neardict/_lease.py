@@ -64,14 +64,13 @@ class LeasedDict(NearDict):
     with a write until `revoke` has returned. What is held of a revoked key follows the store out of sight.
 
     Every method that reads looks at the clock first: then what it reads was stored at some moment after it
-    was called, however long the process is suspended in between. Subclasses declare the slots of `_lease` and
-    `_revoked`.
+    was called, however long the process is suspended in between. Others than these, which read the storage
+    itself, cannot, and so never find it without GUARD. Subclasses declare the slot of `_revoked`.
     """
 
     __slots__ = ()
 
     leased = True
-    _lease: Lease
     _revoked: dict[str, _Revoked]
 
     def __init__(self, store: Near, domain: str, **options: Any) -> None:
@@ -95,19 +94,6 @@ class LeasedDict(NearDict):
         session = self._store.changes.session
         if session is not None and (why := session.refused(self._domain)):
             raise CapabilityMissingError(why, reason="CAPABILITY_MISSING", capability="CAPABILITY_LEASES")
-
-    @property
-    def fresh(self) -> bool:
-        """Whether what is held is known to be what is stored."""
-        return super().fresh and now() < self._lease.until
-
-    def _look_at_clock(self) -> None:
-        """To be called before anything is read: sets aside what is held if the lease is over."""
-        if now() >= self._lease.until:
-            with self._lock:
-                # Once more, since it may have been renewed before there was the lock.
-                if self._aside is None and now() >= self._lease.until:
-                    self.stale()
 
     # The quickest reads: one look at the clock, and no call of ours while the lease lasts.
 
@@ -169,6 +155,9 @@ class LeasedDict(NearDict):
 
     def _shows_all(self) -> bool:
         return not self._revoked and super()._shows_all()
+
+    def _is_complete(self) -> bool:
+        return False
 
     def _shares_look_ups(self) -> bool:
         # One that began earlier may have been answered before a write that is done by now.

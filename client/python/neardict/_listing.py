@@ -118,7 +118,7 @@ class ListedDict(NearDict):
         self._counts.fills += len(new.keys)
         for entry in new.entries:
             if entry.HasField("expire_time") and (expires := _requests.expiry(entry)) is not None:
-                self._store.expiry.add(self, entry.key, entry.revision, expires)
+                self._await_expiry(entry.key, entry.revision, expires)
 
     def _end_listing(self, listing: Listing) -> None:
         """Drops what was not listed."""
@@ -131,7 +131,11 @@ class ListedDict(NearDict):
                         self._remove(key, listing.revision, listing.call)
             self._versions.settle(listing.call, listing.revision)
             self._unreadable = frozenset(listing.unreadable)
-            self._listed = not self._versions.predates_doubt("", listing.call)
+            lacked, self._listed = not self._listed, not self._versions.predates_doubt("", listing.call)
+            self._was_listed = True
+            self._follow_up()
+            if lacked:
+                self._compact()
         if listing.unreadable:
             logger.warning(
                 "%d entries of the domain %r cannot be read and are left out, the first being %r: "

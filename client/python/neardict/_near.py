@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import _requests, values
 from ._changes import CERTAIN, NOT_SENT
-from ._contents import MISSING, Contents
+from ._clock import now
+from ._contents import GUARD, MISSING, Contents
 from ._eviction import Residents
+from ._session import EVER, Lease
 from ._stats import Counts
 from ._versions import Versions
-from .errors import BulkError, ConflictError, InvalidArgumentError, UndecodableValueError
+from .errors import BulkError, ConflictError, InvalidArgumentError, NeardictError, UndecodableValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,13 +32,19 @@ OUTDATED: Any = object()
 # What a dict does while it cannot know whether it is up to date.
 OnDisconnect = Literal["ask", "serve_stale"]
 
+# With more keys in doubt than this the domain is listed anew.
+MOST_LOOK_UPS = 100
+
 # How many absent keys a cache remembers that was given no bound of its own.
 _ABSENCES = 10_000
 
 
 class Expiries(Protocol):
     def add(self, cache: NearDict, key: str, revision: int, expires: float) -> None:
-        """Arranges for `cache.expire(key, revision)` at `expires`, seconds since the epoch."""
+        """Arranges for `cache.expire(key, revision)` at `expires`, seconds since the epoch.
+
+        Only where no stream of changes says what has expired.
+        """
         ...
 
 
@@ -52,6 +60,10 @@ class Near(Protocol):
     @property
     def tell(self) -> Schedule:
         """Where callbacks run."""
+        ...
+
+    def reload(self, cache: Any) -> None:
+        """Arranges for `cache.reload()`, soon and elsewhere, again and again until it succeeds."""
         ...
 
 
@@ -75,15 +87,18 @@ class NearDict(Contents):
         "_domain",
         "_flights",
         "_fresh",
+        "_lease",
         "_listed",
         "_load",
         "_lock",
         "_max_entries",
+        "_reload_due",
         "_residents",
         "_serve_stale",
         "_store",
         "_unreadable",
         "_versions",
+        "_was_listed",
     )
 
     # Whether the dict needs a lease of its domain.
@@ -123,18 +138,22 @@ class NearDict(Contents):
         self._versions = self._new_versions()
         # Look-ups under way, by key: concurrent misses of one key share one request.
         self._flights: dict[str, Any] = {}
+        # Until when what is held may be served from memory.
+        session = self._store.changes.session
+        self._lease = Lease(EVER) if session is None else session.trust
         # Whether the domain was listed once. From then on a mirror follows, but for keys in doubt.
         self._listed = False
+        # The same, whatever was lost since; and whether what is missing will be read in the background.
+        self._was_listed = self._reload_due = False
         # Keys that exist but that nobody can read, as the last listing said.
         self._unreadable: frozenset[str] = frozenset()
-        # What is held while the dict itself must not show it; None while it does.
-        self._aside: dict[str, Any] | None = {}
         self._fresh = False
         # What a bounded cache holds, wherever it is; None without a bound.
         self._residents = None if self._max_entries is None else Residents(self._max_entries)
         # Keys that a look-up did not find, and that no change has brought since.
         self._absent = Residents(self._max_entries or _ABSENCES)
         self._counts = Counts()
+        self._switch({}, {GUARD: None})
 
     def _joined(self) -> None:
         """The store knows of the dict now."""
@@ -153,9 +172,15 @@ class NearDict(Contents):
 
     @property
     def fresh(self) -> bool:
-        """Whether what is held is known to be up to date with the service."""
+        """Whether what is held is known to be up to date with the service, in a mirror the whole domain."""
         session = self._store.changes.session
-        return self._fresh and session is not None and not session.closed
+        return (
+            self._fresh
+            and (self._listed or not self._load)
+            and session is not None
+            and not session.closed
+            and now() < self._lease.until
+        )
 
     def apply(self, change: Change) -> None:
         """Takes notice of a write; for this package."""
@@ -186,9 +211,6 @@ class NearDict(Contents):
                 self._hold(key, revision, value, expires, call)
             elif not self._versions.admits(key, revision, call):
                 self._versions.turn_down(key, revision, call)
-            elif self._load:
-                self._pop(key)
-                self._versions.outdate(key, revision)
             else:
                 self._drop(key, revision)
             if message is not None:
@@ -196,19 +218,21 @@ class NearDict(Contents):
             self._ask_if_overtaken(key, revision, call)
             if streamed:
                 self._versions.passed(revision)
+            self._follow_up()
 
     def freshen(self) -> None:
         """Shows what is held, which is up to date; for this package."""
         with self._lock:
-            self._show()
+            self._expose()
             self._fresh = True
+            self._follow_up()
 
     def stale(self) -> None:
         """Shows no more of what is held, unless the user wants that; for this package."""
         with self._lock:
             self._fresh = False
             if not self._serve_stale:
-                self._hide()
+                self._conceal()
 
     def reset(self) -> None:
         """Drops all that is held; for this package."""
@@ -228,24 +252,26 @@ class NearDict(Contents):
         """Takes notice that it is not any more; for this package."""
 
     def expire(self, key: str, revision: int) -> None:
-        """Drops the key if it holds this revision; for this package's timer."""
+        """Has the key looked up again if it holds this revision; for this package's timer.
+
+        No more than that, since it is the service's clock that counts.
+        """
         with self._lock:
             if self._versions.held.get(key) == revision:
-                # No more than a drop, since it is the service's clock that counts.
                 self._drop(key)
 
     def doubt(self, key: str) -> None:
         """Drops the key, since a write of it failed and was perhaps applied; for this package."""
         with self._lock:
             self._flights.pop(key, None)
-            self._pop(key)
+            self._lose(key)
             self._absent.discard(key)
             self._versions.doubt(key)
+            self._follow_up()
 
     def forked(self) -> None:
         """In the child of a fork: holds nothing, so that every access meets the closed store."""
         self._begin()
-        dict.clear(self)
 
     @contextlib.contextmanager
     def _doubting(self, key: str, value: Any = MISSING) -> Iterator[int]:
@@ -297,6 +323,55 @@ class NearDict(Contents):
         """Returns whether the contents are the whole domain, which they should be in a mirror."""
         return self._listed and not self._versions.doubtful
 
+    def _is_complete(self) -> bool:
+        return self._load and self._is_whole()
+
+    def _become_mirror(self) -> None:
+        """Is a mirror from now on, of a domain that has been listed."""
+        with self._lock:
+            self._load = True
+            self._follow_up()
+            self._compact()
+
+    def _follow_up(self) -> None:
+        """After whatever may have made the contents the whole domain, or less than that.
+
+        Then a mirror is read anew in the background. The caller holds _lock.
+        """
+        if not self._load:
+            return
+        if self._is_whole():
+            self._unguard_if_whole()
+        elif self._fresh and self._was_listed and not self._reload_due:
+            self._reload_due = True
+            self._store.reload(self)
+
+    def _leave_out(self, key: str, error: NeardictError) -> None:
+        """The contents are whole without the entry, which nobody can read: a look-up raises the error."""
+        logger.warning("the entry %r of the domain %r is left out: %s", key, self._domain, error)
+        with self._lock:
+            self._versions.doubtful.pop(key, None)
+            self._unreadable |= {key}
+            self._follow_up()
+
+    def needs_reload(self) -> bool:
+        """Returns whether a mirror lacks something that would be kept up to date; for this package."""
+        return self._load and self._fresh and not self._is_whole()
+
+    def _look_at_clock(self) -> None:
+        """Conceals what is held if nothing proves any more that it is up to date. Before reading.
+
+        The session does that too, as soon as its driver has its turn. Which may be late: after a suspension
+        of the process, or where the event loop is blocked.
+        """
+        if self._fresh and now() >= self._lease.until:
+            with self._lock:
+                session = self._store.changes.session
+                # Once more, since it may have been renewed before there was the lock.
+                if self._fresh and session is not None and now() >= self._lease.until:
+                    session.overdue.add(self._domain)
+                    self.stale()
+
     def _install_reply(self, key: str, response: pb.GetValueResponse, call: int) -> Any:
         """Holds what a look-up found, unless something newer is known.
 
@@ -307,7 +382,9 @@ class NearDict(Contents):
             if value is not MISSING:
                 self._hold_entry(response.entry, value, call)
             elif not response.found and self._not_found(key, response.domain_revision, call):
+                self._follow_up()
                 return MISSING
+            self._follow_up()
             held = self._peek(key)
             return OUTDATED if held is MISSING else held
 
@@ -334,9 +411,14 @@ class NearDict(Contents):
             self._versions.install(key, revision)
             self._counts.fills += call > 0
             if expires is not None:
-                self._store.expiry.add(self, key, revision, expires)
+                self._await_expiry(key, revision, expires)
         else:
             self._versions.turn_down(key, revision, call)
+
+    def _await_expiry(self, key: str, revision: int, expires: float) -> None:
+        # With a stream it is the service that tells what has expired, by its own clock.
+        if self._store.changes.session is None:
+            self._store.expiry.add(self, key, revision, expires)
 
     def _remove(self, key: str, revision: int, call: int = 0) -> bool:
         """Holds nothing under the key; False if something newer is known. The caller holds _lock."""
@@ -352,8 +434,17 @@ class NearDict(Contents):
 
         The caller holds _lock.
         """
+        self._lose(key)
+        if self._load:
+            # What a mirror does not hold and has no doubt of is absent.
+            self._versions.outdate(key, least)
+        else:
+            self._versions.forget(key, least)
+
+    def _lose(self, key: str) -> None:
+        """Does not hold any more what may still be stored. The caller holds _lock."""
+        self._guard()
         self._pop(key)
-        self._versions.forget(key, least)
 
     def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
         """Holds the very object that was written, also where the stream has brought a copy of it before."""
@@ -364,6 +455,7 @@ class NearDict(Contents):
             else:
                 self._hold(key, revision, value, None, call)
                 self._ask_if_overtaken(key, revision, call)
+            self._follow_up()
 
     def _ask_if_overtaken(self, key: str, revision: int, call: int) -> None:
         """Drops the key until a look-up tells, if a reset keeps out a write that is perhaps still stored.
@@ -371,12 +463,13 @@ class NearDict(Contents):
         The caller holds _lock.
         """
         if self._versions.is_overtaken(key, revision, call):
-            self._pop(key)
+            self._lose(key)
             self._absent.discard(key)
             self._versions.outdate(key, revision)
 
     def _knows_absent(self, key: object) -> bool:
         """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""
+        self._look_at_clock()
         with self._lock:
             # It may have been hidden when it was looked for, and be shown again by now.
             if dict.__contains__(self, key) or self._aside is not None or self._store.changes.session is None:

@@ -108,7 +108,7 @@ class ObservedDict(ListedDict):
         with self._lock:
             if not self.fresh or self._aside is not None:
                 return []
-            keys = list(dict.keys(self))
+            keys = self._shown_keys()
             sample = choice.sample(keys, min(count, len(keys)))
             held = self._versions.held
             return [(key, held[key]) for key in sample if key in held]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PING_SECONDS = 1.0
 TRUST_SECONDS = 3 * PING_SECONDS
 NEVER = float("-inf")
+EVER = float("inf")
 # Before a subscription that was rejected is tried again: longer each time, and never two clients in step.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
@@ -44,12 +45,12 @@ _LASTING = {
 
 
 class Lease:
-    """Until when what is held of a domain may be served as if it had been asked for."""
+    """Until when what is held may be served from memory, by the clock of the session."""
 
     __slots__ = ("until",)
 
-    def __init__(self) -> None:
-        self.until = NEVER
+    def __init__(self, until: float = NEVER) -> None:
+        self.until = until
 
 
 @dataclass
@@ -107,6 +108,10 @@ class Session:
         self._pinged = self._opened = NEVER
         # When the last ping that was answered on this stream had been sent.
         self._answered = NEVER
+        # That, and for how long it proves that what is held is up to date: for dicts to look at.
+        self.trust = Lease()
+        # Domains of which a dict has found by itself that this is over. Without the lock.
+        self.overdue: set[str] = set()
 
     # What the store asks for.
 
@@ -182,6 +187,7 @@ class Session:
             for domain in self._domains.values():
                 if domain.lease is not None:
                     domain.lease.until = NEVER
+            self.trust.until = EVER
             self.closed = True
             self._news.notify_all()
 
@@ -192,7 +198,7 @@ class Session:
                 return
             self._send = None
             self._pings.clear()
-            self._answered = NEVER
+            self._answered = self.trust.until = NEVER
             self._retries.clear()
             self.failures += 1
             self._news.notify_all()
@@ -350,13 +356,17 @@ class Session:
             self._changes.release(domain, key, number)
 
     def _vouched(self, message: pb.Heartbeat) -> None:
+        uncertain = set(message.uncertain_domains)
         sent = self._pings.get(message.ping)
         if sent is None:
-            return  # of the service's own accord, or an answer that came before
+            # Of the service's own accord, or an answer that came before: it proves nothing, but takes back.
+            for name in uncertain & self._domains.keys():
+                self._doubt(name, self._domains[name])
+            return
         for number in [number for number in self._pings if number <= message.ping]:
             del self._pings[number]
         self._answered = sent
-        uncertain = set(message.uncertain_domains)
+        self.trust.until = sent + TRUST_SECONDS
         for name, domain in self._domains.items():
             domain.certain = name not in uncertain
             domain.settled = domain.settled or domain.live
@@ -367,7 +377,18 @@ class Session:
             if domain.lease is not None and domain.fresh:
                 # A dict whose lease had run out has gone stale by itself.
                 self._changes.freshen(name)
+        for name in list(self.overdue):
+            self.overdue.discard(name)
+            if (one := self._domains.get(name)) is not None and one.fresh:
+                self._changes.freshen(name)
         self._news.notify_all()
+
+    def _doubt(self, name: str, domain: _Domain) -> None:
+        """The service is not certain of the domain, until it says so with the answer to a ping."""
+        domain.certain = False
+        if domain.lease is not None:
+            domain.lease.until = NEVER
+        self._judge(name, domain)
 
     def _subscribe(self, name: str) -> None:
         domain = self._domains.get(name)

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .cached_dict import CachedDict
-
 
 class KeysView(abc.KeysView[str]):
     """Set-like, as `dict.keys()`."""
 
-    _mapping: CachedDict
+    _mapping: Any  # a dict of either client
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._mapping)
+        keys: Iterator[str] = iter(self._mapping)
+        return keys
 
     def __reversed__(self) -> Iterator[str]:
-        return reversed(self._mapping)
+        keys: Iterator[str] = reversed(self._mapping)
+        return keys
 
     def __repr__(self) -> str:
         return f"dict_keys({list(self)!r})"
@@ -29,7 +29,7 @@ class KeysView(abc.KeysView[str]):
 class ValuesView(abc.ValuesView[Any]):
     """As `dict.values()`."""
 
-    _mapping: CachedDict
+    _mapping: Any
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._mapping._values_now())
@@ -47,7 +47,7 @@ class ValuesView(abc.ValuesView[Any]):
 class ItemsView(abc.ItemsView[str, Any]):
     """Set-like, as `dict.items()`."""
 
-    _mapping: CachedDict
+    _mapping: Any
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return iter(self._mapping._items_now())

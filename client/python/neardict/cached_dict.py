@@ -107,7 +107,8 @@ class CachedDict(AskingDict):
         return sum(1 for _ in self._store.all_keys(self._domain))
 
     def __bool__(self) -> bool:
-        if super().__len__():
+        self._look_at_clock()
+        if self._shown_count():
             return True
         if self._load:
             return self._when_whole(self._held_count) > 0
@@ -153,6 +154,7 @@ class CachedDict(AskingDict):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
+        self._look_at_clock()
         found = {}
         missing = []
         for key in _requests.check_keys(keys):

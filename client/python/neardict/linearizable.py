@@ -8,8 +8,6 @@ from ._lease import LeasedDict, leave_at_exit
 from .cached_dict import CachedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .store import Store
 
 
@@ -29,41 +27,8 @@ class LinearizableDict(LeasedDict, CachedDict):
     backend gives no leases, since others than its service may write to it: redis, json.
     """
 
-    __slots__ = ("_lease", "_revoked")
+    __slots__ = ("_revoked",)
 
     def __init__(self, store: Store, domain: str, **options: Any) -> None:
         leave_at_exit(store)
         super().__init__(store, domain, **options)
-
-    def __len__(self) -> int:
-        self._look_at_clock()
-        return super().__len__()
-
-    def __bool__(self) -> bool:
-        self._look_at_clock()
-        return super().__bool__()
-
-    def snapshot_keys(self) -> list[str]:
-        """Returns the keys as they are now."""
-        self._look_at_clock()
-        return super().snapshot_keys()
-
-    def snapshot(self) -> dict[str, Any]:
-        """Returns a plain dict of the whole domain, with the same value objects."""
-        self._look_at_clock()
-        return super().snapshot()
-
-    copy = snapshot
-
-    def _values_now(self) -> list[Any]:
-        self._look_at_clock()
-        return super()._values_now()
-
-    def _items_now(self) -> list[tuple[str, Any]]:
-        self._look_at_clock()
-        return super()._items_now()
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Returns the values of those keys that have one, asking for all that are not held at once."""
-        self._look_at_clock()
-        return super().get_many(keys)

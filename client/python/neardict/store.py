@@ -35,6 +35,7 @@ from ._pending import Pending, tell
 from ._pipeline import Operation
 from ._progress import OnProgress
 from ._reading import Line
+from ._reload import Reloader
 from ._session import Session
 from ._statuses import to_error, too_late, without_frames
 from ._watching import Watching
@@ -89,7 +90,9 @@ class Store:
         self.expiry = ExpiryTimer()
         self._teller = Teller()
         self.tell = self._teller.schedule
-        for part in (self._executing, self._watching, self._teller):
+        self._reloader = Reloader()
+        self.reload = self._reloader.schedule
+        for part in (self._executing, self._watching, self._teller, self._reloader):
             weakref.finalize(self, part.drop).atexit = False
         self._audit: AuditThread | None = None
         _forks.follow(self)
@@ -117,10 +120,12 @@ class Store:
         if self._audit is not None:
             self._audit.stop()
         self.expiry.close()
+        self._reloader.close()
         self._watching.close()
         self._teller.close()
         self._executing.close(ClosedError(self._closed))
         self._channel.close()
+        self._reloader.join()
         if self._audit is not None:
             self._audit.join()
         self._over = True
@@ -397,6 +402,7 @@ class Store:
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
         # It may be called again, where it was interrupted.
+        self._reloader.pause()
         self._watched = self._watching.pause() or self._watched
         return self._executing.pause() or self._watched
 
@@ -406,6 +412,7 @@ class Store:
         if self._watched:
             self._watched = False
             self._watching.start()
+        self._reloader.resume()
 
     def forked(self) -> None:
         """Called in the child after a fork, where gRPC must not be touched."""
@@ -416,6 +423,7 @@ class Store:
         self.changes.forked()
         self.expiry.forked()
         self._teller.forked()
+        self._reloader.forked()
 
     def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Any:
         """Carries out an operation and returns the response of its RPC."""

@@ -20,6 +20,7 @@ import neardict
 from neardict import aio
 from neardict_server.app import serving
 from neardict_server.config import BackendConfig, Config
+from shown import is_guarded, shown
 
 from ..steady import steady
 
@@ -69,10 +70,11 @@ class Dicts(RuleBasedStateMachine):
     def what_is_held_is_what_is_stored(self) -> None:
         self.wait(self.until_fresh())
         assert self.mirror == self.model
-        held = {key: value for key, value in dict.items(self.cache)}  # noqa: C416  # dict(d) would raise
+        held = shown(self.cache)
         assert held == {key: self.model.get(key, "absent") for key in held}
         for d in self.dicts:
-            assert d._versions.held.keys() == set(dict.keys(d))
+            assert d._versions.held.keys() == shown(d).keys()
+            assert is_guarded(d) == (not (d._shows_all() and d._is_complete()))
 
     @rule(key=KEYS | NO_KEYS, which=which)
     def look_up(self, key: Any, which: int) -> None:

@@ -9,13 +9,9 @@ import pytest
 
 import neardict
 from neardict import aio
+from shown import shown
 
 Until = Callable[[Callable[[], Any]], Any]
-
-
-def held(d: Any) -> dict[str, Any]:
-    """What is in the dict itself, as C code sees it."""
-    return {key: value for key, value in dict.items(d)}  # noqa: C416  # dict(d) asks the service
 
 
 def revisions(d: Any) -> set[str]:
@@ -39,13 +35,13 @@ def test_never_holds_more_than_max_entries_however_it_is_filled(
     ]
     for fill in fills:
         fill()
-        assert len(held(d)) == bound
-        assert set(held(d)) == revisions(d)
+        assert len(shown(d)) == bound
+        assert set(shown(d)) == revisions(d)
     assert d.stats.entries == bound
     assert d.stats.evictions > 0
     last = elsewhere.set_value(domain, "last", 1)
     until(lambda: store.changes.session is not None and d["last"] == 1 and last)
-    assert len(held(d)) == bound
+    assert len(shown(d)) == bound
 
 
 def test_what_came_first_makes_room(store: neardict.Store, domain: str) -> None:
@@ -53,9 +49,9 @@ def test_what_came_first_makes_room(store: neardict.Store, domain: str) -> None:
     d.update(a=1, b=2, c=3)
     d["a"] = 10  # known already: it keeps its turn
     d["d"] = 4
-    assert held(d) == {"b": 2, "c": 3, "d": 4}
+    assert shown(d) == {"b": 2, "c": 3, "d": 4}
     assert d["a"] == 10
-    assert held(d) == {"a": 10, "c": 3, "d": 4}
+    assert shown(d) == {"a": 10, "c": 3, "d": 4}
 
 
 def test_a_deleted_entry_makes_room_for_another(store: neardict.Store, domain: str) -> None:
@@ -63,7 +59,7 @@ def test_a_deleted_entry_makes_room_for_another(store: neardict.Store, domain: s
     d.update(a=1, b=2)
     del d["b"]
     d["c"] = 3
-    assert held(d) == {"a": 1, "c": 3}
+    assert shown(d) == {"a": 1, "c": 3}
     assert d.stats.evictions == 0
 
 
@@ -84,8 +80,8 @@ def test_a_listing_takes_no_place_from_what_was_looked_up(store: neardict.Store,
     d = store.dict(domain, load=False, max_entries=3)
     assert [d["7"], d["3"]] == [7, 3]
     assert len(d.snapshot()) == 20
-    assert {"7", "3"} < set(held(d))
-    assert len(held(d)) == 3
+    assert {"7", "3"} < set(shown(d))
+    assert len(shown(d)) == 3
 
 
 def test_a_change_of_an_entry_that_made_room_is_not_held_but_seen(
@@ -96,9 +92,9 @@ def test_a_change_of_an_entry_that_made_room_is_not_held_but_seen(
     d["b"] = 2
     elsewhere.set_value(domain, "a", 10)
     elsewhere.set_value(domain, "b", 20)
-    until(lambda: held(d) == {"b": 20})
+    until(lambda: shown(d) == {"b": 20})
     assert d["a"] == 10
-    assert held(d) == {"a": 10}
+    assert shown(d) == {"a": 10}
 
 
 def test_an_answer_from_before_an_entry_made_room_does_not_bring_it_back_older(
@@ -133,11 +129,11 @@ def test_the_bound_holds_while_the_contents_are_set_aside(store: neardict.Store,
     d = store.dict(domain, load=False, max_entries=3)
     d.update({str(n): n for n in range(5)})
     d.stale()
-    assert held(d) == {}
+    assert shown(d) == {}
     assert [d[str(n)] for n in range(5)] == list(range(5))
     assert d.stats.entries == 3
     d.freshen()
-    assert held(d) == {"2": 2, "3": 3, "4": 4}
+    assert shown(d) == {"2": 2, "3": 3, "4": 4}
 
 
 @pytest.mark.parametrize("bound", [0, -1, 1.5, "3"])
@@ -156,12 +152,12 @@ async def test_a_mirror_has_no_bound(store: neardict.Store, aio_store: aio.Store
 async def test_with_asyncio_the_bound_holds_too(aio_store: aio.Store, domain: str) -> None:
     d = await aio_store.dict(domain, load=False, max_entries=3)
     await d.update({str(n): n for n in range(20)})
-    assert len(held(d)) == 3
+    assert len(shown(d)) == 3
     assert [await d.fetch(str(n)) for n in range(20)] == list(range(20))
-    assert held(d) == {"17": 17, "18": 18, "19": 19}
+    assert shown(d) == {"17": 17, "18": 18, "19": 19}
     assert revisions(d) == {"17", "18", "19"}
     assert await d.snapshot() == {str(n): n for n in range(20)}
-    assert len(held(d)) == 3
+    assert len(shown(d)) == 3
 
 
 def test_many_threads_in_a_small_cache_never_see_a_value_go_back(
@@ -195,5 +191,5 @@ def test_many_threads_in_a_small_cache_never_see_a_value_go_back(
     for reader in readers:
         reader.join(20)
     assert wrong == []
-    assert set(held(d)) == revisions(d)
+    assert set(shown(d)) == revisions(d)
     assert d.stats.evictions > 0

@@ -1,10 +1,11 @@
-"""Takes entries out of caches when they expire, by timers of the event loop."""
+"""Has entries looked up again when they seem to have expired, by timers of the event loop."""
 
 import asyncio
 import time
 import weakref
 from collections.abc import Callable
 
+from .._expiry import AGAIN_SECONDS
 from .._near import NearDict
 
 # A timer lasts at most a day and is then set anew, since a wall clock may be set.
@@ -22,6 +23,8 @@ class LoopExpiry:
 
     def add(self, cache: NearDict, key: str, revision: int, expires: float) -> None:
         """Arranges for `cache.expire(key, revision)` at `expires`, seconds since the epoch."""
+        if expires <= (now := self._clock()):
+            expires = now + AGAIN_SECONDS
         self._set((id(cache), key), weakref.ref(cache), revision, expires)
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,10 +12,17 @@ from .. import _requests
 from .._changes import Change
 from .._contents import MISSING
 from .._listing import Listing
-from .._near import OUTDATED, OnDisconnect
+from .._near import MOST_LOOK_UPS, OUTDATED, OnDisconnect
 from .._observed import ObservedDict
 from .._progress import Progress
-from ..errors import AbsentKeyError, ClosedError, ConflictError, NeardictError, NotHeldError
+from .._views import ItemsView, KeysView, ValuesView
+from ..errors import (
+    AbsentKeyError,
+    ConflictError,
+    DataLossError,
+    NotHeldError,
+    UndecodableValueError,
+)
 from ._edit import Edit, edit
 
 if TYPE_CHECKING:
@@ -24,11 +30,6 @@ if TYPE_CHECKING:
 
     from .._progress import OnProgress
     from .store import Store
-
-logger = logging.getLogger(__name__)
-
-# Between attempts to read a mirror anew, after the service could not tell what it has missed.
-_RELOAD_PAUSE = 0.5  # seconds
 
 
 class CachedDict(ObservedDict):
@@ -49,7 +50,7 @@ class CachedDict(ObservedDict):
     reads the domain anew by itself, and until it has, reading raises NotHeldError as well.
     """
 
-    __slots__ = ("_reload_due",)
+    __slots__ = ()
 
     _store: Store
     _flights: dict[str, asyncio.Task[Any]]
@@ -65,10 +66,6 @@ class CachedDict(ObservedDict):
     ) -> None:
         super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._reload_due = False
-
     # Reading what is held.
 
     def __missing__(self, key: object) -> NoReturn:
@@ -77,6 +74,7 @@ class CachedDict(ObservedDict):
         raise AbsentKeyError(key)
 
     def __contains__(self, key: object) -> bool:
+        self._look_at_clock()
         if dict.__contains__(self, key):  # quicker than super()
             return True
         if _requests.may_exist(key) and not self._shows_absent(key):
@@ -85,6 +83,7 @@ class CachedDict(ObservedDict):
 
     def get(self, key: object, default: Any = None) -> Any:
         """Returns the value of the key, or the default if there is none."""
+        self._look_at_clock()
         try:
             return self[key]  # type: ignore[index]  # any object may be asked for, as with dict
         except AbsentKeyError:
@@ -92,30 +91,40 @@ class CachedDict(ObservedDict):
 
     def __len__(self) -> int:
         self._need_whole()
-        return super().__len__()
+        return self._held_count()
 
     def __iter__(self) -> Iterator[str]:
         self._need_whole()
-        return super().__iter__()
+        return iter(self._held_keys())
 
     def __reversed__(self) -> Iterator[str]:
         self._need_whole()
-        return super().__reversed__()
+        return reversed(self._held_keys())
 
-    def keys(self) -> Any:
-        """Returns dict's own view of the keys."""
+    def keys(self) -> KeysView:  # type: ignore[override]  # dict's views are final, and see the storage
+        """Returns a set-like view of the keys."""
         self._need_whole()
-        return super().keys()
+        return KeysView(self)
 
-    def values(self) -> Any:
-        """Returns dict's own view of the values."""
+    def values(self) -> ValuesView:  # type: ignore[override]  # as for keys
+        """Returns a view of the values."""
         self._need_whole()
-        return super().values()
+        return ValuesView(self)
 
-    def items(self) -> Any:
-        """Returns dict's own view of the (key, value) pairs."""
+    def items(self) -> ItemsView:  # type: ignore[override]  # as for keys
+        """Returns a view of the (key, value) pairs."""
         self._need_whole()
-        return super().items()
+        return ItemsView(self)
+
+    # For the views.
+
+    def _values_now(self) -> list[Any]:
+        self._need_whole()
+        return self._held_values()
+
+    def _items_now(self) -> list[tuple[str, Any]]:
+        self._need_whole()
+        return self._held_items()
 
     def copy(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, with the same value objects."""
@@ -150,6 +159,7 @@ class CachedDict(ObservedDict):
 
     async def fetch(self, key: str, default: Any = MISSING) -> Any:
         """Returns the value, from the service if it is not held; the default, or KeyError, if absent."""
+        self._look_at_clock()
         value = dict.get(self, key, MISSING)
         if value is MISSING and _requests.may_exist(key) and not self._knows_absent(key):
             value = await self._shared_look_up(key)
@@ -166,6 +176,7 @@ class CachedDict(ObservedDict):
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
         keys = list(_requests.check_keys(keys))
+        self._look_at_clock()
         missing = [
             key
             for key in keys
@@ -184,6 +195,7 @@ class CachedDict(ObservedDict):
 
     async def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
+        self._look_at_clock()
         whole = self._load and self._shows_all() and self._is_whole()
         return self._copy_held() if whole else await self._list()
 
@@ -345,6 +357,7 @@ class CachedDict(ObservedDict):
         return self._listed and key not in self._versions.doubtful and key not in self._unreadable
 
     def _need_whole(self) -> None:
+        self._look_at_clock()
         if not self._load:
             raise NotHeldError("this cache does not hold the whole domain: use await d.snapshot()")
         if not self._shows_all():
@@ -352,40 +365,17 @@ class CachedDict(ObservedDict):
         if not self._is_whole():
             raise NotHeldError("this mirror lost changes, or a write of it failed: await d.refresh() first")
 
-    def apply(self, change: Change) -> None:
-        """Takes notice of a write; for this package."""
-        super().apply(change)
-        if change.key in self._versions.doubtful:
-            # A mirror cannot wait until somebody asks, since reading it is not awaited.
-            self._start_look_up(change.key)
-
-    def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
-        super()._wrote(key, value, revision, call)
-        if key in self._versions.doubtful:
-            self._start_look_up(key)
-
-    def reset(self) -> None:
-        """Drops all that is held; for this package."""
-        # Also a mirror that lost its place in the stream must not wait until somebody asks.
-        self._reload_due |= self._load and self._listed
-        super().reset()
-
-    def freshen(self) -> None:
-        """Shows what is held, which is up to date; for this package."""
-        super().freshen()
-        if self._reload_due:
-            self._reload_due = False
-            self._store.spawn(self._reload())
-
-    async def _reload(self) -> None:
-        while not self._listed:
+    async def reload(self) -> None:
+        """Reads what a mirror lacks; for this package."""
+        self._reload_due = False
+        doubtful = list(self._versions.doubtful)
+        if not self._listed or len(doubtful) > MOST_LOOK_UPS:
+            await self._read_all()
+        for key in doubtful:
             try:
-                await self._read_all()
-            except ClosedError:
-                return
-            except NeardictError as error:
-                logger.debug("a mirror could not be read anew: %s", type(error).__name__)
-                await asyncio.sleep(_RELOAD_PAUSE)
+                await asyncio.shield(self._flights.get(key) or self._start_look_up(key))
+            except (DataLossError, UndecodableValueError) as error:
+                self._leave_out(key, error)
 
     def _start_look_up(self, key: str) -> asyncio.Task[Any]:
         task = self._flights[key] = asyncio.create_task(self._look_up(key))

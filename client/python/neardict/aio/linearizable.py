@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from .._contents import MISSING
 from .._lease import LeasedDict
 from .cached_dict import CachedDict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class LinearizableDict(LeasedDict, CachedDict):
@@ -19,23 +13,4 @@ class LinearizableDict(LeasedDict, CachedDict):
     `await d.fetch(key)` asks the service.
     """
 
-    __slots__ = ("_lease", "_revoked")
-
-    def _need_whole(self) -> None:
-        self._look_at_clock()
-        super()._need_whole()
-
-    async def fetch(self, key: str, default: Any = MISSING) -> Any:
-        """Returns the value, from the service if it is not held; the default, or KeyError, if absent."""
-        self._look_at_clock()
-        return await super().fetch(key, default)
-
-    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Returns the values of those keys that have one, asking for all that are not held at once."""
-        self._look_at_clock()
-        return await super().get_many(keys)
-
-    async def snapshot(self) -> dict[str, Any]:
-        """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
-        self._look_at_clock()
-        return await super().snapshot()
+    __slots__ = ("_revoked",)

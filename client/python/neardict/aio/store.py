@@ -52,6 +52,7 @@ from ._bulk import Begun, bulk
 from ._expiry import LoopExpiry
 from ._large import Large, each
 from ._pending import LATE, Pendings
+from ._reload import Mirror, reload
 from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
@@ -450,6 +451,13 @@ class Store:
             f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
         )
         self.changes.forked()
+
+    def reload(self, cache: Mirror) -> None:
+        """Has the mirror read what it lacks."""
+        # No loop runs where a coroutine is thrown away that would have written.
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            self.spawn(reload(weakref.ref(cache)))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs the work as a task that ends with this store at the latest."""

@@ -45,7 +45,7 @@ class CachedDict(near.CachedDict):
     def load(self) -> None:  # type: ignore[override]  # as in the SDK, of all keys
         """Reads all that is stored, and holds it from now on."""
         self._load_all()
-        self._load = True
+        self._become_mirror()
 
     def __repr__(self) -> str:
         with self._lock:

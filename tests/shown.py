@@ -1,0 +1,15 @@
+"""What is in a near dict itself, where hits are served: a look at it asks nobody."""
+
+from typing import Any
+
+from neardict._contents import GUARD
+
+
+def shown(d: Any) -> dict[str, Any]:
+    """Returns the entries in the storage."""
+    return {key: value for key, value in dict.items(d) if key is not GUARD}
+
+
+def is_guarded(d: Any) -> bool:
+    """Returns whether code that reads the storage is kept from taking it for the whole domain."""
+    return dict.__contains__(d, GUARD)
