@@ -144,6 +144,13 @@ class AskingDict(ObservedDict):
 
     def reload(self) -> None:
         """Reads what a mirror lacks; for this package."""
-        with self._lock:
-            self._reload_due = False
-        self._when_whole(lambda: None)
+        expired = self._take_expired()
+        try:
+            while expired:
+                self._look_up(expired[-1])
+                expired.pop()
+        finally:
+            with self._lock:
+                self._expired.update(expired)
+        if self.needs_reload():
+            self._when_whole(lambda: None)

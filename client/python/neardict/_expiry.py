@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 _FEW = 100
 # An entry that is there, though by the wall clock it has expired, is looked up again after so many seconds:
 # it is the wall clock that is wrong.
-AGAIN_SECONDS = 1.0
+AGAIN_SECONDS = 5.0
 
 
 class Expiring(Protocol):

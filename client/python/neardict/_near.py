@@ -85,6 +85,7 @@ class NearDict(Contents):
         "_absent",
         "_counts",
         "_domain",
+        "_expired",
         "_flights",
         "_fresh",
         "_lease",
@@ -145,6 +146,8 @@ class NearDict(Contents):
         self._listed = False
         # The same, whatever was lost since; and whether what is missing will be read in the background.
         self._was_listed = self._reload_due = False
+        # Of a mirror without a stream, the keys to be looked up since they seem to have expired.
+        self._expired: set[str] = set()
         # Keys that exist but that nobody can read, as the last listing said.
         self._unreadable: frozenset[str] = frozenset()
         self._fresh = False
@@ -257,7 +260,12 @@ class NearDict(Contents):
         No more than that, since it is the service's clock that counts.
         """
         with self._lock:
-            if self._versions.held.get(key) == revision:
+            if self._versions.held.get(key) != revision:
+                return
+            if self._load:
+                self._expired.add(key)
+                self._store.reload(self)
+            else:
                 self._drop(key)
 
     def doubt(self, key: str) -> None:
@@ -342,7 +350,7 @@ class NearDict(Contents):
             return
         if self._is_whole():
             self._unguard_if_whole()
-        elif self._fresh and self._was_listed and not self._reload_due:
+        elif self._was_listed and not self._reload_due and self.needs_reload():
             self._reload_due = True
             self._store.reload(self)
 
@@ -355,8 +363,20 @@ class NearDict(Contents):
             self._follow_up()
 
     def needs_reload(self) -> bool:
-        """Returns whether a mirror lacks something that would be kept up to date; for this package."""
-        return self._load and self._fresh and not self._is_whole()
+        """Returns whether there is something to be read in the background; for this package.
+
+        Of what a mirror lacks only what the stream would keep up to date: without it, what is read when it is
+        used is newer, and a write that failed may be applied until then.
+        """
+        streamed = self._store.changes.session is not None
+        return bool(self._expired) or (self._load and streamed and self._fresh and not self._is_whole())
+
+    def _take_expired(self) -> list[str]:
+        """Returns the keys to be looked up since they seem to have expired; they are not noted any more."""
+        with self._lock:
+            self._reload_due = False
+            expired, self._expired = list(self._expired), set()
+            return expired
 
     def _look_at_clock(self) -> None:
         """Conceals what is held if nothing proves any more that it is up to date. Before reading.
@@ -381,6 +401,9 @@ class NearDict(Contents):
         with self._lock:
             if value is not MISSING:
                 self._hold_entry(response.entry, value, call)
+            elif response.found and self._versions.held.get(key) == response.entry.revision:
+                if (expires := _requests.expiry(response.entry)) is not None:
+                    self._await_expiry(key, response.entry.revision, expires)
             elif not response.found and self._not_found(key, response.domain_revision, call):
                 self._follow_up()
                 return MISSING

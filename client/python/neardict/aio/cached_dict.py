@@ -365,9 +365,31 @@ class CachedDict(ObservedDict):
         if not self._is_whole():
             raise NotHeldError("this mirror lost changes, or a write of it failed: await d.refresh() first")
 
+    def apply(self, change: Change) -> None:
+        """Takes notice of a write; for this package."""
+        super().apply(change)
+        self._look_up_if_doubtful(change.key)
+
+    def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
+        super()._wrote(key, value, revision, call)
+        self._look_up_if_doubtful(key)
+
+    def _look_up_if_doubtful(self, key: str) -> None:
+        # With a stream it is read in the background. Without it too, since reading this dict is not awaited.
+        if self._store.changes.session is None and key in self._versions.doubtful:
+            self._start_look_up(key)
+
     async def reload(self) -> None:
         """Reads what a mirror lacks; for this package."""
-        self._reload_due = False
+        expired = self._take_expired()
+        try:
+            while expired:
+                await self._look_up(expired[-1])
+                expired.pop()
+        finally:
+            self._expired.update(expired)
+        if not self.needs_reload():
+            return
         doubtful = list(self._versions.doubtful)
         if not self._listed or len(doubtful) > MOST_LOOK_UPS:
             await self._read_all()
