@@ -223,9 +223,9 @@ def test_an_entry_is_there_until_it_expires_and_then_gone_in_time() -> None:
 
 
 def test_an_entry_that_was_seen_to_have_expired_does_not_come_back() -> None:
-    brief = mortal("one", 10, 0, 1, ttl=30)
-    assert broken(brief, read(None, 30.5), read("one", 30.8)) == {"monotonic reads"}
-    assert broken(brief, read(None, 30.5), read("one", 30.8, view="cache")) == set(), "each by itself"
+    ops = [mortal("one", 10, 0, 1, ttl=30), read("one", 29), read(None, 30.5)]
+    assert broken(*ops, read("one", 30.8)) == {"monotonic reads"}
+    assert broken(*ops, read("one", 30.8, view="cache")) == set(), "each by itself"
 
 
 def test_what_is_written_after_it_does_not_expire_with_an_entry() -> None:
@@ -272,9 +272,10 @@ def test_what_has_expired_is_not_lost_and_is_not_there_in_the_end() -> None:
     assert broken(brief, finals=[Final("", "", {"k": "one"}, begin=40, end=41)]) == {"nothing lost"}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "rules"), [(RETURN_SECONDS - 1, set()), (RETURN_SECONDS + 1, {"returns"})]
-)
-def test_a_client_finds_a_server_that_has_moved(seconds: float, rules: set[str]) -> None:
-    history = History(returns=[Return("b", 5, 5 + seconds)])
-    assert {violation.rule for violation in Checker(history).violations()} == rules
+def test_a_client_finds_a_server_that_has_moved() -> None:
+    def rules(seconds: float) -> list[str]:
+        found = Return("b", 5, 5 + seconds)
+        return [violation.rule for violation in Checker(History(returns=[found])).violations()]
+
+    assert rules(RETURN_SECONDS - 1) == []
+    assert rules(RETURN_SECONDS + 1) == ["returns"]

@@ -1,4 +1,4 @@
-"""The proof finds every deliberate mistake of a server or a client in a minute, by the rule that it breaks."""
+"""The proof finds each deliberate mistake of a server or client in a minute, by the rule that it breaks."""
 
 import pytest
 

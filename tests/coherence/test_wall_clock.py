@@ -1,4 +1,4 @@
-"""A process has a wall clock of its own, by which all of the client goes, and gRPC, with its C core, does not."""
+"""A process may have a wall clock of its own, by which all of the client goes, though not gRPC."""
 
 import re
 import subprocess

@@ -43,7 +43,7 @@ def main() -> None:
         args.domain,
         args.rate,
         random.Random(f"{args.seed} {args.name}"),
-        LINEARIZABLE if args.style.startswith(LINEARIZABLE) else "bounded",
+        "linearizable" if args.style.startswith(LINEARIZABLE) else "bounded",
         args.mortal,
     )
     target = keep_the_address(args.target) if args.mistake == keep_the_address.__name__ else args.target
