@@ -136,8 +136,11 @@ def move_server(hands: Hands) -> str:
     """A server is killed, and started again at another address, to which its name leads from then on."""
     server = hands.randomness.choice(hands.system.servers)
     clients = hands.system.clients_of(server)
-    silent = hands.randomness.random() < 0.5
+    silent, unknown = (hands.randomness.random() < 0.5 for _ in range(2))
     places = [client.leave(silent=silent) for client in clients]
+    if unknown:
+        for client in clients:
+            client.lead_to(None)
     hands.system.kill_server(server, hands.randomness.uniform(0, 3))
     for client, place in zip(clients, places, strict=True):
         client.lead_to(place)

@@ -19,7 +19,7 @@ _MOUNT_AND_RUN = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
 
 class Name:
-    """The name of one host, which leads to one address at a time, kept in the file."""
+    """The name of one host, which leads to one address at a time, or is unknown, as the file says."""
 
     def __init__(self, name: str, path: Path, address: str) -> None:
         self.name = name
@@ -28,12 +28,14 @@ class Name:
         # Starts a command for which the name leads there; the process stays the one that was started.
         self.under = ["unshare", "--mount", "--", "sh", "-c", _MOUNT_AND_RUN, str(path)]
 
-    def lead_to(self, address: str) -> None:
-        """From here on the name leads to this address, for those who look it up again."""
-        text = f"127.0.0.1 localhost\n{address} {self.name}\n".encode()
+    def lead_to(self, address: str | None) -> None:
+        """From here on the name leads to this address, or nowhere, for those who look it up again."""
+        text = "127.0.0.1 localhost\n"
+        if address is not None:
+            text += f"{address} {self.name}\n"
         file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.write(file, text.ljust(_BYTES, b"\n"))
+            os.write(file, text.ljust(_BYTES, "\n").encode())
         finally:
             os.close(file)
 

@@ -137,8 +137,8 @@ class Client:
         self.proxy.move(new)
         return new
 
-    def lead_to(self, host: str) -> None:
-        """From here on the name of the service leads there."""
+    def lead_to(self, host: str | None) -> None:
+        """From here on the name of the service leads there, or is unknown."""
         assert self._name is not None
         self._name.lead_to(host)
 
