@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from coherence import figures, page, soak
+from coherence.client_mutants import CLIENT_MISTAKES
 from coherence.engines import ENGINES
 from coherence.mutants import MISTAKES
 from coherence.schedule import KINDS
@@ -71,8 +72,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--faults", nargs="*", choices=list(KINDS), help="these kinds only")
     parser.add_argument(
         "--mistake",
-        choices=list(MISTAKES),
-        help="have the servers make this one, until it is found; most need --backend memory",
+        choices=[*MISTAKES, *CLIENT_MISTAKES],
+        help="have servers or clients make this one, until it is found; most need --backend memory",
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the histories there")
     parser.add_argument(

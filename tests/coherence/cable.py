@@ -1,7 +1,8 @@
 """A network of a client's own, joined to ours by a cable on which packets get lost as no proxy can lose them:
-nobody is told, and what was sent is sent again by the kernels, later and later.
+nobody is told, and what was sent is sent again by the kernels, later and later. And our end may have another
+address.
 
-Linux, as root, with iproute2, iptables and util-linux.
+Linux, as root, with iproute2 and util-linux; packets are lost with iptables.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import Literal, Self
 
 # Starts a command in a network that has nothing yet; the process stays the one that was started.
 IN_OWN_NETWORK = ["unshare", "--net", "--"]
-# For tests of networks, so in use by nobody (RFC 2544). A cable has a subnet of four addresses.
+# For tests of networks, so in use by nobody (RFC 2544). A cable has two subnets of four addresses.
 _ADDRESSES = ipaddress.ip_network("198.18.0.0/15")
-_CABLES = _ADDRESSES.num_addresses // 4
+_CABLES = _ADDRESSES.num_addresses // 8
 _READY_SECONDS = 10.0
 
 # What is lost: all that is sent to the client, by it, or both since the cable is out.
@@ -28,10 +29,12 @@ Loss = Literal["in", "out", "both"]
 
 
 class Cable:
-    """A veth pair: one end is here and has the address `host`, the other is where `plug` brings it.
+    """A veth pair: one end is here and has the addresses `hosts`, the other is where `plug` brings it.
 
     Both are gone with the process that has the other, since with it its network is.
     """
+
+    hosts: tuple[str, str]
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,9 +48,11 @@ class Cable:
                 break
         else:
             raise OSError("no pair of network interfaces can be made")
-        first = int(_ADDRESSES.network_address) + 4 * number
-        self.host, self._address = (str(ipaddress.ip_address(first + n)) for n in (1, 2))
-        _do("ip", "address", "add", f"{self.host}/30", "dev", self._here)
+        first = ipaddress.ip_address(int(_ADDRESSES.network_address) + 8 * number)
+        self.hosts = str(first + 1), str(first + 5)
+        self._addresses = str(first + 2), str(first + 6)
+        for host in self.hosts:
+            self.take(host)
         _do("ip", "link", "set", self._here, "up")
         return self
 
@@ -65,8 +70,17 @@ class Cable:
             time.sleep(0.001)
         self._process = process
         _do("ip", "link", "set", self._there, "netns", str(process.pid))
-        self._do_there("ip", "address", "add", f"{self._address}/30", "dev", self._there)
+        for address in self._addresses:
+            self._do_there("ip", "address", "add", f"{address}/30", "dev", self._there)
         self._do_there("ip", "link", "set", self._there, "up")
+
+    def give_up(self, host: str) -> None:
+        """From here on our end does not have this address: what is sent to it, or from it, is for nobody."""
+        _do("ip", "address", "delete", f"{host}/30", "dev", self._here)
+
+    def take(self, host: str) -> None:
+        """It has the address, which may be one that was given up."""
+        _do("ip", "address", "replace", f"{host}/30", "dev", self._here)
 
     def lose(self, loss: Loss) -> None:
         """From here on packets are lost."""
@@ -87,15 +101,16 @@ class Cable:
 
 
 @cache
-def why_not() -> str:
-    """Returns why there can be no cables here; nothing if there can."""
+def why_not(*, losing: bool = True) -> str:
+    """Returns why there can be no cables here, on which packets get lost or not; nothing if there can."""
     if os.name != "posix" or os.geteuid():
         return "it takes root"
     try:
         with Cable() as cable, subprocess.Popen([*IN_OWN_NETWORK, "sleep", "60"]) as process:
             try:
                 cable.plug(process)
-                cable.lose("in")
+                if losing:
+                    cable.lose("in")
             finally:
                 process.kill()
     except (OSError, subprocess.CalledProcessError) as error:

@@ -9,9 +9,11 @@ import heapq
 import math
 from bisect import bisect_left
 from collections import defaultdict
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from .expiry import expiries
 from .history import LOSSES, WRITES
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ SCHEDULING_SECONDS = 1.0
 BOUND_SECONDS = H_SECONDS + SCHEDULING_SECONDS
 # After a suspended process goes on, its threads get their turn within this.
 RESUME_SECONDS = 1.0
+# After its server has moved, a client's calls reach it again within this.
+RETURN_SECONDS = 45.0
 
 
 class Violation(NamedTuple):
@@ -56,6 +60,10 @@ class Floor:
     def before(self, time: float) -> int:
         index = bisect_left(self._times, time)
         return self._greatest[index - 1] if index else 0
+
+
+def _before(floors: dict[str, Floor], key: str, time: float) -> int:
+    return floors[key].before(time) if key in floors else 0
 
 
 class Checker:
@@ -94,6 +102,14 @@ class Checker:
             for key in [op.key] if op.kind != "wipe" else self._removals:
                 acknowledged[key].append((op.end, op.revision))
         self._acknowledged = {key: Floor(points) for key, points in acknowledged.items()}
+        expired: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        for op in expiries(ops):
+            if op.outcome == "unknown" and (revision := self._revisions.get(op.value or "")):
+                op = replace(op, outcome="ok", revision=revision + 1)
+            self._removals[op.key].append(op)
+            if op.outcome == "ok":
+                expired[op.key].append((op.end, op.revision))
+        self._expired = {key: Floor(points) for key, points in expired.items()}
 
     def violations(self) -> Iterator[Violation]:
         """Yields every violation of every rule."""
@@ -104,6 +120,7 @@ class Checker:
         yield from self.monotonic_reads()
         yield from self.nothing_lost()
         yield from self.convergence()
+        yield from self.returns()
 
     def unique_revisions(self) -> Iterator[Violation]:
         """A revision is of one write, and a write has one revision, however often it was sent."""
@@ -140,11 +157,12 @@ class Checker:
                     yield Violation("reads of writes", f"{op} before {write}")
 
     def staleness(self) -> Iterator[Violation]:
-        """The service answers with no less than was acknowledged before; a dict, than `bound` before."""
+        """The service answers with no less than was acknowledged before, or had expired; a dict, than `bound`
+        before. A linearizable dict may be as late with what has expired, though with nothing else.
+        """
         stops: dict[str, list[Stop]] = defaultdict(list)
         for stop in self._history.stops:
             stops[stop.client].append(stop)
-        nothing = Floor([])
         for op in self._reads:
             time = op.begin
             if op.kind == "read":
@@ -153,7 +171,8 @@ class Checker:
                     if stop.begin <= time <= stop.end + self._resume:
                         time = stop.begin
                 time -= self._bound
-            floor = self._acknowledged.get(op.key, nothing).before(time)
+            gone = time - self._bound if op.kind == "ask" and op.view else time
+            floor = max(_before(self._acknowledged, op.key, time), _before(self._expired, op.key, gone))
             if not self._may_see(op, floor):
                 rule = "staleness" if op.kind == "read" else "service reads"
                 yield Violation(rule, f"{op} is {self._revisions.get(op.value or '')}, below {floor}")
@@ -181,8 +200,9 @@ class Checker:
         """What was acknowledged is in the store in the end, unless something newer is."""
         store = [final for final in self._history.finals if not final.client]
         for final in store[-1:]:
-            for key, floor in self._acknowledged.items():
-                if not self._may_hold(key, final.entries.get(key), floor.before(math.inf)):
+            for key, acknowledged in self._acknowledged.items():
+                floor = max(acknowledged.before(math.inf), _before(self._expired, key, final.begin))
+                if not self._may_hold(key, final.entries.get(key), floor, final.end):
                     yield Violation("nothing lost", f"{key!r} holds {final.entries.get(key)!r} in the end")
 
     def convergence(self) -> Iterator[Violation]:
@@ -198,6 +218,12 @@ class Checker:
             if final.entries != expected:
                 different = sorted(dict(final.entries.items() ^ expected.items()))
                 yield Violation("convergence", f"{client} {view}: {different[:3]}")
+
+    def returns(self) -> Iterator[Violation]:
+        """A client finds its server again."""
+        for found in self._history.returns:
+            if found.end - found.begin > RETURN_SECONDS:
+                yield Violation("returns", f"{found.client} after {found.end - found.begin:.1f} s")
 
     def _may_see(self, op: Op, floor: int) -> bool:
         return self._may_hold(op.key, op.value, floor, op.end)

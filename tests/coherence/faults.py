@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import neardict
 from coherence.engines import DOMAIN, PLACES
+from coherence.history import now
 from coherence.watchers import watchers
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ OUTAGE_SECONDS = (0.3, 6.0)
 CROWD = 200
 # More than a short log holds.
 FLOOD = 1500
+# As one who confuses summer time with winter time, or reads the clock of the machine wrongly at its start.
+CLOCK_STEP_SECONDS = 3600.0
 
 
 class Hands:
@@ -31,6 +34,8 @@ class Hands:
     def __init__(self, system: System, randomness: random.Random) -> None:
         self.system = system
         self.randomness = randomness
+        # When the fault was over, if that was before it returned.
+        self.over: float | None = None
 
     def wait(self, bounds: tuple[float, float] = OUTAGE_SECONDS) -> None:
         time.sleep(self.randomness.uniform(*bounds))
@@ -62,6 +67,15 @@ def suspend_client(hands: Hands) -> str:
     client = hands.randomness.choice(hands.system.clients)
     with hands.system.suspended(client.process, client.name):
         hands.wait()
+    return client.name
+
+
+def step_wall_clock(hands: Hands) -> str:
+    """A client's wall clock is an hour ahead, or behind, and then right again."""
+    client = hands.randomness.choice(hands.system.clients)
+    client.set_clock(hands.randomness.choice([-1, 1]) * CLOCK_STEP_SECONDS)
+    hands.wait((1.0, 8.0))
+    client.set_clock(0.0)
     return client.name
 
 
@@ -118,6 +132,23 @@ def lost_packets(hands: Hands) -> str:
     return client.name
 
 
+def move_server(hands: Hands) -> str:
+    """A server is killed, and started again at another address, to which its name leads from then on."""
+    server = hands.randomness.choice(hands.system.servers)
+    clients = hands.system.clients_of(server)
+    silent, unknown = (hands.randomness.random() < 0.5 for _ in range(2))
+    places = [client.leave(silent=silent) for client in clients]
+    if unknown:
+        for client in clients:
+            client.lead_to(None)
+    hands.system.kill_server(server, hands.randomness.uniform(0, 3))
+    for client, place in zip(clients, places, strict=True):
+        client.lead_to(place)
+    hands.over = now()
+    hands.system.await_return(clients, hands.over)
+    return "server"
+
+
 def trimmed_log(hands: Hands) -> str:
     """While a client is away, more is written than the service remembers."""
     client = hands.randomness.choice(hands.system.clients)
@@ -161,11 +192,13 @@ ANY: list[Callable[[Hands], str]] = [
     suspend_server,
     kill_client,
     suspend_client,
+    step_wall_clock,
     delay,
     half_open,
     reset,
     partition,
     lost_packets,
+    move_server,
     trimmed_log,
     slow_consumer,
     crowd,

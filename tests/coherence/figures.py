@@ -50,6 +50,7 @@ def _figures(result: Result) -> dict[str, str]:
     return {
         "seconds, clients": f"{result.seconds:g}, {result.clients}",
         "writes: acknowledged / without answer / refused": _outcomes(writes),
+        "writes with a time to live": f"{sum(op.ttl > 0 for op in writes):,}",
         "reads of dicts, of them hits": f"{len(reads):,}, {sum(op.hit for op in reads):,}",
         "reads of the service": f"{len(asked):,}",
         "lost writes": str(broken["nothing lost"]),
@@ -113,8 +114,12 @@ def _recoveries(history: History) -> dict[str, list[float]]:
 
 
 def _recovered(history: History, faults: list[Fault]) -> dict[Fault, float]:
-    """Returns when after each fault the last read was made of a dict that was not fresh, before the next."""
+    """Returns when after each fault, before the next, the last read was made of a dict that was not fresh.
+
+    And when those whose server had moved had reached it.
+    """
     stale = sorted(op.end for op in history.ops if op.view and not op.fresh)
+    stale += [found.end for found in history.returns]
     result = {}
     for fault, next_fault in zip_longest(faults, faults[1:]):
         following = next_fault.begin if next_fault else math.inf

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-Kind = Literal["set", "delete", "wipe", "restore", "forget", "ask", "read"]
+Kind = Literal["set", "delete", "expire", "wipe", "restore", "forget", "ask", "read"]
 WRITES = ("set", "delete")
 # After these a write that was under way may be applied a second time: what remembers requests is gone.
 LOSSES = ("wipe", "restore", "forget")
@@ -31,7 +31,8 @@ class Op:
 
     A `wipe` is the loss of everything that a backend does not promise to keep; its revision is one that
     is greater than all before it and less than all after it. A `restore`, one for each key, is the return of
-    the store to an older copy of itself, which held that value. At a `forget` no value is lost. An `ask`
+    the store to an older copy of itself, which held that value. At a `forget` no value is lost. An `expire`
+    is the end of a value that had a time to live, as `expiry` reckons it; nobody records one. An `ask`
     reads from the service, a `read` from a dict. `client` is the store and `view` the dict; a write is made
     known to all views of its client.
     """
@@ -50,6 +51,8 @@ class Op:
     hit: bool = False
     # Of a read: whether the dict said so before and after.
     fresh: bool = False
+    # Of a write: after so many seconds the service is to take the value away; 0 for never.
+    ttl: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,24 @@ class Stop:
 class Final:
     """What a view, or the store itself (client ""), held when everything had come to rest.
 
-    A view that is not `whole` holds some of the keys.
+    A view that is not `whole` holds some of the keys. It was looked at from `begin` to `end`.
     """
 
     client: str
     view: str
     entries: dict[str, str]
     whole: bool = True
+    begin: float = math.inf
+    end: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """After a fault that was over at `begin` a call of the client succeeded at `end`, or none had by then."""
+
+    client: str
+    begin: float
+    end: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,7 @@ class History:
     stops: list[Stop] = field(default_factory=list)
     finals: list[Final] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    returns: list[Return] = field(default_factory=list)
     seen: list[tuple[str, str, float]] = field(default_factory=list)
 
 
@@ -102,10 +117,10 @@ class Recorder:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._numbers = itertools.count(1)
 
-    def invoke(self, kind: Kind, client: str, key: str, value: str | None) -> int:
+    def invoke(self, kind: Kind, client: str, key: str, value: str | None, ttl: float = 0.0) -> int:
         """Notes that a write begins, and returns its number; until its `answer` its outcome is unknown."""
         number = next(self._numbers)
-        self._line("invoke", id=number, kind=kind, client=client, key=key, value=value, begin=now())
+        self._line("invoke", id=number, kind=kind, client=client, key=key, value=value, ttl=ttl, begin=now())
         return number
 
     def answer(self, number: int, outcome: Outcome, revision: int = 0, *, existed: bool = True) -> None:
@@ -120,7 +135,7 @@ class Recorder:
         """Notes that a change has reached the client's dicts."""
         self._line("seen", client=client, value=value, time=now())
 
-    def other(self, what: Stop | Final | Fault) -> None:
+    def other(self, what: Stop | Final | Fault | Return) -> None:
         """Notes something that is no operation."""
         self._line(type(what).__name__, **{name: getattr(what, name) for name in type(what).__slots__})
 
@@ -166,6 +181,8 @@ def _load(path: Path, history: History) -> None:
             history.stops.append(Stop(**fields))
         elif event == "Final":
             history.finals.append(Final(**fields))
+        elif event == "Return":
+            history.returns.append(Return(**fields))
         else:
             history.faults.append(Fault(**fields))
     history.ops.extend(writes.values())

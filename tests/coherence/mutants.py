@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EVERY = 8
 COMMIT_SECONDS = 0.3
 HELD_BACK_SECONDS = 8.0
+OVERTIME_MICROSECONDS = 5_000_000
 SHORT_LOG = 500
 # Tasks of mistakes, which nobody awaits.
 _tasks: set[asyncio.Task[Any]] = set()
@@ -95,6 +96,18 @@ def lose_a_write() -> None:
     memory.MemoryBackend.set_value = set_value  # type: ignore[method-assign]
 
 
+def expire_too_late() -> None:
+    """What has a time to live is kept for longer."""
+    original = memory.MemoryBackend.set_value
+
+    async def set_value(self: memory.MemoryBackend, *args: Any, **options: Any) -> base.Written:
+        if options.get("ttl") is not None:
+            options["ttl"] += OVERTIME_MICROSECONDS
+        return await original(self, *args, **options)
+
+    memory.MemoryBackend.set_value = set_value  # type: ignore[method-assign]
+
+
 def apply_a_refused_write() -> None:
     """A write whose condition does not hold is refused, and made all the same."""
     original = memory.MemoryBackend.set_value
@@ -157,6 +170,7 @@ MISTAKES: dict[str, Callable[[], None]] = {
         reply_out_of_order,
         repeat_a_revision,
         lose_a_write,
+        expire_too_late,
         apply_a_refused_write,
         overtake_changes,
         claim_that_nothing_was_missed,

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
 Direction = Literal["up", "down"]
 HOST = "127.0.0.1"
@@ -69,10 +69,10 @@ class Proxy:
     that, unless `refusing`.
     """
 
-    def __init__(self, upstream: str, host: str = HOST) -> None:
-        """`host` is where it listens."""
+    def __init__(self, upstream: str, *hosts: str) -> None:
+        """`hosts` are where it may listen, at the first of them to begin with."""
         self.upstream = upstream
-        self._host = host
+        self._hosts = hosts or (HOST,)
         self.address = ""
         # Seconds by which each piece of data is late, in either direction.
         self.delay = 0.0
@@ -134,18 +134,28 @@ class Proxy:
 
         self._do(act)
 
+    def move(self, host: str) -> None:
+        """Listens there, at the same port, and where it was no more; all connections are reset."""
+        self.address = f"{host}:{self._port}"
+        self.cut()
+
     @property
     def connections(self) -> int:
         """How many there are."""
         return len(self._connections)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, self._host, 0, backlog=1024)
-        self.address = f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
+        sockets = _listeners(self._hosts)
+        self._port = sockets[0].getsockname()[1]
+        self.address = f"{self._hosts[0]}:{self._port}"
+        self._servers = [
+            await asyncio.start_server(self._accept, sock=listener, backlog=1024) for listener in sockets
+        ]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(self, writer)
-        if self.refusing:
+        host, port = writer.get_extra_info("sockname")
+        if self.refusing or self.address != f"{host}:{port}":
             connection.abort()
             return
         for direction in self._silent:
@@ -157,7 +167,8 @@ class Proxy:
             self._connections.remove(connection)
 
     async def _close(self) -> None:
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in self._connections:
             connection.abort()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -171,3 +182,17 @@ class Proxy:
 
     def _run(self, coroutine: Coroutine[object, object, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+
+def _listeners(hosts: Sequence[str]) -> list[socket.socket]:
+    """Returns a socket on each of the hosts, all at one port."""
+    while True:
+        sockets = [socket.create_server((hosts[0], 0))]
+        try:
+            port = sockets[0].getsockname()[1]
+            sockets += [socket.create_server((host, port)) for host in hosts[1:]]
+        except OSError:  # somebody has that port of a later host
+            for listener in sockets:
+                listener.close()
+        else:
+            return sockets

@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 import neardict
 from coherence.cable import IN_OWN_NETWORK, Cable
+from coherence.checker import RETURN_SECONDS
 from coherence.engines import DOMAIN, ENGINES
-from coherence.history import Final, Kind, Op, Recorder, Stop, now
+from coherence.history import Final, Kind, Op, Recorder, Return, Stop, now
+from coherence.names import Name
 from coherence.proxy import HOST, Proxy
 from served import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 TESTS = Path(__file__).parents[1]
 READY_SECONDS = 60.0
+# What the clients call it who know it by a name.
+SERVICE = "neardict.test"
 # What is gone with the process of a server.
 LOSES: dict[str, Kind] = {"memory": "wipe", "json": "forget"}
 
@@ -38,11 +42,16 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Work:
-    """What the clients of a run have in common: a seed, writes per second, and whether each has a cable."""
+    """What the clients of a run have in common: a seed and writes per second; whether each has a cable, knows
+    the service by a name, and lets entries expire; and the mistake that they make.
+    """
 
     seed: int
     rate: float = 15.0
     cables: bool = False
+    names: bool = False
+    mortal: bool = True
+    mistake: str = ""
 
 
 class Server(Served):
@@ -72,7 +81,10 @@ class Server(Served):
 
 
 class Client:
-    """A worker process behind a proxy of its own, and with a network of its own if it has a cable."""
+    """A worker process behind a proxy of its own, and with a network of its own if it has a cable.
+
+    If it knows the service by a name, that leads to the proxy.
+    """
 
     def __init__(self, name: str, style: str, upstream: str, folder: Path, work: Work) -> None:
         self.name = name
@@ -80,16 +92,23 @@ class Client:
         self._output = b""
         self._opened = contextlib.ExitStack()
         self.cable = self._opened.enter_context(Cable()) if work.cables else None
-        host = self.cable.host if self.cable else HOST
-        self.proxy = self._opened.enter_context(Proxy(upstream, host))
+        self._hosts = self.cable.hosts if self.cable else (HOST,)
+        self.proxy = self._opened.enter_context(Proxy(upstream, *self._hosts))
+        target = self.proxy.address
+        self._name = Name(SERVICE, folder / f"{name}.hosts", self._hosts[0]) if work.names else None
+        if self._name:
+            target = f"{SERVICE}:{target.rpartition(':')[2]}"
         self._errors = folder / f"{name}.errors"
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [
                     *(IN_OWN_NETWORK if self.cable else []),
-                    *(sys.executable, "-m", "coherence.worker", "--target", self.proxy.address),
+                    *(self._name.under if self._name else []),
+                    *(sys.executable, "-m", "coherence.worker", "--target", target),
                     *("--domain", DOMAIN, "--name", name, "--style", style, "--seed", str(work.seed)),
                     *("--rate", str(work.rate), "--history", str(folder / f"{name}.jsonl")),
+                    *(["--mortal"] if work.mortal else []),
+                    *(["--mistake", work.mistake] if work.mistake else []),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -98,6 +117,30 @@ class Client:
             )
         if self.cable:
             self.cable.plug(self.process)
+
+    def set_clock(self, ahead: float) -> None:
+        """Sets the worker's wall clock so many seconds ahead of the machine's."""
+        self.tell(f"clock {ahead}")
+        assert self.line() == f"clock {ahead}"
+
+    def leave(self, *, silent: bool) -> str:
+        """The service is not any more where the client knows it; returns where it will be.
+
+        The old address is nobody's, if `silent`, or refuses connections.
+        """
+        old = self.proxy.address.rpartition(":")[0]
+        assert self.cable is not None
+        (new,) = {*self.cable.hosts} - {old}
+        self.cable.take(new)
+        if silent:
+            self.cable.give_up(old)
+        self.proxy.move(new)
+        return new
+
+    def lead_to(self, host: str | None) -> None:
+        """From here on the name of the service leads there, or is unknown."""
+        assert self._name is not None
+        self._name.lead_to(host)
 
     def tell(self, word: str) -> None:
         """Sends the worker a line."""
@@ -207,6 +250,17 @@ class System:
             if client.proxy.upstream == old:
                 client.proxy.upstream = server.address
 
+    def clients_of(self, server: Server) -> list[Client]:
+        """Returns the clients that are connected to the server."""
+        return [client for client in self.clients if client.proxy.upstream == server.address]
+
+    def await_return(self, clients: Sequence[Client], begin: float) -> None:
+        """Notes when the clients' calls have reached the service after a fault that was over at `begin`."""
+        for client in clients:
+            client.tell(f"reach {RETURN_SECONDS + 1}")
+        for client in clients:
+            self.recorder.other(Return(client.name, begin, float(client.line())))
+
     def replace(self, client: Client) -> None:
         """Ends with SIGKILL a client, whose place another takes."""
         self._complaints += client.complaints()
@@ -241,13 +295,15 @@ class System:
             assert client.line() == "resting"
         deadline = time.monotonic() + seconds
         while True:
+            begin = now()
             stored = self._stored()
+            end = now()
             views = {client.name: self._views(client) for client in self.clients}
             right = all(_agree(view, stored) for view in views.values())
             if right or time.monotonic() > deadline:
                 break
             time.sleep(0.1)
-        self.recorder.other(Final("", "", stored))
+        self.recorder.other(Final("", "", stored, begin=begin, end=end))
         for name, held in views.items():
             self.recorder.other(Final(name, "mirror", held.get("mirror", {})))
             self.recorder.other(Final(name, "cache", held.get("cache", {}), whole=False))

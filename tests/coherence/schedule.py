@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from coherence import cable
+from coherence import cable, names
 from coherence.engine_faults import BY_ENGINE
-from coherence.faults import ANY, Hands, lost_packets
+from coherence.faults import ANY, Hands, lost_packets, move_server
 from coherence.history import Fault, now
 from coherence.worker_faults import WITH_WORKERS
 
@@ -24,6 +24,10 @@ KINDS = {
     for kind in (*ANY, *(kind for kinds in BY_ENGINE.values() for kind in kinds), *WITH_WORKERS)
 }
 LOST_PACKETS = lost_packets.__name__
+MOVE_SERVER = move_server.__name__
+# Those for which clients must have cables, and know the service by a name.
+ON_CABLES = {LOST_PACKETS, MOVE_SERVER}
+ON_NAMES = {MOVE_SERVER}
 
 
 def kinds_of(backend: str, workers: int = 1) -> list[str]:
@@ -34,8 +38,11 @@ def kinds_of(backend: str, workers: int = 1) -> list[str]:
 
 def left_out(kinds: Sequence[str]) -> dict[str, str]:
     """Returns those of the kinds that cannot be made on this machine, and why not."""
-    reason = cable.why_not() if LOST_PACKETS in kinds else ""
-    return {LOST_PACKETS: reason} if reason else {}
+    reasons = {
+        LOST_PACKETS: cable.why_not() if LOST_PACKETS in kinds else "",
+        MOVE_SERVER: cable.why_not(losing=False) or names.why_not() if MOVE_SERVER in kinds else "",
+    }
+    return {kind: reason for kind, reason in reasons.items() if reason}
 
 
 class Schedule:
@@ -56,5 +63,6 @@ class Schedule:
             self._left = self._hands.randomness.sample(self._kinds, len(self._kinds))
         kind = self._left.pop()
         begin = now()
+        self._hands.over = None
         target = KINDS[kind](self._hands)
-        self._hands.system.recorder.other(Fault(kind, target, begin, now()))
+        self._hands.system.recorder.other(Fault(kind, target, begin, self._hands.over or now()))

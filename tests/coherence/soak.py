@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coherence.checker import Checker, Violation, losses_of, may_be_applied_twice
+from coherence.client_mutants import CLIENT_MISTAKES
+from coherence.expiry import expiries, tellable
 from coherence.history import WRITES, History, load, now
 from coherence.running import System, Work
-from coherence.schedule import LOST_PACKETS, Schedule, kinds_of, left_out
+from coherence.schedule import ON_CABLES, ON_NAMES, Schedule, kinds_of, left_out
 from coherence.wing_gong import linearizable
 from coherence.workload import LINEARIZABLE
 
@@ -67,8 +69,17 @@ def run(
         kinds = kinds_of(backend, workers) if kinds is None else kinds
         missing = left_out(kinds)
         kinds = [kind for kind in kinds if kind not in missing]
-        work = Work(seed, rate, cables=LOST_PACKETS in kinds)
-        with System(backend, Path(folder), work, mistake=mistake, workers=workers) as system:
+        work = Work(
+            seed,
+            rate,
+            cables=not ON_CABLES.isdisjoint(kinds),
+            names=not ON_NAMES.isdisjoint(kinds),
+            # All but json can do that.
+            mortal=backend != "json",
+            mistake=mistake if mistake in CLIENT_MISTAKES else "",
+        )
+        servers = "forgetful" if mistake in CLIENT_MISTAKES else mistake
+        with System(backend, Path(folder), work, mistake=servers, workers=workers) as system:
             system.serve(replicas)
             system.join(*styles)
             schedule = Schedule(system, random.Random(f"{seed} faults"), kinds)
@@ -95,7 +106,8 @@ def violations(history: History) -> list[Violation]:
     wipes = [op for op in history.ops if op.kind == "wipe"]
     by_key = {op.key: [*wipes] for op in history.ops}
     losses = losses_of(history.ops)
-    for op in history.ops:
+    gone = expiries(history.ops)
+    for op in (*tellable(history.ops, gone), *gone):
         if op.kind not in ("read", "wipe"):
             by_key[op.key].append(op)
         if op.kind in WRITES and op.outcome == "ok" and may_be_applied_twice(op, losses):

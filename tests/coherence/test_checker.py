@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from coherence.checker import BOUND_SECONDS, RESUME_SECONDS, Checker
-from coherence.history import Final, History, Op, Stop
+from coherence.checker import BOUND_SECONDS, RESUME_SECONDS, RETURN_SECONDS, Checker
+from coherence.history import Final, History, Op, Return, Stop
 
 LATE = BOUND_SECONDS + 10
 
@@ -45,6 +45,10 @@ def broken(*ops: Op, stops: Iterable[Stop] = (), finals: Iterable[Final] = ()) -
     """Returns the rules that the history breaks."""
     history = History(list(ops), list(stops), list(finals))
     return {violation.rule for violation in Checker(history).violations()}
+
+
+def mortal(value: str, revision: int, begin: float, end: float, ttl: float) -> Op:
+    return replace(wrote(value, revision, begin, end), ttl=ttl)
 
 
 ONE, TWO = wrote("one", 10, 0, 1), wrote("two", 20, 2, 3)
@@ -206,3 +210,72 @@ def test_in_the_end_a_cache_equals_the_store_where_it_holds_something() -> None:
     assert broken(ONE, TWO, finals=[store, Final("b", "cache", {}, whole=False)]) == set()
     for held in ({"k": "one"}, {"other": "three"}):
         assert broken(ONE, TWO, finals=[store, Final("b", "cache", held, whole=False)]) == {"convergence"}
+
+
+def test_an_entry_is_there_until_it_expires_and_then_gone_in_time() -> None:
+    brief = mortal("one", 10, 0, 1, ttl=30)
+    assert broken(brief, read("one", 29), read(None, 31.5), asked("one", 29, 10), asked(None, 31.5)) == set()
+    assert broken(brief, read(None, 29)) == {"staleness"}
+    assert broken(brief, asked(None, 29)) == {"service reads"}
+    assert broken(brief, read("one", 31 + BOUND_SECONDS)) == set()
+    assert broken(brief, read("one", 32 + BOUND_SECONDS)) == {"staleness"}
+    assert broken(brief, asked("one", 32, 10)) == {"service reads"}
+
+
+def test_an_entry_that_was_seen_to_have_expired_does_not_come_back() -> None:
+    ops = [mortal("one", 10, 0, 1, ttl=30), read("one", 29), read(None, 30.5)]
+    assert broken(*ops, read("one", 30.8)) == {"monotonic reads"}
+    assert broken(*ops, read("one", 30.8, view="cache")) == set(), "each by itself"
+
+
+def test_what_is_written_after_it_does_not_expire_with_an_entry() -> None:
+    brief = mortal("one", 10, 0, 1, ttl=30)
+    assert broken(brief, TWO, read("two", 60)) == set()
+    assert broken(brief, TWO, read(None, 60)) == {"staleness"}
+    assert broken(brief, TWO, read("one", 8)) == {"staleness"}
+
+
+def test_one_who_wrote_an_entry_is_shown_it_at_once() -> None:
+    mine = replace(mortal("one", 10, 0, 1, ttl=30), client="b")
+    assert broken(mine, read(None, 1.5)) == {"monotonic reads"}
+
+
+def test_a_linearizable_dict_may_show_for_a_moment_what_has_expired() -> None:
+    brief = mortal("one", 10, 0, 1, ttl=30)
+    assert broken(brief, replace(asked("one", 32), view="mirror")) == set()
+    assert broken(brief, replace(asked("one", 32 + BOUND_SECONDS), view="mirror")) == {"service reads"}
+    assert broken(brief, replace(asked(None, 29), view="mirror")) == {"service reads"}
+
+
+def test_a_write_without_an_answer_may_have_expired_when_its_time_is_over() -> None:
+    unanswered = replace(lost("two", 2), ttl=30)
+    assert broken(ONE, unanswered, asked(None, 33)) == set()
+    assert broken(ONE, unanswered, asked("one", 33, 10)) == set()
+    assert broken(ONE, unanswered, asked(None, 31)) == {"service reads"}
+    assert broken(ONE, unanswered, asked("two", 4, 20), asked(None, 33)) == set()
+    later = wrote("three", 30, 5, 6)
+    assert broken(ONE, unanswered, asked("two", 4, 20), later, asked(None, 33)) == {"service reads"}
+
+
+def test_an_older_copy_keeps_when_an_entry_expires() -> None:
+    ops = [mortal("one", 10, 0, 1, ttl=30), TWO, restored("one", 40, 4, 5)]
+    assert broken(*ops, asked("one", 29, 10), asked(None, 32), read(None, 40)) == set()
+    assert broken(*ops, asked(None, 29)) == {"service reads"}
+    assert broken(*ops, asked("one", 32, 10)) == {"service reads"}
+
+
+def test_what_has_expired_is_not_lost_and_is_not_there_in_the_end() -> None:
+    brief = mortal("one", 10, 0, 1, ttl=30)
+    assert broken(brief, finals=[Final("", "", {}, begin=40, end=41)]) == set()
+    assert broken(brief, finals=[Final("", "", {"k": "one"}, begin=20, end=21)]) == set()
+    assert broken(brief, finals=[Final("", "", {}, begin=20, end=21)]) == {"nothing lost"}
+    assert broken(brief, finals=[Final("", "", {"k": "one"}, begin=40, end=41)]) == {"nothing lost"}
+
+
+def test_a_client_finds_a_server_that_has_moved() -> None:
+    def rules(seconds: float) -> list[str]:
+        found = Return("b", 5, 5 + seconds)
+        return [violation.rule for violation in Checker(History(returns=[found])).violations()]
+
+    assert rules(RETURN_SECONDS - 1) == []
+    assert rules(RETURN_SECONDS + 1) == ["returns"]

@@ -10,7 +10,17 @@ from coherence import figures, soak
 SEED = int(os.environ.get("NEARDICT_SEED") or random.SystemRandom().randrange(2**32))
 SECONDS = 15.0
 # Those that are over in a moment; `make soak` has all.
-FAULTS = ["kill_server", "reset", "suspend_client", "half_open", "partition", "kill_client", "lost_packets"]
+FAULTS = [
+    "kill_server",
+    "reset",
+    "suspend_client",
+    "step_wall_clock",
+    "half_open",
+    "partition",
+    "kill_client",
+    "lost_packets",
+    "move_server",
+]
 # With a Redis and several workers, in place of those of a server alone.
 WORKER_FAULTS = ["kill_worker", "renew_worker", "suspend_worker", "reset"]
 

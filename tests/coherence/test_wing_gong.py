@@ -42,6 +42,26 @@ def test_a_write_without_an_answer_may_take_effect_late_or_never() -> None:
     assert not linearizable([write, op("ask", "x", 1, 2), op("ask", None, 3, 4)])
 
 
+def test_a_value_goes_when_it_expires_unless_another_has_its_place() -> None:
+    write, end = op("set", "x", 0, 1), op("expire", "x", 5, 6)
+    assert linearizable([write, end, op("ask", "x", 4, 4.5), op("ask", None, 7, 8)])
+    assert linearizable([write, end, op("ask", "x", 5.1, 5.2), op("ask", None, 5.3, 5.4)])
+    assert not linearizable([write, end, op("ask", None, 4, 4.5)])
+    assert not linearizable([write, end, op("ask", "x", 7, 8)])
+    assert not linearizable([write, end, op("ask", None, 5.1, 5.2), op("ask", "x", 5.3, 5.4)])
+    assert linearizable([write, end, op("set", "y", 2, 3), op("ask", "y", 7, 8)])
+    assert not linearizable([write, end, op("set", "y", 2, 3), op("ask", None, 7, 8)])
+
+
+def test_a_write_without_an_answer_may_expire_seen_or_not_and_take_what_was_there_with_it() -> None:
+    before, write, end = op("set", "x", 0, 1), op("set", "y", 2, math.inf), op("expire", "y", 5, math.inf)
+    assert linearizable([before, write, end, op("ask", "y", 3, 4), op("ask", None, 7, 8)])
+    assert linearizable([before, write, end, op("ask", "x", 3, 4), op("ask", None, 7, 8)])
+    assert linearizable([before, write, end, op("ask", "x", 7, 8)])
+    assert not linearizable([before, write, end, op("ask", None, 3, 4)])
+    assert not linearizable([before, write, end, op("ask", "y", 3, 4), op("ask", "x", 7, 8)])
+
+
 def test_a_refused_write_has_no_effect() -> None:
     refused = replace(op("set", "x", 0, 1), outcome="refused")
     assert linearizable([refused, op("ask", None, 2, 3)])

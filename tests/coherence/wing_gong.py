@@ -5,6 +5,7 @@ search, as Lowe refined it ("Testing for linearizability", 2017). It knows nothi
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def linearizable(ops: Iterable[Op], *, initial: str | None = None) -> bool:
     """Returns whether all these operations on one key, but reads of dicts, have an order that explains them.
 
     Each must take effect at one moment between its begin and its end; what was refused, at none; what has no
-    answer, at any moment after its begin and before its end, if it has one, or at none.
+    answer, at any moment after its begin and before its end, if it has one, or at none. An `expire` takes its
+    value away, if it is there at that moment.
     """
     operations = list(_relevant(list(ops)))
     # Ends come before begins of the same moment: what only touches does overlap for no clock.
@@ -52,6 +54,10 @@ def _relevant(ops: list[Op]) -> Iterator[Op]:
     """Yields those that matter: a write without an answer that nobody saw is as one that never happened."""
     seen = {op.value for op in ops if op.kind == "ask"}
     for op in ops:
+        if op.kind == "expire" and op.outcome == "unknown" and op.value not in seen:
+            # That it was there nobody knows, but what it took the place of may be gone with it.
+            yield replace(op, kind="delete", value=None)
+            continue
         if op.kind in ("read", "forget") or op.outcome == "refused":
             continue
         if op.outcome == "ok" or op.value in seen:
@@ -68,7 +74,12 @@ def _closure(states: set[_State], under_way: set[int], operations: list[Op]) -> 
             op = operations[number]
             if op.kind == "ask" and op.value != state.value:
                 continue
-            after = state.value if op.kind == "ask" else op.value
+            if op.kind == "ask":
+                after = state.value
+            elif op.kind == "expire":
+                after = None if state.value == op.value else state.value
+            else:
+                after = op.value
             following = _State(after, state.done | {number})
             if following not in reached:
                 reached.add(following)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import neardict
 import neardict.aio
-from coherence.history import Op, Outcome, Recorder, now
+from coherence.client_mutants import ExpireByOwnClock
+from coherence.history import Kind, Op, Outcome, Recorder, now
 from coherence.noting import Arrivals, note_async_revisions
-from coherence.workload import NEW_READS, REFUSALS, RENEWAL, TIMEOUT_SECONDS, Plan, View
+from coherence.workload import HOT_KEYS, NEW_READS, REFUSALS, RENEWAL, TIMEOUT_SECONDS, Plan, View
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,6 +56,19 @@ class AsyncWork:
         self._resting.set()
         await self._tasks[0]
 
+    def spoil(self) -> object:
+        """Begins to make a mistake, while what is returned is held."""
+        return ExpireByOwnClock(self._store, self._plan.domain, self._views["mirror"].cache)
+
+    async def reach(self, seconds: float) -> float:
+        """Returns when the service has answered a call, or when the seconds are over."""
+        deadline = now() + seconds
+        while now() < deadline:
+            with contextlib.suppress(neardict.NeardictError):
+                await self._store.get_entry(self._plan.domain, HOT_KEYS[0])
+                break
+        return now()
+
     async def final(self) -> dict[str, dict[str, Any]]:
         """Returns what the views hold; nothing while that is not known to be right."""
         mirror, cache = self._views["mirror"].cache, self._views["cache"].cache
@@ -82,7 +97,9 @@ class AsyncWork:
         plan = self._plan
         key, action = plan.key(), plan.action()
         value = None if action == "delete" else plan.value()
-        number = self._recorder.invoke("delete" if action == "delete" else "set", plan.name, key, value)
+        ttl = plan.ttl(action)
+        kind: Kind = "delete" if action == "delete" else "set"
+        number = self._recorder.invoke(kind, plan.name, key, value, ttl)
         outcome: Outcome = "ok"
         self._noted.clear()
         try:
@@ -90,8 +107,8 @@ class AsyncWork:
                 await self._store.delete_key(plan.domain, key)
             elif action == "conflict":
                 await self._views["mirror"].cache.compare_and_set(key, value, 1)
-            elif action == "store":
-                await self._store.set_value(plan.domain, key, value)
+            elif action in ("store", "mortal"):
+                await self._store.set_value(plan.domain, key, value, ttl=ttl or None)
             else:
                 await self._views[action].cache.set(key, value)
         except neardict.NeardictError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -29,9 +30,18 @@ REFUSALS = (ConflictError, InvalidArgumentError, LimitExceededError)
 TIMEOUT_SECONDS = 3.0
 LINEARIZABLE = "linearizable"
 
-# `conflict` is a write under a condition that never holds.
-Action = Literal["store", "mirror", "cache", "delete", "conflict"]
-ACTIONS: dict[Action, float] = {"store": 0.3, "mirror": 0.3, "cache": 0.25, "delete": 0.1, "conflict": 0.05}
+# `mortal` is a write with a time to live, and `conflict` one under a condition that never holds.
+Action = Literal["store", "mirror", "cache", "mortal", "delete", "conflict"]
+ACTIONS: dict[Action, float] = {
+    "store": 0.2,
+    "mirror": 0.25,
+    "cache": 0.2,
+    "mortal": 0.2,
+    "delete": 0.1,
+    "conflict": 0.05,
+}
+# Some expire before anybody writes the key again, and some would long after that.
+TTL_SECONDS = (1.0, 90.0)
 
 
 class View(NamedTuple):
@@ -51,6 +61,8 @@ class Plan:
     rate: float
     randomness: random.Random
     consistency: Consistency = "bounded"
+    # Whether the backend can have entries expire.
+    mortal: bool = True
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -68,6 +80,12 @@ class Plan:
 
     def action(self) -> Action:
         return self.randomness.choices(list(ACTIONS), list(ACTIONS.values()))[0]
+
+    def ttl(self, action: Action) -> float:
+        """Returns the seconds that what is written shall live, seldom many; 0 for ever."""
+        if action != "mortal" or not self.mortal:
+            return 0.0
+        return math.exp(self.randomness.uniform(*map(math.log, TTL_SECONDS)))
 
     def whole(self) -> bool:
         """Returns whether the next read of a mirror goes by a copy of all of it."""
