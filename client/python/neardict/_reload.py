@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -65,7 +66,9 @@ class Reloader:
         """Has the mirror read soon, again and again until that succeeds or nobody needs it any more."""
         self._new.put(weakref.ref(mirror))
         if self._thread is None:
-            self._start()
+            # Where no thread can be had, the change that is being applied must not fail for that.
+            with contextlib.suppress(RuntimeError):
+                self._start()
 
     def pause(self) -> None:
         """Ends the thread, until `resume`."""

@@ -44,7 +44,7 @@ class CachedDict(AskingDict):
       changes breaks, the dict knows within 3 seconds, and asks the service for every read until it has
       caught up, or raises; `on_disconnect="serve_stale"` goes on with what it has, and `fresh` tells.
     - Convergence: when writes stop and the service can be reached, the dict equals what is stored.
-    - Expired entries disappear by themselves, as exactly as the machines' clocks agree.
+    - Expired entries disappear by themselves, when the service's clock says so.
 
     Over a database of your own (`neardict.moobius`) nobody tells of changes: what is held there stays until
     it is written through the dict, or `refresh()`.
@@ -52,9 +52,10 @@ class CachedDict(AskingDict):
     Iteration is over a snapshot, so that the dict may change meanwhile. All methods are thread-safe. Any
     that asks the service raises the errors of `neardict.errors`; a key that does not exist, KeyError.
 
-    C code that reads the storage of a dict directly sees only what is held: orjson, and json for a cache
-    that holds nothing yet. `dict(d)` asks key by key; `d.copy()` gives a plain dict of one moment, as do
-    pickling and copying. See docs/dict.md.
+    C code that reads the storage of a dict directly, as orjson does, finds the whole of a mirror that is up
+    to date; of other dicts it is refused, by a key that is not a str. `json.dumps(d)` asks, or raises.
+    `dict(d)` asks key by key; `d.copy()` gives a plain dict of one moment, as do pickling and copying. See
+    docs/dict.md.
     """
 
     __slots__ = ()

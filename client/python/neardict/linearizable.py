@@ -22,7 +22,7 @@ class LinearizableDict(LeasedDict, CachedDict):
     each, or for the rest of the lease of one that does not answer (3 seconds by default). While the lease is
     not renewed every read asks the service.
 
-    Of expiry, the promise of CachedDict holds: as exactly as the machines' clocks agree. Iteration and whole
+    Expiry is not a write: an entry disappears a moment after it has expired. Iteration and whole
     copies are no snapshot of one moment over several keys. Raises CapabilityMissingError for a domain whose
     backend gives no leases, since others than its service may write to it: redis, json.
     """
