@@ -19,6 +19,10 @@ class _Guard:
     def __repr__(self) -> str:
         return "<not all of the domain is here: use d.copy()>"
 
+    def __str__(self) -> str:
+        # For what would write any key as a text, as ujson does.
+        raise TypeError("not all of the domain is in this dict's own storage: use d.copy()")
+
 
 # A key of the storage itself while it is not the whole domain, known to be up to date. C code that reads the
 # storage of a dict would take what is there for all there is. With this in it, `json` finds that it is not

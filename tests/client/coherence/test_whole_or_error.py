@@ -267,6 +267,12 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+def test_what_writes_any_key_as_a_text_raises_and_says_what_to_do(store: neardict.Store, domain: str) -> None:
+    d = store.dict(domain, load=False)
+    with pytest.raises(TypeError, match=r"use d\.copy\(\)"):
+        [str(key) for key in dict.keys(d)]
+
+
 def test_the_child_of_a_fork(own_server: Served) -> None:
     command = [sys.executable, "-c", FORK, own_server.address]
     assert subprocess.run(command, timeout=60, check=False).returncode == 0
