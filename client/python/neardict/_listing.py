@@ -13,6 +13,7 @@ from .errors import UndecodableValueError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ._pages import Page
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -44,17 +45,13 @@ class _Columns(NamedTuple):
     keys: Sequence[str]
     revisions: Sequence[int]
     values: Sequence[Any]
+    # Whether any of the page expires.
+    expires: bool
 
     @classmethod
-    def of(cls, page: pb.AllKeysResponse) -> _Columns:
+    def of(cls, page: Page) -> _Columns:
         """Returns all, with the messages of their values."""
-        entries = list(page.entries)
-        return cls(
-            entries,
-            [entry.key for entry in entries],
-            [entry.revision for entry in entries],
-            [entry.value for entry in entries],
-        )
+        return cls(page.entries, page.names, page.revisions, page.values, page.expires)
 
     def at(self, places: Sequence[int]) -> _Columns:
         """Returns those at these places alone."""
@@ -65,6 +62,7 @@ class _Columns(NamedTuple):
             [self.keys[place] for place in places],
             [self.revisions[place] for place in places],
             [self.values[place] for place in places],
+            self.expires,
         )
 
 
@@ -73,7 +71,7 @@ class ListedDict(NearDict):
 
     __slots__ = ()
 
-    def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
+    def _take_page(self, listing: Listing, page: Page) -> None:
         listing.revision = page.domain_revision
         listing.unreadable += page.unreadable_keys
         listing.total = page.total_keys or listing.total
@@ -116,7 +114,7 @@ class ListedDict(NearDict):
         self._fill_slots(zip(new.keys, new.values, strict=True))
         self._versions.install_all(zip(new.keys, new.revisions, strict=True))
         self._counts.fills += len(new.keys)
-        for entry in new.entries:
+        for entry in new.entries if new.expires else ():
             if entry.HasField("expire_time") and (expires := _requests.expiry(entry)) is not None:
                 self._store.expiry.add(self, entry.key, entry.revision, expires)
 

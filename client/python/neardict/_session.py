@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from . import _requests
+from . import _replies, _requests
 from ._changes import NOT_SENT, Change
 from ._retries import CHANCE
+from .errors import ServiceError
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -256,11 +257,16 @@ class Session:
                 self._revoke(message.revoke)
             elif which == "release":
                 self._release(message.release.number)
+            else:
+                # Nothing may be lost without a word, so that what is not known is not passed over.
+                raise _refused("told something that this version does not know: upgrade neardict")
 
     def _changed(self, message: pb.Changes) -> None:
         domain = self._domains.get(message.domain)
         if domain is None:
             return
+        if problem := _replies.changes_problem(message):
+            raise _refused(problem)
         for change in message.changes:
             self._changes.publish(message.domain, _change(change))
         domain.revision = max(domain.revision, message.revision) if domain.revision else 0
@@ -271,7 +277,10 @@ class Session:
             return
         if self._asks_for_lease_now(message.domain, domain):
             return
-        if not message.complete:
+        if problem := _replies.subscribed_problem(message):
+            raise _refused(problem)
+        # Nothing can go on from nothing, whatever the service says.
+        if not message.complete or not domain.revision:
             self._changes.reset(message.domain)
         domain.revision = max(message.revision, 1)
         domain.live = True
@@ -339,6 +348,9 @@ class Session:
         self._news.notify_all()
 
     def _revoke(self, message: pb.Revoke) -> None:
+        if self._revoked.get(message.number, (message.domain, message.key)) != (message.domain, message.key):
+            # The first would never be released.
+            raise _refused("revoked two keys under one number")
         self._revoked[message.number] = message.domain, message.key
         self._changes.revoke(message.domain, message.key, message.number)
         if self._send is not None:
@@ -409,13 +421,21 @@ class Session:
 
 
 def _change(message: pb.Change) -> Change:
+    if problem := _replies.change_problem(message):
+        raise _refused(problem)
     if message.kind == pb.Change.KIND_DELETE:
         return Change(message.key, message.revision, None, streamed=True)
     expires = _requests.expire_time(message)
+    value = message.value
     return Change(
         message.key,
         message.revision,
-        message.value if message.HasField("value") else NOT_SENT,
+        value if value.HasField("json") or value.HasField("raw") else NOT_SENT,
         expires.timestamp() if expires else None,
         streamed=True,
     )
+
+
+def _refused(problem: str) -> ServiceError:
+    """Returns what ends a stream that cannot be trusted; who reads it knows whose it is."""
+    return ServiceError(f"protocol error: it {problem}")

@@ -54,6 +54,10 @@ def decode(message: pb.Value) -> Any:
             return message.raw
         if kind in ("json_zstd", "raw_zstd"):
             return decode(_compression.plain(message))
+        if kind is None:
+            raise UndecodableValueError(
+                "the value is of a kind that this version does not know: upgrade neardict"
+            )
     try:
         return _parse(text, _MARKED if TYPE_MARKER in text else _PLAIN)
     except UndecodableValueError:
