@@ -9,7 +9,7 @@ import neardict
 from neardict import aio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 class Threaded:
@@ -32,6 +32,10 @@ class Threaded:
     def on(self, cache: Any, name: str, *args: Any) -> Any:
         """Returns what the method of a dict does."""
         return getattr(cache, {"fetch": "__getitem__"}.get(name, name))(*args)
+
+    def within(self, function: Callable[..., object], *args: Any) -> None:
+        """Calls the function where the dicts are used, before what is answered afterwards arrives."""
+        function(*args)
 
     def run(self, seconds: float) -> None:
         """Lets pass so much time."""
@@ -72,6 +76,10 @@ class Asyncio:
             return await awaitable
 
         return self._runner.run(call())
+
+    def within(self, function: Callable[..., object], *args: Any) -> None:
+        """Calls the function where the dicts are used, before what is answered afterwards arrives."""
+        self._runner.get_loop().call_soon_threadsafe(function, *args)
 
     def run(self, seconds: float) -> None:
         """Lets the loop run for so much time."""
