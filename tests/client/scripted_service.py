@@ -26,7 +26,8 @@ REVISION = 1_000
 
 def entry(name: str, /, **fields: Any) -> pb.Entry:
     """Returns a good entry, but for these fields."""
-    return pb.Entry(**({"key": name, "value": pb.Value(json="1"), "revision": REVISION} | fields))
+    given: dict[str, Any] = {"key": name, "value": pb.Value(json="1"), "revision": REVISION} | fields
+    return pb.Entry(**given)
 
 
 class ScriptedService:
@@ -167,7 +168,7 @@ class FailedError(Exception):
         self._metadata = metadata
 
     def abort(self, context: grpc.ServicerContext) -> Any:
-        context.set_trailing_metadata(self._metadata)  # type: ignore[arg-type]  # a tuple of pairs
+        context.set_trailing_metadata(self._metadata)
         context.abort(self._code, "as the test wants it")
 
 

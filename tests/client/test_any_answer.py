@@ -18,7 +18,7 @@ from .either_client import EITHER
 from .scripted_service import REVISION, ScriptedService, entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SECONDS = 20.0
 _FRAME = b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello"
@@ -129,7 +129,11 @@ TOLD = st.lists(
         pb.WatchResponse(
             changes=pb.Changes(
                 domain="d",
-                changes=[pb.Change(key="k", revision=REVISION + 9, kind=1, value=pb.Value(json="2"))],
+                changes=[
+                    pb.Change(
+                        key="k", revision=REVISION + 9, kind=pb.Change.KIND_SET, value=pb.Value(json="2")
+                    )
+                ],
                 revision=REVISION + 9,
             )
         ),
@@ -143,6 +147,10 @@ TOLD = st.lists(
 def service(request: pytest.FixtureRequest) -> Iterator[ScriptedService]:
     with ScriptedService(stream=request.param) as service:
         yield service
+
+
+def _giving(answer: Any) -> Callable[[Any], Any]:
+    return lambda request: answer
 
 
 def check(here: Any, name: str, *args: Any, types: Any) -> None:
@@ -183,7 +191,7 @@ def test_a_call_ends_with_a_result_of_its_type_or_an_error_of_ours(
         return pb.ExecuteResponse(results=[*results, last])
 
     with client(service.address, watch=False, timeout=3, compression=compression) as here:
-        service.answers = {name: lambda request, answer=answer: answer for name, answer in answers.items()}
+        service.answers = {name: _giving(answer) for name, answer in answers.items()}
         service.answers["Execute"] = execute
         check(here, "get_value", "d", "k", types=object)
         check(here, "get_entry", "d", "k", types=neardict.Entry | None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
+
+_EXPIRES = operator.methodcaller("HasField", "expire_time")
 
 
 @dataclass
@@ -45,13 +48,13 @@ class _Columns(NamedTuple):
     keys: Sequence[str]
     revisions: Sequence[int]
     values: Sequence[Any]
-    # Whether any of the page expires.
-    expires: bool
+    # Whether any of them may expire.
+    expires: bool = True
 
     @classmethod
     def of(cls, page: Page) -> _Columns:
         """Returns all, with the messages of their values."""
-        return cls(page.entries, page.names, page.revisions, page.values, page.expires)
+        return cls(page.entries, page.names, page.revisions, page.values)
 
     def at(self, places: Sequence[int]) -> _Columns:
         """Returns those at these places alone."""
@@ -62,7 +65,6 @@ class _Columns(NamedTuple):
             [self.keys[place] for place in places],
             [self.revisions[place] for place in places],
             [self.values[place] for place in places],
-            self.expires,
         )
 
 
@@ -91,6 +93,9 @@ class ListedDict(NearDict):
             new = new.at(readable)
         else:
             listing.keys += listed.keys
+        new = new._replace(expires=any(map(_EXPIRES, new.entries)))
+        for entry in new.entries if new.expires else ():
+            _requests.expiry(entry)  # which raises, if that is no time, before anything is held
         if self._residents is not None:
             listing.values.update(zip(new.keys, new.values, strict=True))
         with self._lock:

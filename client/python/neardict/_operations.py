@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import grpc
 
@@ -13,19 +13,10 @@ from ._retries import LOST, UNSUPPORTED
 from .errors import UnavailableError
 from .v1 import storage_pb2 as pb
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 Kind = Literal["get_value", "set_value", "delete_key"]
 
 # The RPC that does the same as a call of its own.
 RPC: dict[Kind, str] = {"get_value": "GetValue", "set_value": "SetValue", "delete_key": "DeleteKey"}
-
-_PROBLEM: dict[Kind, Callable[[Any], str]] = {
-    "get_value": lambda answer: "",
-    "set_value": _replies.written_problem,
-    "delete_key": _replies.deleted_problem,
-}
 
 # What an operation has beside its request: number, time, tags and lengths.
 _OVERHEAD = 32
@@ -153,10 +144,14 @@ def checked(kind: Kind, operation: Operation, answer: Any, target: str, accept: 
 
     `accept` is how a value in it may be compressed.
     """
-    if kind == "get_value" and answer is not None:
-        # The most frequent by far, and so without what `checked` costs.
+    if answer is None:
+        problem = "sent an answer that cannot be read"  # grpc.aio has logged it
+    elif kind == "get_value":
         problem = _replies.lookup_problem(answer, operation.key, accept)
-        if problem:
-            raise _replies.protocol_error(target, problem)
-        return answer
-    return _replies.checked(answer, _PROBLEM[kind], target)
+    elif kind == "set_value":
+        problem = _replies.written_problem(answer)
+    else:
+        problem = _replies.deleted_problem(answer)
+    if problem:
+        raise _replies.protocol_error(target, problem)
+    return answer

@@ -5,21 +5,18 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from ._compression import KINDS
-from ._replies import REVISIONS_END, expiry_problem, protocol_error
-from .v1 import storage_pb2 as pb
+from ._replies import REVISIONS_END, protocol_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# So many keys are remembered, to see that none comes twice: not all, since whoever goes through a domain of
-# any size does so in bounded memory.
+    from .v1 import storage_pb2 as pb
+
+# So many keys are remembered, to see that none comes twice, before it begins anew: not all, since whoever
+# goes through a domain of any size does so in bounded memory.
 _REMEMBERED_KEYS = 100_000
 # A backend that looks for what fits may pass over much, but not for ever.
 _MOST_EMPTY_PAGES = 10_000
-
-_VALUE_HAS = pb.Value.HasField
-_ENTRY_HAS = pb.Entry.HasField
 
 
 class Page:
@@ -31,7 +28,6 @@ class Page:
     __slots__ = (
         "domain_revision",
         "entries",
-        "expires",
         "keys",
         "large_keys",
         "names",
@@ -61,19 +57,19 @@ class Page:
         self.names = [entry.key for entry in entries]
         self.revisions = [entry.revision for entry in entries]
         self.values = [entry.value for entry in entries]
-        # Whether any of them does.
-        self.expires = any(map(_ENTRY_HAS, entries, repeat("expire_time")))
 
 
 class Pages:
-    """Checks the pages of one listing, one after the other."""
+    """Checks the pages of one listing, one after the other; not the values and when
+    they expire, which is looked at where they are used.
+    """
 
     def __init__(self, request: pb.AllKeysRequest, target: str) -> None:
         self._target = target
         self._request = request
         self._revision: int | None = None
         self._empty = 0
-        self._seen: set[str] = set()
+        self._seen = {""}
 
     def read(self, message: pb.AllKeysResponse | None) -> Page:
         """Returns the page. Raises ServiceError if it is none of this listing."""
@@ -104,33 +100,26 @@ class Pages:
         return self._keys_problem(page) or self._entries_problem(page)
 
     def _keys_problem(self, page: Page) -> str:
-        names = [*page.keys, *page.names, *page.unreadable_keys, *page.large_keys]
+        names: Sequence[str] = page.names
+        if page.keys or page.unreadable_keys or page.large_keys:
+            names = [*page.keys, *names, *page.unreadable_keys, *page.large_keys]
         if not names:
             self._empty += 1
             return "sent pages of nothing without end" if self._empty > _MOST_EMPTY_PAGES else ""
         self._empty = 0
-        if not all(names):
-            return "listed an empty key"
         prefix = self._request.prefix
         if prefix and not all(map(str.startswith, names, repeat(prefix))):
             return "listed a key that does not begin with the prefix that was asked for"
-        if len(names) != len(set(names)) or not self._seen.isdisjoint(names):
-            return "listed a key twice"
-        if len(self._seen) < _REMEMBERED_KEYS:
-            self._seen.update(names)
-        return ""
+        if len(self._seen) > _REMEMBERED_KEYS:
+            self._seen = {""}
+        before = len(self._seen)
+        # Once for the whole page, and the empty key is among them from the beginning.
+        self._seen.update(names)
+        return "" if len(self._seen) == before + len(names) else "listed a key twice, or an empty one"
 
     def _entries_problem(self, page: Page) -> str:
         if not page.entries:
             return ""
         if min(page.revisions) <= 0 or max(page.revisions) >= REVISIONS_END:
             return "listed an entry with a revision that no write has"
-        # One of a kind that is not known is left out, and the others are read all the same.
-        plain = self._request.accept or all(map(_VALUE_HAS, page.values, repeat("json")))
-        if not plain and any(value.WhichOneof("kind") in KINDS for value in page.values):
-            return "listed a compressed value, for which it was not asked"
-        if page.expires:
-            for entry in page.entries:
-                if problem := expiry_problem(entry):
-                    return problem
         return ""

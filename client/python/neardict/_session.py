@@ -43,6 +43,8 @@ _LASTING = {
     )
 }
 
+_SET = pb.Change.KIND_SET
+
 
 class Lease:
     """Until when what is held of a domain may be served as if it had been asked for."""
@@ -265,10 +267,14 @@ class Session:
         domain = self._domains.get(message.domain)
         if domain is None:
             return
-        if problem := _replies.changes_problem(message):
-            raise _refused(problem)
-        for change in message.changes:
-            self._changes.publish(message.domain, _change(change))
+        last = 0
+        for told in message.changes:
+            change = _change(told)
+            self._changes.publish(message.domain, change)
+            last = change.revision
+        if message.revision != last:
+            # From there a stream goes on: further, and changes would be lost without a word.
+            raise _refused("told changes up to another revision than that of the last")
         domain.revision = max(domain.revision, message.revision) if domain.revision else 0
 
     def _subscribed(self, message: pb.Subscribed) -> None:
@@ -421,15 +427,24 @@ class Session:
 
 
 def _change(message: pb.Change) -> Change:
+    value, revision = message.value, message.revision
+    # What is usual, at once: this is done for every change.
+    if (
+        0 < revision < _replies.REVISIONS_END
+        and message.kind == _SET
+        and value.HasField("json")
+        and not message.HasField("expire_time")
+        and (key := message.key)
+    ):
+        return Change(key, revision, value, None, 0, True)
     if problem := _replies.change_problem(message):
         raise _refused(problem)
     if message.kind == pb.Change.KIND_DELETE:
-        return Change(message.key, message.revision, None, streamed=True)
+        return Change(message.key, revision, None, streamed=True)
     expires = _requests.expire_time(message)
-    value = message.value
     return Change(
         message.key,
-        message.revision,
+        revision,
         value if value.HasField("json") or value.HasField("raw") else NOT_SENT,
         expires.timestamp() if expires else None,
         streamed=True,

@@ -188,12 +188,12 @@ class Store:
         found = self.lookup(domain, key, timeout=timeout)
         if not found.found:
             raise AbsentKeyError(key)
-        return values.decode(found.entry.value)
+        return values.decode(found.entry.value, self.accepted)
 
     def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
         found = self.lookup(domain, key, timeout=timeout)
-        return _requests.entry(found.entry) if found.found else None
+        return _requests.entry(found.entry, self.accepted) if found.found else None
 
     def set_value(
         self,
@@ -238,14 +238,15 @@ class Store:
         """Yields the entries of the domain, as all_keys does the keys."""
         request = _requests.all_keys(domain, prefix=prefix, entries=True)
         for page in self.pages(request, timeout=timeout):
-            yield from map(_requests.entry, page.entries)
+            for entry in page.entries:
+                yield _requests.entry(entry, self.accepted)
 
     def get_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, Any]":
         """Returns the values of those keys that have one. Raises BulkError."""
         found = self.lookup_many(domain, keys, timeout=timeout)
-        return {key: values.decode(r.entry.value) for key, r in found.items() if r.found}
+        return {key: values.decode(r.entry.value, self.accepted) for key, r in found.items() if r.found}
 
     def set_many(
         self,
@@ -281,6 +282,11 @@ class Store:
         return _replies.checked(info, _replies.info_problem, self.target)
 
     # What follows is for this package: requests and responses as messages.
+
+    @property
+    def accepted(self) -> pb.Compression:
+        """How values may be compressed that are answered."""
+        return self._large.accepted
 
     @property
     def patience(self) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc
 
 from .._reading import FIRST_PAUSE, LONGEST_PAUSE
-from .._replies import change_problem, changes_problem, protocol_error, subscribed_problem
+from .._replies import change_problem, protocol_error, subscribed_problem
 from .._retries import CHANCE
 from .._session import PING_SECONDS, TRUST_SECONDS
 from .._statuses import rejected, to_error, too_late, without_frames
@@ -90,11 +90,13 @@ def follow(store: Store, domain: str, from_revision: int = 0) -> Iterator[pb.Cha
 
 def _check(message: pb.Changes, target: str) -> None:
     """Raises ServiceError for changes that the contract does not know."""
+    last = 0
     for change in message.changes:
         if problem := change_problem(change):
             raise protocol_error(target, problem)
-    if problem := changes_problem(message):
-        raise protocol_error(target, problem)
+        last = change.revision
+    if message.revision != last:
+        raise protocol_error(target, "told changes up to another revision than that of the last")
 
 
 def _passing(error: NeardictError) -> Lost:

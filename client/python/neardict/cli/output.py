@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from .. import _requests
 from ..errors import DataLossError, ServiceError
 from ..v1 import storage_pb2 as pb
 from .exit_codes import ExitCode
@@ -101,7 +102,8 @@ def entry_members(entry: pb.Entry | pb.Change) -> dict[str, str]:
 
 
 def expire_time(entry: pb.Entry | pb.Change) -> str:
-    """Returns the time of expiry as RFC 3339 has it."""
+    """Returns the time of expiry as RFC 3339 has it. Raises ServiceError if it is no time."""
+    _requests.expire_time(entry)
     return entry.expire_time.ToJsonString()
 
 

@@ -69,7 +69,6 @@ class Page(NamedTuple):
     entries: tuple[Kept, ...] = ()
     unreadable_keys: tuple[str, ...] = ()
     total_keys: int = 0
-    expires: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -93,7 +92,7 @@ class LocalStore:
     def __init__(self, database: Any) -> None:
         self._database = database
         self.changes = Changes()
-        self.patience = DEFAULT_TIMEOUT
+        self.patience, self.accepted = DEFAULT_TIMEOUT, pb.COMPRESSION_UNSPECIFIED
         # Held while the database works. Reentrant, since the database may use the dict.
         self._lock = threading.RLock()
         self._revision = 0
