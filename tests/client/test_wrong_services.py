@@ -342,7 +342,8 @@ def in_chunks(request: Any) -> Any:
 def details(info: Any) -> bytes:
     packed = any_pb2.Any()
     packed.Pack(info)
-    return status_pb2.Status(details=[packed]).SerializeToString()
+    status: bytes = status_pb2.Status(details=[packed]).SerializeToString()
+    return status
 
 
 @either
@@ -411,6 +412,17 @@ def test_a_limit_that_was_raised_is_asked_for(client: Any) -> None:
 
 def of_kind(kind: str, frame: bytes) -> pb.Value:
     return pb.Value(json_zstd=frame) if kind == "json_zstd" else pb.Value(raw_zstd=frame)
+
+
+@either
+def test_a_mirror_leaves_out_what_is_larger_than_the_service_takes_by_now(client: Any) -> None:
+    with ScriptedService() as service, client(service.address, watch=False) as here:
+        service.answers["AllKeys"] = lambda request: [page(entries=[entry("l")], large_keys=["k"])]
+        service.answers["ReadValue"] = lambda request: [head(2 * MIB), chunk(bytes(MIB)), chunk(bytes(MIB))]
+        assert dict.keys(here.do("dict", "d")) == {"l"}
+        service.answers["ReadValue"] = lambda request: [head(4, key="l")]
+        with pytest.raises(neardict.ServiceError):
+            here.do("dict", "d")
 
 
 def bombs(value: pb.Value) -> dict[str, Callable[[Any], Any]]:

@@ -60,8 +60,9 @@ class Page:
 
 
 class Pages:
-    """Checks the pages of one listing, one after the other; not the values and when
-    they expire, which is looked at where they are used.
+    """Checks the pages of one listing, one after the other.
+
+    Not the values, and when they expire: that is looked at where it is used.
     """
 
     def __init__(self, request: pb.AllKeysRequest, target: str) -> None:
