@@ -480,10 +480,10 @@ async def test_what_cannot_be_used_is_refused_at_once(monkeypatch: pytest.Monkey
     with pytest.raises(neardict.InvalidArgumentError, match=r"neardict\[zstd\]"):
         neardict.connect("localhost:1", compression="zstd")
     with pytest.raises(neardict.UndecodableValueError, match=r"neardict\[zstd\]"):
-        values.decode(pb.Value(raw_zstd=b"x"))
+        values.decode(pb.Value(raw_zstd=b"x"), pb.COMPRESSION_ZSTD)
 
 
 def test_a_damaged_answer_is_undecodable() -> None:
     for value in (pb.Value(raw_zstd=b"x"), pb.Value(json_zstd=b""), pb.Value(json_zstd=b"x" * 100)):
         with pytest.raises(neardict.UndecodableValueError, match="damaged"):
-            values.decode(value)
+            values.decode(value, pb.COMPRESSION_ZSTD)

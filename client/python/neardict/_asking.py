@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _requests
 from ._contents import MISSING
+from ._edit import LEAST_ATTEMPTS, not_whole, pauses, unsettled
 from ._listing import Listing
 from ._near import MOST_LOOK_UPS, OUTDATED
 from ._observed import ObservedDict
@@ -86,11 +89,13 @@ class AskingDict(ObservedDict):
 
     def _look_up(self, key: str) -> Any:
         """Asks the service, holds what it found, and returns the value or MISSING."""
-        while True:
+        for pause in pauses(self._store.patience):
             with self._store.changes.calls.under_way() as call:
                 value = self._install_reply(key, self._store.lookup(self._domain, key), call)
             if value is not OUTDATED:
                 return value
+            time.sleep(pause or 0.0)
+        raise unsettled(self._domain, key)
 
     def _list(self) -> dict[str, Any]:
         """Reads the whole domain, holds it and returns it as a plain dict."""
@@ -119,20 +124,25 @@ class AskingDict(ObservedDict):
         """Returns what `read` does, called under the lock when the contents are the whole domain.
 
         They are when the domain was listed and the stream has kept them up to date, or, while it cannot,
-        when the domain was listed just now.
+        when the domain was listed just now. Raises UnavailableError if it is not after many attempts, and
+        the time of a call.
         """
         self._look_at_clock()
-        while True:
+        deadline = time.monotonic() + self._store.patience
+        for attempt in itertools.count():
             with self._lock:
                 if (listed or self._shows_all()) and self._is_whole():
                     return read()
                 doubtful = list(self._versions.doubtful)
                 listing = not self._listed or not (listed or self._shows_all())
+            if attempt >= LEAST_ATTEMPTS and time.monotonic() > deadline:
+                raise not_whole(self._domain)
             if listing or len(doubtful) > MOST_LOOK_UPS:
                 listed = True
                 self._read_all()
             else:
                 self._settle(doubtful)
+        raise AssertionError("the count does not end")
 
     def _settle(self, doubtful: list[str]) -> None:
         """Looks up what failed writes have left in doubt."""

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from . import _retries
+from ._replies import MOST_MESSAGE_VALUE_BYTES
 from .errors import InvalidArgumentError
 
 DEFAULT_TARGET = "localhost:50051"
@@ -47,8 +48,9 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # gRPC gives up retrying requests above 256 KiB otherwise.
     ("grpc.per_rpc_retry_buffer_size", 64 * 1024 * 1024),
-    # What the service accepted, a client can read.
-    ("grpc.max_receive_message_length", -1),
+    # What a service can be configured to send in a message, and as much again: whatever it accepted, a client
+    # can read. Without a bound one message could take all memory.
+    ("grpc.max_receive_message_length", 2 * MOST_MESSAGE_VALUE_BYTES),
     ("grpc.max_send_message_length", -1),
     # A service is quicker than a dict can take in what it lists: what waits here to be read is bounded by
     # this, where gRPC by itself would let it grow to several times as much.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _compression, _timeouts
+from . import _compression, _replies, _timeouts
 from ._bulk import HOPELESS
 from ._retries import ATTEMPTS, jitter, pause_between
-from .errors import BulkError, LimitExceededError, NeardictError, UnavailableError
+from .errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -77,28 +77,73 @@ class Outgoing:
 
 
 class Incoming:
-    """A value that comes in chunks."""
+    """A value that comes in chunks from `target`, as the answer of ReadValue for the key."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: str, key: str, accept: int) -> None:
+        """`accept` is how it may be compressed."""
+        self._target = target
+        self._key = key
+        self._accept = accept
         self._head: pb.ReadValueHead | None = None
         self._data = bytearray()
 
-    def add(self, part: pb.ReadValueResponse) -> None:
-        if part.WhichOneof("part") == "head":
+    def add(self, part: pb.ReadValueResponse | None) -> None:
+        """Takes the next part. Raises ServiceError if it is none."""
+        which = None if part is None else part.WhichOneof("part")
+        problem = "sent a part of a value that is neither its head nor a chunk"
+        if part is not None and which == "chunk":
+            problem = self._chunk_problem(part.chunk)
+            if not problem:
+                self._data += part.chunk
+        elif part is not None and which == "head":
+            problem = self._head_problem(part.head)
             self._head = part.head
-        else:
-            self._data += part.chunk
+        if problem:
+            raise _replies.protocol_error(self._target, problem)
+
+    def size(self) -> int:
+        """Returns how many bytes the value has, as far as that is known by now: on the wire, or in memory."""
+        if self._head is None:
+            return 0
+        size = self._head.size
+        if self._kind() in _compression.KINDS and len(self._data) == size:
+            return max(size, _compression.content_size(self._data) or 0)
+        return size
 
     def answer(self) -> pb.GetValueResponse:
         """Returns what GetValue would have answered. Raises UnavailableError if not all has come."""
-        if self._head is None or len(self._data) != self._head.size:
+        if self._head is None:
+            raise _replies.protocol_error(self._target, "sent a value without its head")
+        if len(self._data) != self._head.size:
             raise UnavailableError("a value in chunks has ended before its end: read it again")
         answer = self._head.answer
-        value = answer.entry.value
         if answer.found:
-            kind = value.WhichOneof("kind") or "json"
-            setattr(value, kind, self._data.decode() if kind == "json" else bytes(self._data))
+            kind = self._kind()
+            try:
+                content = self._data.decode() if kind == "json" else bytes(self._data)
+            except UnicodeDecodeError:
+                raise DataLossError("a value that came in chunks is not UTF-8, which JSON is") from None
+            setattr(answer.entry.value, kind, content)
         return answer
+
+    def _kind(self) -> str:
+        return "" if self._head is None else self._head.answer.entry.value.WhichOneof("kind") or ""
+
+    def _head_problem(self, head: pb.ReadValueHead) -> str:
+        if self._head is not None:
+            return "sent two heads of one value"
+        if not head.answer.found and head.size:
+            return "sent a value for a key that it does not have"
+        return _replies.lookup_problem(head.answer, self._key, self._accept)
+
+    def _chunk_problem(self, chunk: bytes) -> str:
+        if self._head is None:
+            return "sent a chunk of a value before its head"
+        if not chunk:
+            return "sent an empty chunk of a value"
+        if len(self._data) + len(chunk) > self._head.size:
+            return "sent more of a value than its head says"
+        return ""
 
 
 class Time:

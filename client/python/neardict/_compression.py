@@ -18,6 +18,12 @@ Compression = Literal["zstd"] | None
 LEAST_BYTES = 16 * 1024
 # The quickest of the ordinary levels. The next ones make JSON smaller by a few percent.
 _LEVEL = 1
+# The kinds of values that are compressed, and what they are when they are not any more.
+KINDS = {"json_zstd": "json", "raw_zstd": "raw"}
+# A header of a frame has at most so many bytes.
+_LONGEST_HEADER = 18
+# What the contract allows. Without it a frame of a few bytes may want 2 GiB to be read.
+_WINDOW_LOG = 23
 
 
 def check(compression: Compression) -> bool:
@@ -55,15 +61,48 @@ def compressed(message: pb.Value) -> pb.Value:
     return message if frame is None else pb.Value(json_zstd=frame)
 
 
-def plain(message: pb.Value) -> pb.Value:
-    """Returns a value that came compressed as it was before that. Raises UndecodableValueError."""
+def content_size(frame: bytes | bytearray) -> int | None:
+    """Returns how many bytes the frame says that its content has, None if it does not, or is none."""
     try:
-        if message.WhichOneof("kind") == "raw_zstd":
-            return pb.Value(raw=_zstd().decompress(message.raw_zstd))
-        return pb.Value(json=_zstd().decompress(message.json_zstd).decode())
-    except (_zstd().ZstdError, ValueError) as error:
-        problem = type(error).__name__
-        raise UndecodableValueError(f"a compressed value came damaged ({problem})") from None
+        size: int | None = _zstd().get_frame_info(bytes(frame[:_LONGEST_HEADER])).decompressed_size
+    except _zstd().ZstdError:
+        return None
+    return size
+
+
+def plain(message: pb.Value) -> pb.Value:
+    """Returns a value that came compressed as it was before that. Raises UndecodableValueError.
+
+    It takes no more memory than the frame says, which whoever let it in has looked at.
+    """
+    if message.WhichOneof("kind") == "raw_zstd":
+        return pb.Value(raw=_decompress(message.raw_zstd))
+    try:
+        return pb.Value(json=_decompress(message.json_zstd).decode())
+    except UnicodeDecodeError:
+        raise _damaged("is no UTF-8") from None
+
+
+def _decompress(frame: bytes) -> bytes:
+    library = _zstd()
+    size = content_size(frame)
+    if size is None:
+        raise _damaged("does not state its size")
+    decompressor = library.ZstdDecompressor(
+        options={int(library.DecompressionParameter.window_log_max): _WINDOW_LOG}
+    )
+    try:
+        # One byte more, to see whether the content is what was stated, and the frame is over with it.
+        data: bytes = decompressor.decompress(frame, size + 1)
+    except library.ZstdError:
+        raise _damaged("is no frame of zstd") from None
+    if len(data) != size or not decompressor.eof or decompressor.unused_data:
+        raise _damaged("has another size than it states")
+    return data
+
+
+def _damaged(problem: str) -> UndecodableValueError:
+    return UndecodableValueError(f"a compressed value came damaged: it {problem}")
 
 
 def _zstd() -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _timeouts
 from ._retries import CHANCE
-from .errors import ConflictError
+from .errors import ConflictError, DeadlineExceededError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,16 +17,38 @@ if TYPE_CHECKING:
 # Between attempts, so that several editors of one key do not run into each other in step.
 _FIRST_PAUSE = 0.001  # seconds
 _LONGEST_PAUSE = 0.05
+# A listing may take longer than a call, and what happened meanwhile is looked up then: so often it is tried.
+LEAST_ATTEMPTS = 10
 
 
 def pauses(timeout: float) -> Iterator[float | None]:
-    """Yields how long to wait after a failed attempt, and None, last, when `timeout` seconds are over."""
+    """Yields how long to wait after a failed attempt, and None, last, when `timeout` seconds are over.
+
+    So an attempt is made after each, and nothing comes after the last.
+    """
     deadline = time.monotonic() + _timeouts.check(timeout)
     longest = _FIRST_PAUSE
     while time.monotonic() < deadline:
         yield CHANCE.uniform(0, longest)
         longest = min(2 * longest, _LONGEST_PAUSE)
     yield None
+
+
+def unsettled(domain: str, key: str) -> DeadlineExceededError:
+    """Returns the error for a key of which the service has told, all the time, what does not fit together."""
+    return DeadlineExceededError(
+        f"the key {key!r} of the domain {domain!r} could not be settled in time: each answer was older than "
+        "what the service has told before, or somebody else was faster; try again, and check the service if "
+        "it stays so"
+    )
+
+
+def not_whole(domain: str) -> UnavailableError:
+    """Returns the error for a domain that was listed again and again, and is not known to be whole."""
+    return UnavailableError(
+        f"the domain {domain!r} could not be read as a whole: changes were lost, or writes failed, during "
+        "each attempt; try again, and check the service if it stays so"
+    )
 
 
 def conflict(key: str, error: ConflictError) -> ConflictError:

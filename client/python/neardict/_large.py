@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _chunks, _compression, _timeouts
+from . import _chunks, _compression, _replies, _timeouts
+from ._pages import Page, Pages
 from ._patience import patiently
 from ._statuses import too_late
-from .errors import DataLossError, LimitExceededError, UnavailableError
+from .errors import DataLossError, LimitExceededError, NeardictError, UnavailableError
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
 _Answer = TypeVar("_Answer")
@@ -39,6 +40,7 @@ class Large:
         self.accepted = pb.COMPRESSION_ZSTD if compress else pb.COMPRESSION_UNSPECIFIED
         # Whether the service understands what is compressed; None until it has been asked.
         self._understood: bool | None = None
+        self._bounds = _replies.Bounds()
 
     def set_value(
         self,
@@ -81,12 +83,13 @@ class Large:
         self.accept(wanted)
 
         def attempt() -> pb.GetValueResponse:
-            incoming = _chunks.Incoming()
+            incoming = _chunks.Incoming(self._target, request.key, self.accepted)
             with self._translated():
                 call = self._stub.ReadValue(wanted, timeout=None if timeout is None else left.left())
                 try:
                     for part in patiently(call, self._timeout) if timeout is None else call:
                         incoming.add(part)
+                        self._hold(self._bounds.value_problem, incoming.size(), timeout)
                 except TimeoutError:
                     raise too_late(self._target) from None
                 finally:
@@ -95,13 +98,15 @@ class Large:
 
         return _retried(attempt, left)
 
-    def pages(
-        self, request: pb.AllKeysRequest, pages: Iterator[pb.AllKeysResponse]
-    ) -> Iterator[pb.AllKeysResponse]:
+    def pages(self, request: pb.AllKeysRequest, pages: Iterator[pb.AllKeysResponse]) -> Iterator[Page]:
         """Yields the pages, and then what they name as too large for them, in pages like theirs."""
         large_keys: list[str] = []
         revision = 0
-        for page in pages:
+        listing = Pages(request, self._target)
+        for message in pages:
+            page = listing.read(message)
+            if request.accept:
+                self.hold(page.values)
             large_keys += page.large_keys
             revision = page.domain_revision
             yield page
@@ -109,21 +114,40 @@ class Large:
         for key in large_keys:
             try:
                 answer = self.read(pb.GetValueRequest(domain=request.domain, key=key), None)
-            except DataLossError:
-                yield pb.AllKeysResponse(domain_revision=revision, unreadable_keys=[key])
+            except (DataLossError, _replies.TooLargeError):
+                yield Page(revision, unreadable_keys=[key])
                 continue
             if answer.found:
-                yield pb.AllKeysResponse(domain_revision=revision, entries=[answer.entry])
+                yield Page(revision, entries=[answer.entry])
+
+    def hold(self, values: Iterable[pb.Value], timeout: float | None = None) -> None:
+        """Raises TooLargeError if what came compressed in one message is more than a message may hold."""
+        self._hold(self._bounds.message_problem, _replies.content_size(values), timeout)
+
+    def _hold(self, problem: Callable[[int], str], size: int, timeout: float | None) -> None:
+        """Raises TooLargeError if the size is a problem, by what the service says now of its limits."""
+        if problem(size):
+            try:
+                info = self._info(timeout)
+            except NeardictError:
+                self._bounds.learn(None)
+            else:
+                self._bounds.learn(info.limits)
+            if what := problem(size):
+                raise _replies.TooLargeError(f"protocol error: {self._target} {what}")
 
     def _compresses(self, timeout: float | None) -> bool:
         if self._compress and self._understood is None:
-            with self._translated():
-                info = self._stub.GetServerInfo(
-                    pb.GetServerInfoRequest(),
-                    timeout=self._timeout if timeout is None else _timeouts.check(timeout),
-                )
-            self._understood = pb.COMPRESSION_ZSTD in info.compressions
+            self._understood = pb.COMPRESSION_ZSTD in self._info(timeout).compressions
         return self._compress and bool(self._understood)
+
+    def _info(self, timeout: float | None) -> pb.GetServerInfoResponse:
+        with self._translated():
+            info: pb.GetServerInfoResponse | None = self._stub.GetServerInfo(
+                pb.GetServerInfoRequest(),
+                timeout=self._timeout if timeout is None else _timeouts.check(timeout),
+            )
+        return _replies.checked(info, _replies.info_problem, self._target)
 
     def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
         compress = self._compresses(timeout)
@@ -138,7 +162,7 @@ class Large:
                 finally:
                     # An interrupt must not leave it to go on by itself.
                     call.cancel()
-                return response
+                return _replies.checked(response, _replies.written_problem, self._target)
 
         return _retried(attempt, left)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,9 +14,12 @@ from .errors import UndecodableValueError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ._pages import Page
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
+
+_EXPIRES = operator.methodcaller("HasField", "expire_time")
 
 
 @dataclass
@@ -44,17 +48,13 @@ class _Columns(NamedTuple):
     keys: Sequence[str]
     revisions: Sequence[int]
     values: Sequence[Any]
+    # Whether any of them may expire.
+    expires: bool = True
 
     @classmethod
-    def of(cls, page: pb.AllKeysResponse) -> _Columns:
+    def of(cls, page: Page) -> _Columns:
         """Returns all, with the messages of their values."""
-        entries = list(page.entries)
-        return cls(
-            entries,
-            [entry.key for entry in entries],
-            [entry.revision for entry in entries],
-            [entry.value for entry in entries],
-        )
+        return cls(page.entries, page.names, page.revisions, page.values)
 
     def at(self, places: Sequence[int]) -> _Columns:
         """Returns those at these places alone."""
@@ -73,7 +73,7 @@ class ListedDict(NearDict):
 
     __slots__ = ()
 
-    def _take_page(self, listing: Listing, page: pb.AllKeysResponse) -> None:
+    def _take_page(self, listing: Listing, page: Page) -> None:
         listing.revision = page.domain_revision
         listing.unreadable += page.unreadable_keys
         listing.total = page.total_keys or listing.total
@@ -93,6 +93,9 @@ class ListedDict(NearDict):
             new = new.at(readable)
         else:
             listing.keys += listed.keys
+        new = new._replace(expires=any(map(_EXPIRES, new.entries)))
+        for entry in new.entries if new.expires else ():
+            _requests.expiry(entry)  # which raises, if that is no time, before anything is held
         if self._residents is not None:
             listing.values.update(zip(new.keys, new.values, strict=True))
         with self._lock:
@@ -116,7 +119,7 @@ class ListedDict(NearDict):
         self._fill_slots(zip(new.keys, new.values, strict=True))
         self._versions.install_all(zip(new.keys, new.revisions, strict=True))
         self._counts.fills += len(new.keys)
-        for entry in new.entries:
+        for entry in new.entries if new.expires else ():
             if entry.HasField("expire_time") and (expires := _requests.expiry(entry)) is not None:
                 self._await_expiry(entry.key, entry.revision, expires)
 

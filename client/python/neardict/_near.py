@@ -58,6 +58,11 @@ class Near(Protocol):
     def expiry(self) -> Expiries: ...
 
     @property
+    def accepted(self) -> int:
+        """How values may be compressed that are answered."""
+        ...
+
+    @property
     def tell(self) -> Schedule:
         """Where callbacks run."""
         ...
@@ -514,11 +519,11 @@ class NearDict(Contents):
 
     def _decode(self, message: pb.Value) -> Any:
         """Returns the value of a message. Raises UndecodableValueError."""
-        return values.decode(message)
+        return values.decode(message, self._store.accepted)
 
     def _decode_all(self, messages: Sequence[pb.Value]) -> list[Any]:
         """Returns the value of each message, or the UndecodableValueError in its place."""
-        return values.decode_all(messages)
+        return values.decode_all(messages, self._store.accepted)
 
     def _request(self, key: str, value: Any, **condition: Any) -> pb.SetValueRequest:
         """Words a write. Raises UnsupportedValueError."""

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import grpc
 
-from . import _requests, _statuses, values
+from . import _compression, _replies, _requests, _statuses, values
 from ._pipeline import LARGEST_BYTES, Operation
 from ._request_ids import new_request_id
 from ._retries import LOST, UNSUPPORTED
-from .errors import ServiceError, UnavailableError
+from .errors import UnavailableError
 from .v1 import storage_pb2 as pb
 
 Kind = Literal["get_value", "set_value", "delete_key"]
@@ -18,7 +18,6 @@ Kind = Literal["get_value", "set_value", "delete_key"]
 # The RPC that does the same as a call of its own.
 RPC: dict[Kind, str] = {"get_value": "GetValue", "set_value": "SetValue", "delete_key": "DeleteKey"}
 
-_COMPRESSED = ("json_zstd", "raw_zstd")
 # What an operation has beside its request: number, time, tags and lengths.
 _OVERHEAD = 32
 # What a write has beside its names and its value: request id, tags and lengths.
@@ -26,9 +25,7 @@ _REST = 96
 
 
 class _GetValue(Operation):
-    __slots__ = ("accept",)
-
-    accept: pb.Compression
+    __slots__ = ()
 
     def fill(self, message: pb.Operation) -> None:
         request = message.get_value
@@ -110,26 +107,29 @@ def set_value(
 def word(kind: Kind, request: Any) -> Operation:
     """Returns the operation that makes the request, which is of its RPC, and is not changed any more."""
     size = _OVERHEAD + request.ByteSize()
-    if kind == "set_value" and request.value.WhichOneof("kind") in _COMPRESSED:
+    if kind == "set_value" and request.value.WhichOneof("kind") in _compression.KINDS:
         # The service looks into it aside, which its streams cannot wait for.
         size = max(size, LARGEST_BYTES + 1)
     operation = _Request(request.domain, request.key, size)
     operation.given = request
     operation.kind = kind
+    if kind == "get_value":
+        operation.accept = request.accept
     return operation
 
 
-def response(kind: Kind, outcome: Any, target: str) -> Any:
+def response(kind: Kind, operation: Operation, outcome: Any, target: str) -> Any:
     """Returns the response of the operation's RPC, or None if it has to be called; raises what went wrong.
 
     `outcome` is as `Executing` returns it. Errors come without context: gRPC's is not the user's business.
     """
     if isinstance(outcome, pb.OperationResult):
         if outcome.HasField(kind):
-            return getattr(outcome, kind)
+            # What would come compressed from a call is not sent on a stream.
+            return checked(kind, operation, getattr(outcome, kind), target)
         if outcome.HasField("error"):
             raise _statuses.failed(outcome.error, target) from None
-        raise ServiceError(f"{target} answered out of contract: a result of another kind than the operation")
+        raise _replies.protocol_error(target, "returned a result of the wrong type")
     if outcome is UNSUPPORTED:
         return None
     if outcome is LOST:
@@ -137,3 +137,21 @@ def response(kind: Kind, outcome: Any, target: str) -> Any:
     if isinstance(outcome, grpc.RpcError):
         raise _statuses.to_error(outcome, target) from None
     raise outcome from None
+
+
+def checked(kind: Kind, operation: Operation, answer: Any, target: str, accept: int = 0) -> Any:
+    """Returns the response of the operation's RPC, if it may be one. Raises ServiceError.
+
+    `accept` is how a value in it may be compressed.
+    """
+    if answer is None:
+        problem = "sent an answer that cannot be read"  # grpc.aio has logged it
+    elif kind == "get_value":
+        problem = _replies.lookup_problem(answer, operation.key, accept)
+    elif kind == "set_value":
+        problem = _replies.written_problem(answer)
+    else:
+        problem = _replies.deleted_problem(answer)
+    if problem:
+        raise _replies.protocol_error(target, problem)
+    return answer

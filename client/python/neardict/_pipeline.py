@@ -38,11 +38,13 @@ class Operation:
 
     `waiter` is whom to tell that it is settled. After `deadline`, by the monotonic clock, it is not tried
     again. `timeout` is what the service is told of that, in milliseconds. `is_large` says that it would hold
-    up what stands behind it on a stream, so that it is a call of its own. What it does, subclasses know.
+    up what stands behind it on a stream, so that it is a call of its own. `accept` is how what is looked up
+    may be compressed. What it does, subclasses know.
     """
 
     __slots__ = (
         "abandoned",
+        "accept",
         "attempt",
         "cost",
         "deadline",
@@ -68,6 +70,7 @@ class Operation:
         self.timeout = 0
         self.number = 0
         self.attempt = 1
+        self.accept = pb.COMPRESSION_UNSPECIFIED
         self.outcome: Any = None
         self.abandoned = False
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -14,6 +16,7 @@ from ._retries import CHANCE
 from ._statuses import without_frames
 from ._threads import join
 from ._where import where
+from .errors import ServiceError
 from .v1 import storage_pb2_grpc
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ logger = logging.getLogger(__name__)
 # Between attempts to open a stream: longer each time, and never two clients in step.
 FIRST_PAUSE = 0.05  # seconds
 LONGEST_PAUSE = 2.0
+# A stream that has lasted for so long, in seconds, since its first message, was a good one: the next attempt
+# comes soon. Those that end sooner, as where nobody understands them, come at longer and longer intervals.
+_LASTED = 1.0
 # For so long, in seconds, one who ends a stream waits for the service to hear that leases are given back.
 FAREWELL_SECONDS = 0.5
 # With these, trying again helps only when somebody has changed something.
@@ -98,6 +104,8 @@ class Reading:
         self.stopped = threading.Event()
         self.dropped = False
         self._warned = False
+        # What was said last of what could not be applied: once is enough, while it stays so.
+        self._complaint = ""
         self._lock = threading.Lock()
         self._call: Any = None
         # What is to be sent on the stream; None ends this side of it.
@@ -140,6 +148,17 @@ class Reading:
                 error.details(),
             )
 
+    def complain(self, error: Exception) -> None:
+        """Says that something the stream has brought could not be applied, unless that was said before."""
+        what = str(error) if isinstance(error, ServiceError) else where(error)
+        if what != self._complaint:
+            self._complaint = what
+            logger.error(
+                "a change from %s could not be applied, and the stream begins again: %s",
+                self._line.target,
+                what,
+            )
+
     def _over(self) -> bool:
         return self.dropped or self.stopped.is_set()
 
@@ -147,6 +166,7 @@ class Reading:
         longest = FIRST_PAUSE
         while not self._over():
             requests = self._requests = queue.SimpleQueue()
+            began = math.inf
             try:
                 call = self._line.open(iter(requests.get, None))
                 with self._lock:
@@ -155,17 +175,19 @@ class Reading:
                     call.cancel()
                 self._receiver.opened(requests.put)
                 for message in call:
-                    longest = FIRST_PAUSE
+                    began = min(began, time.monotonic())
                     self._receiver.received(message)
             except grpc.RpcError as error:
                 self._ended(without_frames(error))
             except Exception as error:
                 # Whatever it was, some change has not been applied: only a new stream mends that.
-                logger.error("a change could not be applied, and the stream begins again: %s", where(error))
+                self.complain(error)
             finally:
                 self._receiver.lost()
                 self.give_up()
                 requests.put(None)
+            if time.monotonic() - began >= _LASTED:
+                longest = FIRST_PAUSE
             self.stopped.wait(CHANCE.uniform(0, longest))
             longest = min(2 * longest, LONGEST_PAUSE)
         if self.dropped:

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 from google.protobuf import duration_pb2
 
-from . import _timeouts, values
+from . import _replies, _timeouts, values
 from ._changes import Change
 from ._request_ids import new_request_id
 from .entry import Entry
-from .errors import InvalidArgumentError, UnsupportedValueError
+from .errors import InvalidArgumentError, ServiceError, UnsupportedValueError
 from .v1 import storage_pb2 as pb
 
 # Time to live: seconds, or a timedelta.
@@ -77,8 +77,9 @@ def all_keys(domain: str, *, prefix: str = "", entries: bool = False) -> pb.AllK
     return pb.AllKeysRequest(domain=domain, prefix=prefix, include_entries=entries)
 
 
-def entry(message: pb.Entry) -> Entry:
-    return Entry(message.key, values.decode(message.value), message.revision, expire_time(message))
+def entry(message: pb.Entry, accept: int) -> Entry:
+    """Returns the entry, whose value may be compressed as was said that it is accepted."""
+    return Entry(message.key, values.decode(message.value, accept), message.revision, expire_time(message))
 
 
 def written(
@@ -96,16 +97,18 @@ def removed(request: pb.DeleteKeyRequest, response: pb.DeleteKeyResponse, call: 
 def expire_time(
     message: pb.Entry | pb.SetValueResponse | pb.WriteValueResponse | pb.Change,
 ) -> datetime.datetime | None:
+    """Returns when the entry expires, None for never. Raises ServiceError if that is no time."""
     if not message.HasField("expire_time"):
         return None
+    if problem := _replies.expiry_problem(message):
+        raise ServiceError(f"protocol error: the service {problem}")
     return message.expire_time.ToDatetime(tzinfo=datetime.UTC)
 
 
 def expiry(message: pb.Entry | pb.SetValueResponse | pb.WriteValueResponse | pb.Change) -> float | None:
-    """Returns when the entry expires, in seconds since the epoch, None for never."""
-    if not message.HasField("expire_time"):
-        return None
-    return message.expire_time.ToDatetime(tzinfo=datetime.UTC).timestamp()
+    """Returns when the entry expires, in seconds since the epoch, None for never. Raises as `expire_time`."""
+    expires = expire_time(message)
+    return None if expires is None else expires.timestamp()
 
 
 def check_keys(keys: Iterable[str]) -> Iterable[str]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from . import _requests
+from . import _replies, _requests
 from ._changes import NOT_SENT, Change
 from ._retries import CHANCE
+from .errors import ServiceError
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _LASTING = {
         grpc.StatusCode.UNIMPLEMENTED,
     )
 }
+
+_SET = pb.Change.KIND_SET
 
 
 class Lease:
@@ -262,13 +265,22 @@ class Session:
                 self._revoke(message.revoke)
             elif which == "release":
                 self._release(message.release.number)
+            else:
+                # Nothing may be lost without a word, so that what is not known is not passed over.
+                raise _refused("told something that this version does not know: upgrade neardict")
 
     def _changed(self, message: pb.Changes) -> None:
         domain = self._domains.get(message.domain)
         if domain is None:
             return
-        for change in message.changes:
-            self._changes.publish(message.domain, _change(change))
+        last = 0
+        for told in message.changes:
+            change = _change(told)
+            self._changes.publish(message.domain, change)
+            last = change.revision
+        if message.revision != last:
+            # From there a stream goes on: further, and changes would be lost without a word.
+            raise _refused("told changes up to another revision than that of the last")
         domain.revision = max(domain.revision, message.revision) if domain.revision else 0
 
     def _subscribed(self, message: pb.Subscribed) -> None:
@@ -277,7 +289,10 @@ class Session:
             return
         if self._asks_for_lease_now(message.domain, domain):
             return
-        if not message.complete:
+        if problem := _replies.subscribed_problem(message):
+            raise _refused(problem)
+        # Nothing can go on from nothing, whatever the service says.
+        if not message.complete or not domain.revision:
             self._changes.reset(message.domain)
         domain.revision = max(message.revision, 1)
         domain.live = True
@@ -345,6 +360,9 @@ class Session:
         self._news.notify_all()
 
     def _revoke(self, message: pb.Revoke) -> None:
+        if self._revoked.get(message.number, (message.domain, message.key)) != (message.domain, message.key):
+            # The first would never be released.
+            raise _refused("revoked two keys under one number")
         self._revoked[message.number] = message.domain, message.key
         self._changes.revoke(message.domain, message.key, message.number)
         if self._send is not None:
@@ -430,13 +448,30 @@ class Session:
 
 
 def _change(message: pb.Change) -> Change:
+    value, revision = message.value, message.revision
+    # What is usual, at once: this is done for every change.
+    if (
+        0 < revision < _replies.REVISIONS_END
+        and message.kind == _SET
+        and value.HasField("json")
+        and not message.HasField("expire_time")
+        and (key := message.key)
+    ):
+        return Change(key, revision, value, None, 0, True)
+    if problem := _replies.change_problem(message):
+        raise _refused(problem)
     if message.kind == pb.Change.KIND_DELETE:
-        return Change(message.key, message.revision, None, streamed=True)
+        return Change(message.key, revision, None, streamed=True)
     expires = _requests.expire_time(message)
     return Change(
         message.key,
-        message.revision,
-        message.value if message.HasField("value") else NOT_SENT,
+        revision,
+        value if value.HasField("json") or value.HasField("raw") else NOT_SENT,
         expires.timestamp() if expires else None,
         streamed=True,
     )
+
+
+def _refused(problem: str) -> ServiceError:
+    """Returns what ends a stream that cannot be trusted; who reads it knows whose it is."""
+    return ServiceError(f"protocol error: it {problem}")

@@ -3,9 +3,11 @@
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from . import errors
+from ._replies import REVISIONS_END, protocol_error
 from .v1 import storage_pb2 as pb
 
 _SIMPLE: dict[grpc.StatusCode, type[errors.NeardictError]] = {
@@ -55,8 +57,11 @@ def _error(
     code: grpc.StatusCode, message: str, reason: str, metadata: dict[str, str], target: str
 ) -> errors.NeardictError:
     if code is grpc.StatusCode.ABORTED:
-        current = int(metadata.get("current_revision", "0"))
-        return errors.ConflictError(message, reason=reason, current_revision=current)
+        current = metadata.get("current_revision", "0")
+        # Not by int alone, which takes what is no revision, and raises what is nobody's error.
+        if not _is_revision(current):
+            return protocol_error(target, "told of a conflict with a current_revision that is no revision")
+        return errors.ConflictError(message, reason=reason, current_revision=int(current))
     if code is grpc.StatusCode.UNAVAILABLE:
         # With a reason it is the service that answers, of its backend; without one nothing answered.
         if not reason:
@@ -80,6 +85,10 @@ def _error(
     return kind(message, reason=reason)
 
 
+def _is_revision(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 16 and int(text) < REVISIONS_END
+
+
 def too_late(target: str) -> errors.DeadlineExceededError:
     """Returns the error for an answer that did not come in time."""
     return errors.DeadlineExceededError(
@@ -91,10 +100,14 @@ def too_late(target: str) -> errors.DeadlineExceededError:
 def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     metadata: Any = error.trailing_metadata() or ()  # pairs, whatever the stubs say
-    for name, data in metadata:
-        if name == "grpc-status-details-bin":
-            status = status_pb2.Status.FromString(data)
-            for detail in status.details:
-                if detail.Is(info.DESCRIPTOR):
-                    detail.Unpack(info)
+    try:
+        for name, data in metadata:
+            if name == "grpc-status-details-bin":
+                status = status_pb2.Status.FromString(data)
+                for detail in status.details:
+                    if detail.Is(info.DESCRIPTOR):
+                        detail.Unpack(info)
+    except DecodeError:
+        # The status counts all the same; but not what it would mean without details.
+        return error_details_pb2.ErrorInfo(metadata={"current_revision": "unknown"})
     return info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +12,7 @@ from . import _progress, _requests
 from ._asking import AskingDict
 from ._changes import Change
 from ._contents import MISSING
-from ._edit import Edit, edit
+from ._edit import Edit, edit, not_whole, pauses, unsettled
 from ._near import OUTDATED, OnDisconnect
 from ._views import ItemsView, KeysView, ValuesView
 from .errors import AbsentKeyError, ConflictError, NotHeldError
@@ -274,7 +275,7 @@ class CachedDict(AskingDict):
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Returns the value of the key, after storing the default if there was none; atomic."""
-        while True:
+        for pause in pauses(self._store.patience):
             try:
                 return self[key]
             except AbsentKeyError:
@@ -282,16 +283,19 @@ class CachedDict(AskingDict):
             try:
                 self.compare_and_set(key, default, 0)
             except ConflictError:
+                time.sleep(pause or 0.0)
                 continue  # somebody else has stored it meanwhile
             return default
+        raise unsettled(self._domain, key)
 
     def pop(self, key: str, default: Any = MISSING) -> Any:
         """Deletes the key and returns the value that it had, or the default if there was none."""
         try:
-            while True:
+            for pause in pauses(self._store.patience):
                 value = self[key]
                 revision = self._revision_of(key, value)
                 if revision is None:
+                    time.sleep(pause or 0.0)
                     continue  # it changed while we looked
                 try:
                     with self._doubting(key) as call:
@@ -299,8 +303,10 @@ class CachedDict(AskingDict):
                         removed = self._store.remove(request, by=self)
                         self.apply(Change(key, removed.revision, None, None, call))
                 except ConflictError:
+                    time.sleep(pause or 0.0)
                     continue  # somebody else has written it, so that it is not held any more
                 return value
+            raise unsettled(self._domain, key)
         except AbsentKeyError:
             if default is MISSING:
                 raise
@@ -308,13 +314,15 @@ class CachedDict(AskingDict):
 
     def popitem(self) -> tuple[str, Any]:
         """Deletes some entry and returns its key and value; KeyError if the domain is empty."""
-        while True:
+        for pause in pauses(self._store.patience):
             keys = self.snapshot_keys()
             if not keys:
                 raise AbsentKeyError("popitem(): the domain is empty")
             for key in reversed(keys):
                 with contextlib.suppress(AbsentKeyError):  # somebody else was faster
                     return key, self.pop(key)
+            time.sleep(pause or 0.0)
+        raise not_whole(self._domain)
 
     def clear(self) -> None:
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""

@@ -16,6 +16,7 @@ from . import (
     _forks,
     _lease,
     _operations,
+    _replies,
     _requests,
     _timeouts,
     values,
@@ -29,7 +30,8 @@ from ._large import Large
 from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
-from ._operations import RPC, Kind, response, word
+from ._operations import RPC, Kind, checked, response, word
+from ._pages import Page
 from ._patience import patiently
 from ._pending import Pending, tell
 from ._pipeline import Operation
@@ -191,12 +193,12 @@ class Store:
         found = self.lookup(domain, key, timeout=timeout)
         if not found.found:
             raise AbsentKeyError(key)
-        return values.decode(found.entry.value)
+        return values.decode(found.entry.value, self.accepted)
 
     def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
         found = self.lookup(domain, key, timeout=timeout)
-        return _requests.entry(found.entry) if found.found else None
+        return _requests.entry(found.entry, self.accepted) if found.found else None
 
     def set_value(
         self,
@@ -241,14 +243,15 @@ class Store:
         """Yields the entries of the domain, as all_keys does the keys."""
         request = _requests.all_keys(domain, prefix=prefix, entries=True)
         for page in self.pages(request, timeout=timeout):
-            yield from map(_requests.entry, page.entries)
+            for entry in page.entries:
+                yield _requests.entry(entry, self.accepted)
 
     def get_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, Any]":
         """Returns the values of those keys that have one. Raises BulkError."""
         found = self.lookup_many(domain, keys, timeout=timeout)
-        return {key: values.decode(r.entry.value) for key, r in found.items() if r.found}
+        return {key: values.decode(r.entry.value, self.accepted) for key, r in found.items() if r.found}
 
     def set_many(
         self,
@@ -280,9 +283,20 @@ class Store:
 
     def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
         """Returns the service's version, limits, backends and routes."""
-        return self.call(self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout)
+        info = self.call(self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout)
+        return _replies.checked(info, _replies.info_problem, self.target)
 
     # What follows is for this package: requests and responses as messages.
+
+    @property
+    def accepted(self) -> pb.Compression:
+        """How values may be compressed that are answered."""
+        return self._large.accepted
+
+    @property
+    def patience(self) -> float:
+        """How many seconds a call may take that is given no time of its own."""
+        return self._timeout
 
     def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
         operation = _operations.get_value(domain, key, self._large.accepted)
@@ -375,9 +389,7 @@ class Store:
             in_chunks,
         )
 
-    def pages(
-        self, request: pb.AllKeysRequest, *, timeout: float | None = None
-    ) -> Iterator[pb.AllKeysResponse]:
+    def pages(self, request: pb.AllKeysRequest, *, timeout: float | None = None) -> Iterator[Page]:
         return self._large.pages(request, self._pages(request, timeout))
 
     def _pages(self, request: pb.AllKeysRequest, timeout: float | None) -> Iterator[pb.AllKeysResponse]:
@@ -450,7 +462,7 @@ class Store:
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         with self._translated():
             future = getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds)
-        return Begun(future.cancel, lambda: self._called(future), most=CALLS)
+        return Begun(future.cancel, lambda: self._called(future, kind, operation), most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         token = _forks.begin()
@@ -460,14 +472,18 @@ class Store:
             raise too_late(self.target) from None
         finally:
             _forks.end(token)
-        found = response(kind, outcome, self.target)
+        found = response(kind, operation, outcome, self.target)
         if found is not None:
             return found
         return self._begin(kind, operation, pending.deadline - time.monotonic())()
 
-    def _called(self, future: Any) -> Any:
+    def _called(self, future: Any, kind: Kind, operation: Operation) -> Any:
         with self._translated():
-            return future.result()
+            answer = future.result()
+        found = checked(kind, operation, answer, self.target, operation.accept)
+        if operation.accept:
+            self._large.hold((found.entry.value,))
+        return found
 
     def _read_bulk(
         self, kind: Kind, requests: Mapping[str, Any], timeout: float | None, **heard: Any

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import _compression
-from .errors import UndecodableValueError, UnsupportedValueError
+from .errors import ServiceError, UndecodableValueError, UnsupportedValueError
 from .registry import BY_CLASS, BY_NAME, NONE, Registration
 from .v1 import storage_pb2 as pb
 
@@ -44,16 +44,27 @@ def to_text(value: Any) -> str:
         _refuse(value)
 
 
-def decode(message: pb.Value) -> Any:
-    """Returns the value of a message. Raises UndecodableValueError if a registered class refuses it."""
+def decode(message: pb.Value, accept: int = 0) -> Any:
+    """Returns the value of a message. Raises UndecodableValueError if a registered class refuses it.
+
+    One that is compressed though the service was not asked to `accept` that, is a ServiceError.
+    """
     # No JSON text is empty. To ask for the kind first would take as long as to read a small value.
     text = message.json
     if not text:
         kind = message.WhichOneof("kind")
         if kind == "raw":
             return message.raw
-        if kind in ("json_zstd", "raw_zstd"):
+        if kind in _compression.KINDS:
+            if not accept:
+                raise ServiceError(
+                    "protocol error: the service sent a compressed value, and was not asked to"
+                )
             return decode(_compression.plain(message))
+        if kind is None:
+            raise UndecodableValueError(
+                "the value is of a kind that this version does not know: upgrade neardict"
+            )
     try:
         return _parse(text, _MARKED if TYPE_MARKER in text else _PLAIN)
     except UndecodableValueError:
@@ -64,7 +75,7 @@ def decode(message: pb.Value) -> Any:
         raise UndecodableValueError(f"the stored value is no JSON that Python reads ({problem})") from None
 
 
-def decode_all(messages: Sequence[pb.Value]) -> list[Any]:
+def decode_all(messages: Sequence[pb.Value], accept: int = 0) -> list[Any]:
     """Returns the value of each message, or in its place the UndecodableValueError that `decode` raises.
 
     Together they take a fifth of the time, and texts that occur as names in many of them are there once.
@@ -82,12 +93,12 @@ def decode_all(messages: Sequence[pb.Value]) -> list[Any]:
             # without swallowing what stands between them, which nobody can foresee.
             if len(found) == 2 * len(texts) - 1 and found[1::2].count(_BETWEEN) == len(texts) - 1:
                 return found[::2]
-    return [_decode_or_error(message) for message in messages]
+    return [_decode_or_error(message, accept) for message in messages]
 
 
-def _decode_or_error(message: pb.Value) -> Any:
+def _decode_or_error(message: pb.Value, accept: int) -> Any:
     try:
-        return decode(message)
+        return decode(message, accept)
     except UndecodableValueError as error:
         return error
 

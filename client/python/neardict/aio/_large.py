@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from .. import _chunks, _compression, _timeouts
+from .. import _chunks, _compression, _replies, _timeouts
+from .._pages import Page, Pages
 from .._statuses import to_error, too_late
 from ..errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
 from ..v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
 _Answer = TypeVar("_Answer")
@@ -42,6 +44,7 @@ class Large:
         self.accepted = pb.COMPRESSION_ZSTD if compress else pb.COMPRESSION_UNSPECIFIED
         # Whether the service understands what is compressed; None until it has been asked.
         self._understood: bool | None = None
+        self._bounds = _replies.Bounds()
 
     async def set_value(
         self,
@@ -84,14 +87,16 @@ class Large:
         self.accept(wanted)
 
         async def attempt() -> pb.GetValueResponse:
-            incoming = _chunks.Incoming()
+            incoming = _chunks.Incoming(self._target, request.key, self.accepted)
             with self._translated():
                 call = self._stub.ReadValue(wanted, timeout=None if timeout is None else left.left())
                 parts = aiter(call)
                 try:
                     while True:
                         async with asyncio.timeout(self._timeout if timeout is None else None):
-                            incoming.add(await anext(parts))
+                            part = await anext(parts)
+                        incoming.add(part)
+                        await self._hold(self._bounds.value_problem, incoming.size(), timeout)
                 except StopAsyncIteration:
                     pass
                 except TimeoutError:
@@ -104,33 +109,57 @@ class Large:
 
     async def pages(
         self, request: pb.AllKeysRequest, pages: AsyncGenerator[pb.AllKeysResponse, None]
-    ) -> AsyncGenerator[pb.AllKeysResponse, None]:
+    ) -> AsyncGenerator[Page, None]:
         """Yields the pages, and then what they name as too large for them, in pages like theirs."""
         large_keys: list[str] = []
         revision = 0
-        async for page in pages:
-            large_keys += page.large_keys
-            revision = page.domain_revision
-            yield page
+        listing = Pages(request, self._target)
+        async with aclosing(pages):
+            async for message in pages:
+                page = listing.read(message)
+                if request.accept:
+                    await self.hold(page.values)
+                large_keys += page.large_keys
+                revision = page.domain_revision
+                yield page
         # Only now, so that the service need not hold the listing all the while.
         for key in large_keys:
             try:
                 answer = await self.read(pb.GetValueRequest(domain=request.domain, key=key), None)
-            except DataLossError:
-                yield pb.AllKeysResponse(domain_revision=revision, unreadable_keys=[key])
+            except (DataLossError, _replies.TooLargeError):
+                yield Page(revision, unreadable_keys=[key])
                 continue
             if answer.found:
-                yield pb.AllKeysResponse(domain_revision=revision, entries=[answer.entry])
+                yield Page(revision, entries=[answer.entry])
+
+    async def hold(self, values: Iterable[pb.Value], timeout: float | None = None) -> None:
+        """Raises TooLargeError if what came compressed in one message is more than a message may hold."""
+        await self._hold(self._bounds.message_problem, _replies.content_size(values), timeout)
+
+    async def _hold(self, problem: Callable[[int], str], size: int, timeout: float | None) -> None:
+        """Raises TooLargeError if the size is a problem, by what the service says now of its limits."""
+        if problem(size):
+            try:
+                info = await self._info(timeout)
+            except NeardictError:
+                self._bounds.learn(None)
+            else:
+                self._bounds.learn(info.limits)
+            if what := problem(size):
+                raise _replies.TooLargeError(f"protocol error: {self._target} {what}")
 
     async def _compresses(self, timeout: float | None) -> bool:
         if self._compress and self._understood is None:
-            with self._translated():
-                info = await self._stub.GetServerInfo(
-                    pb.GetServerInfoRequest(),
-                    timeout=self._timeout if timeout is None else _timeouts.check(timeout),
-                )
-            self._understood = pb.COMPRESSION_ZSTD in info.compressions
+            self._understood = pb.COMPRESSION_ZSTD in (await self._info(timeout)).compressions
         return self._compress and bool(self._understood)
+
+    async def _info(self, timeout: float | None) -> pb.GetServerInfoResponse:
+        with self._translated():
+            info: pb.GetServerInfoResponse | None = await self._stub.GetServerInfo(
+                pb.GetServerInfoRequest(),
+                timeout=self._timeout if timeout is None else _timeouts.check(timeout),
+            )
+        return _replies.checked(info, _replies.info_problem, self._target)
 
     async def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
         compress = await self._compresses(timeout)
@@ -154,13 +183,13 @@ class Large:
             with self._translated():
                 call = self._stub.WriteValue(parts(), timeout=left.left())
                 try:
-                    response: pb.WriteValueResponse = await call
+                    response: pb.WriteValueResponse | None = await call
                 except grpc.RpcError as error:
                     # So grpc.aio reports a connection that breaks under a chunk; the service gives a reason.
                     if error.code() is grpc.StatusCode.INTERNAL and not to_error(error, self._target).reason:
                         raise UnavailableError("the connection broke in an upload: write it again") from None
                     raise
-                return response
+                return _replies.checked(response, _replies.written_problem, self._target)
 
         return await _retried(attempt, left)
 

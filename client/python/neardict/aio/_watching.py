@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from typing import TYPE_CHECKING
 
 from .. import _forks
 from .._reading import Line, Reading
 from .._session import PING_SECONDS
-from .._where import where
 from ._threads import in_thread, running_loop
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
     from .._session import Session
     from ..v1 import storage_pb2 as pb
-
-logger = logging.getLogger(__name__)
 
 # So many messages may wait for the loop. Then nothing is read until it takes one, and what comes meanwhile
 # is coalesced by the service.
@@ -190,7 +186,7 @@ class _Relay:
             self._session.received(message)
         except Exception as error:
             # Whatever it was, some change has not been applied: only a new stream mends that.
-            logger.error("a change could not be applied, and the stream begins again: %s", where(error))
+            self._reading.complain(error)
             self._session.lost()
             self.give_up()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import _requests
 from .._changes import Change
 from .._contents import MISSING
+from .._edit import LEAST_ATTEMPTS, not_whole, pauses, unsettled
 from .._listing import Listing
 from .._near import MOST_LOOK_UPS, OUTDATED, OnDisconnect
 from .._observed import ObservedDict
@@ -243,19 +246,21 @@ class CachedDict(ObservedDict):
 
     async def setdefault(self, key: str, default: Any = None) -> Any:
         """Returns the value of the key, after storing the default if there was none; atomic."""
-        while True:
+        for pause in pauses(self._store.patience):
             value = await self.fetch(key, MISSING_DEFAULT)
             if value is not MISSING_DEFAULT:
                 return value
             try:
                 await self.compare_and_set(key, default, 0)
             except ConflictError:
+                await asyncio.sleep(pause or 0.0)
                 continue  # somebody else has stored it meanwhile
             return default
+        raise unsettled(self._domain, key)
 
     async def pop(self, key: str, default: Any = MISSING) -> Any:
         """Deletes the key and returns the value that it had, or the default if there was none."""
-        while True:
+        for pause in pauses(self._store.patience):
             value = await self.fetch(key, MISSING_DEFAULT)
             if value is MISSING_DEFAULT:
                 if default is MISSING:
@@ -263,6 +268,7 @@ class CachedDict(ObservedDict):
                 return default
             revision = self._revision_of(key, value)
             if revision is None:
+                await asyncio.sleep(pause or 0.0)
                 continue  # it changed while we waited
             try:
                 with self._doubting(key) as call:
@@ -270,12 +276,14 @@ class CachedDict(ObservedDict):
                     removed = await self._store.remove(request, by=self)
                     self.apply(Change(key, removed.revision, None, None, call))
             except ConflictError:
+                await asyncio.sleep(pause or 0.0)
                 continue  # somebody else has written it, so that it is not held any more
             return value
+        raise unsettled(self._domain, key)
 
     async def popitem(self) -> tuple[str, Any]:  # type: ignore[override]  # awaited
         """Deletes some entry and returns its key and value; KeyError if the domain is empty."""
-        while True:
+        for pause in pauses(self._store.patience):
             entries = await self.snapshot()
             if not entries:
                 raise AbsentKeyError("popitem(): the domain is empty")
@@ -283,6 +291,8 @@ class CachedDict(ObservedDict):
                 value = await self.pop(key, MISSING_DEFAULT)
                 if value is not MISSING_DEFAULT:
                     return key, value
+            await asyncio.sleep(pause or 0.0)
+        raise not_whole(self._domain)
 
     async def update(self, /, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # awaited
         """Stores all given entries, many at once. Nothing is stored if one value is not supported.
@@ -422,11 +432,13 @@ class CachedDict(ObservedDict):
 
     async def _look_up(self, key: str) -> Any:
         """Asks the service, holds what it found, and returns the value or MISSING."""
-        while True:
+        for pause in pauses(self._store.patience):
             with self._store.changes.calls.under_way() as call:
                 value = self._install_reply(key, await self._store.lookup(self._domain, key), call)
             if value is not OUTDATED:
                 return value
+            await asyncio.sleep(pause or 0.0)
+        raise unsettled(self._domain, key)
 
     async def _list(self) -> dict[str, Any]:
         """Reads the whole domain, holds it and returns it as a plain dict."""
@@ -435,7 +447,8 @@ class CachedDict(ObservedDict):
     async def _read_all(self, on_progress: OnProgress | None = None) -> Listing:
         """Reads the whole domain, and holds it."""
         progress = None if on_progress is None else Progress(on_progress)
-        while True:
+        deadline = time.monotonic() + self._store.patience
+        for attempt in itertools.count():
             with self._store.changes.calls.under_way() as call:
                 listing = Listing(call)
                 request = _requests.all_keys(self._domain, entries=True)
@@ -449,6 +462,9 @@ class CachedDict(ObservedDict):
                 if progress is not None:
                     progress.tell(listing.loaded, listing.loaded)
                 return listing
+            if attempt >= LEAST_ATTEMPTS and time.monotonic() > deadline:
+                break
+        raise not_whole(self._domain)
 
 
 # Told apart from "no default was given".

@@ -28,6 +28,7 @@ from .. import (
     _lease,
     _operations,
     _progress,
+    _replies,
     _requests,
     _timeouts,
     values,
@@ -37,7 +38,8 @@ from .._bulk import CALLS
 from .._changes import Changes, Listener
 from .._lease import Consistency
 from .._near import OnDisconnect
-from .._operations import RPC, Kind, response, word
+from .._operations import RPC, Kind, checked, response, word
+from .._pages import Page
 from .._pipeline import Operation
 from .._progress import OnProgress
 from .._reading import Line
@@ -178,12 +180,12 @@ class Store:
         found = await self.lookup(domain, key, timeout=timeout)
         if not found.found:
             raise AbsentKeyError(key)
-        return values.decode(found.entry.value)
+        return values.decode(found.entry.value, self.accepted)
 
     async def get_entry(self, domain: str, key: str, *, timeout: float | None = None) -> Entry | None:
         """Returns the value with its revision and time of expiry, None if the key is absent."""
         found = await self.lookup(domain, key, timeout=timeout)
-        return _requests.entry(found.entry) if found.found else None
+        return _requests.entry(found.entry, self.accepted) if found.found else None
 
     async def set_value(
         self,
@@ -228,14 +230,14 @@ class Store:
         request = _requests.all_keys(domain, prefix=prefix, entries=True)
         async for page in self.pages(request, timeout=timeout):
             for entry in page.entries:
-                yield _requests.entry(entry)
+                yield _requests.entry(entry, self.accepted)
 
     async def get_many(
         self, domain: str, keys: Iterable[str], *, timeout: float | None = None
     ) -> "dict_type[str, Any]":
         """Returns the values of those keys that have one. Raises BulkError."""
         found = await self.lookup_many(domain, keys, timeout=timeout)
-        return {key: values.decode(r.entry.value) for key, r in found.items() if r.found}
+        return {key: values.decode(r.entry.value, self.accepted) for key, r in found.items() if r.found}
 
     async def set_many(
         self,
@@ -267,12 +269,22 @@ class Store:
 
     async def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
         """Returns the service's version, limits, backends and routes."""
-        response: pb.GetServerInfoResponse = await self.call(
+        info: pb.GetServerInfoResponse | None = await self.call(
             self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout
         )
-        return response
+        return _replies.checked(info, _replies.info_problem, self.target)
 
     # What follows is for this package: requests and responses as messages.
+
+    @property
+    def accepted(self) -> pb.Compression:
+        """How values may be compressed that are answered."""
+        return self._large.accepted
+
+    @property
+    def patience(self) -> float:
+        """How many seconds a call may take that is given no time of its own."""
+        return self._timeout
 
     async def lookup(self, domain: str, key: str, *, timeout: float | None = None) -> pb.GetValueResponse:
         operation = _operations.get_value(domain, key, self._large.accepted)
@@ -368,7 +380,7 @@ class Store:
 
     def pages(
         self, request: pb.AllKeysRequest, *, timeout: float | None = None
-    ) -> AsyncGenerator[pb.AllKeysResponse, None]:
+    ) -> AsyncGenerator[Page, None]:
         return self._large.pages(request, self._pages(request, timeout))
 
     async def _pages(
@@ -412,20 +424,24 @@ class Store:
                 lambda: self._pendings.cancel(operation), lambda: self._finish(kind, operation), sure
             )
         call = getattr(self._stub, RPC[kind])(operation.request(kind), timeout=seconds)
-        return Begun(call.cancel, lambda: self._called(call), sure=True, most=CALLS)
+        return Begun(call.cancel, lambda: self._called(call, kind, operation), sure=True, most=CALLS)
 
     async def _finish(self, kind: Kind, operation: Operation) -> Any:
         outcome = await self._pendings.result(operation)
         if outcome is LATE:
             raise too_late(self.target)
-        found = response(kind, outcome, self.target)
+        found = response(kind, operation, outcome, self.target)
         if found is not None:
             return found
         return await self._begin(kind, operation, operation.deadline - time.monotonic()).finish()
 
-    async def _called(self, call: Any) -> Any:
+    async def _called(self, call: Any, kind: Kind, operation: Operation) -> Any:
         with self._translated():
-            return await call
+            answer = await call
+        found = checked(kind, operation, answer, self.target, operation.accept)
+        if operation.accept:
+            await self._large.hold((found.entry.value,))
+        return found
 
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
         with self._translated():

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from .. import _requests
+from ..errors import DataLossError
 from ..store import Store
 from . import output
 from .complaints import Complaints
@@ -85,10 +86,14 @@ def _export(
     with progress("exporting", count, hidden=not bar) as advance:
         for page in itertools.chain((first,), pages):
             for entry in page.entries:
-                put(output.entry_members(entry))
+                try:
+                    put(output.entry_members(entry))
+                except DataLossError as error:
+                    damaged.add(str(error))
+                else:
+                    entries += 1
             for key in page.unreadable_keys:
                 damaged.add(f"the entry {output.shown_name(key)} is damaged; `neardict get` tells how")
-            entries += len(page.entries)
             advance(len(page.entries) + len(page.unreadable_keys))
     put({"end": "true", "entries": str(entries), "unreadable": str(damaged.count)})
     return entries

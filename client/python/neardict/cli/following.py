@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc
 
 from .._reading import FIRST_PAUSE, LONGEST_PAUSE
+from .._replies import change_problem, protocol_error, subscribed_problem
 from .._retries import CHANCE
 from .._session import PING_SECONDS, TRUST_SECONDS
 from .._statuses import rejected, to_error, too_late, without_frames
@@ -58,9 +59,12 @@ def follow(store: Store, domain: str, from_revision: int = 0) -> Iterator[pb.Cha
                 longest = FIRST_PAUSE
                 which = message.WhichOneof("response")
                 if which == "changes":
+                    _check(message.changes, store.target)
                     yield from message.changes.changes
                     revision = max(revision, message.changes.revision)
                 elif which == "subscribed":
+                    if problem := subscribed_problem(message.subscribed):
+                        raise protocol_error(store.target, problem)
                     revision = max(
                         revision if message.subscribed.complete else 1, message.subscribed.revision
                     )
@@ -82,6 +86,17 @@ def follow(store: Store, domain: str, from_revision: int = 0) -> Iterator[pb.Cha
             stream.close()
         time.sleep(CHANCE.uniform(0, longest))
         longest = min(2 * longest, LONGEST_PAUSE)
+
+
+def _check(message: pb.Changes, target: str) -> None:
+    """Raises ServiceError for changes that the contract does not know."""
+    last = 0
+    for change in message.changes:
+        if problem := change_problem(change):
+            raise protocol_error(target, problem)
+        last = change.revision
+    if message.revision != last:
+        raise protocol_error(target, "told changes up to another revision than that of the last")
 
 
 def _passing(error: NeardictError) -> Lost:

@@ -49,6 +49,7 @@ def command(store: Store, domain: str, key: str, form: str | None) -> None:
 def _json_of(entry: pb.Entry) -> str:
     if entry.value.WhichOneof("kind") == "raw":
         raise Failure("the value is raw bytes, not JSON: write it with --raw", ExitCode.REFUSED)
+    output.check_json(entry)
     return entry.value.json
 
 
@@ -58,8 +59,14 @@ def _print_text(value: str) -> None:
         raise Failure("the value is JSON, but no string: print it with --value", ExitCode.REFUSED)
     if output.for_people():
         output.say("\n".join(map(printable, text.split("\n"))))
-    else:
+        return
+    try:
         output.write(text.encode())
+    except UnicodeEncodeError:
+        raise Failure(
+            "the value holds a lone surrogate, which is no Unicode text: print it with --value",
+            ExitCode.REFUSED,
+        ) from None
 
 
 def _laid_out(value: str) -> str:
@@ -70,6 +77,7 @@ def _print_for_people(entry: pb.Entry) -> None:
     if entry.value.WhichOneof("kind") == "raw":
         output.say(f"{len(entry.value.raw)} raw bytes, which `neardict get --raw` writes as they are")
     else:
+        output.check_json(entry)
         output.say(pretty(entry.value.json))
     output.flush()
     if not sys.stderr.isatty():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .._replies import MOST_VALUE_BYTES
 from ..errors import NeardictError
 from ..store import Store
 from . import output
@@ -52,17 +53,18 @@ def command(
     all the rest is imported in both cases.
     """
     limits = store.server_info().limits
+    most = limits.max_value_bytes or MOST_VALUE_BYTES
     with contextlib.ExitStack() as stack:
         folder_or_file: Folder | ExportFile
         if source.is_dir():
-            folder_or_file = Folder(source, prefix=domain, max_value_bytes=limits.max_value_bytes)
+            folder_or_file = Folder(source, prefix=domain, max_value_bytes=most)
         else:
             piped = source == Path("-")
             folder_or_file = ExportFile(
                 sys.stdin.buffer if piped else stack.enter_context(source.open("rb")),
                 path=source if source.is_file() else None,
                 domain=domain,
-                max_value_bytes=limits.max_value_bytes,
+                max_value_bytes=most,
             )
         report = stack.enter_context(Report(report_path))
         try:

@@ -33,6 +33,17 @@ def parse(text: str) -> Any:
     return value
 
 
+def is_json(text: str) -> bool:
+    """Returns whether the text is JSON, however deep it nests."""
+    try:
+        json.loads(text)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
 def compact(text: str) -> str:
     """Returns JSON text on one line without white space."""
     return "".join(_TOKEN.findall(text))
@@ -78,6 +89,8 @@ def same(one: str, other: str) -> bool:
     """Returns whether two JSON texts mean the same; 1, 1.0 and true are three values."""
     if compact(one) == compact(other):
         return True
+    if not (is_json(one) and is_json(other)):
+        return False
     return json.dumps(json.loads(one)) == json.dumps(json.loads(other))
 
 
@@ -117,7 +130,8 @@ def printable(text: str) -> str:
 
 
 def _shown(piece: str) -> str:
-    if not piece.startswith('"'):
+    # A text that is no JSON may be shown, too.
+    if not piece.startswith('"') or not is_json(piece):
         return printable(piece)
     return printable(json.dumps(json.loads(piece), ensure_ascii=False))
 

@@ -5,7 +5,9 @@ import shutil
 import click
 
 from .. import _requests
+from ..errors import DataLossError
 from ..store import Store
+from ..v1 import storage_pb2 as pb
 from . import output
 from .exit_codes import ExitCode
 from .options import domain_argument, listing_timeout, with_store
@@ -32,12 +34,20 @@ def command(store: Store, domain: str, prefix: str, values: bool) -> None:
                 output.shown_name(key) if people else output.json_line({"key": output.json_string(key)})
             )
         for entry in page.entries:
-            output.say(
-                output.shown_entry(entry, width) if people else output.json_line(output.entry_members(entry))
-            )
+            try:
+                shown = output.shown_entry(entry, width) if people else _line(entry)
+            except DataLossError as error:
+                unreadable += 1
+                output.complain(str(error))
+            else:
+                output.say(shown)
         output.flush()
         for key in page.unreadable_keys:
             unreadable += 1
             output.complain(f"the entry {output.shown_name(key)} cannot be read; `neardict get` tells why")
     if unreadable:
         raise Failure(f"{unreadable} of the entries cannot be read", ExitCode.DATA_LOSS)
+
+
+def _line(entry: pb.Entry) -> str:
+    return output.json_line(output.entry_members(entry))

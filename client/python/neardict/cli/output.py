@@ -10,10 +10,11 @@ import sys
 
 import click
 
-from ..errors import ServiceError
+from .. import _requests
+from ..errors import DataLossError, ServiceError
 from ..v1 import storage_pb2 as pb
 from .exit_codes import ExitCode
-from .json_text import compact, printable, readable
+from .json_text import compact, is_json, printable, readable
 
 
 class Failure(click.ClickException):
@@ -71,8 +72,19 @@ def json_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def check_json(entry: pb.Entry | pb.Change) -> None:
+    """Raises DataLossError if a value that the service gives out for JSON is none."""
+    if not is_json(entry.value.json):
+        raise DataLossError(
+            f"the value of {shown_name(entry.key)} is not JSON: `neardict get --raw` writes it as it is"
+        )
+
+
 def entry_members(entry: pb.Entry | pb.Change) -> dict[str, str]:
-    """Returns what is printed of an entry, for `json_line`; its value is as the service sent it."""
+    """Returns what is printed of an entry, for `json_line`; its value is as the service sent it.
+
+    Raises DataLossError if that is not JSON, though it should be.
+    """
     kind = entry.value.WhichOneof("kind")
     if kind is None:
         raise ServiceError(
@@ -80,6 +92,7 @@ def entry_members(entry: pb.Entry | pb.Change) -> dict[str, str]:
         )
     members = {"key": json_string(entry.key)}
     if kind == "json":
+        check_json(entry)
         members["value"] = compact(entry.value.json)
     else:
         members["raw_base64"] = json_string(base64.b64encode(entry.value.raw).decode())
@@ -89,7 +102,8 @@ def entry_members(entry: pb.Entry | pb.Change) -> dict[str, str]:
 
 
 def expire_time(entry: pb.Entry | pb.Change) -> str:
-    """Returns the time of expiry as RFC 3339 has it."""
+    """Returns the time of expiry as RFC 3339 has it. Raises ServiceError if it is no time."""
+    _requests.expire_time(entry)
     return entry.expire_time.ToJsonString()
 
 

@@ -109,7 +109,9 @@ def _capability(number: int) -> str:
     # A newer service may know more of them.
     known = pb.Capability.keys()
     name = (
-        pb.Capability.Name(pb.Capability.ValueType(number)) if number < len(known) else f"CAPABILITY_{number}"
+        pb.Capability.Name(pb.Capability.ValueType(number))
+        if 0 <= number < len(known)
+        else f"CAPABILITY_{number}"
     )
     return name.removeprefix("CAPABILITY_").lower()
 

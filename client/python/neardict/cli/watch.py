@@ -75,8 +75,12 @@ def _print(store: Store, domain: str, change: pb.Change, values: bool) -> None:
         return
     members = {"kind": '"set"' if written else '"delete"'}
     if shows_value:
-        members |= output.entry_members(change)
-    else:
+        try:
+            members |= output.entry_members(change)
+        except DataLossError as error:
+            output.complain(str(error))
+            shows_value = False
+    if not shows_value:
         members |= {"key": output.json_string(change.key), "revision": str(change.revision)}
     output.say(output.json_line(members))
 

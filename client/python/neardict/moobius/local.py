@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._changes import Change, Changes
+from .._channel import DEFAULT_TIMEOUT
 from ..entry import Entry
 from ..errors import BulkError, ConflictError, NeardictError
 from ..v1 import storage_pb2 as pb
@@ -62,12 +63,24 @@ class Removed(NamedTuple):
 
 
 class Page(NamedTuple):
-    """As AllKeysResponse."""
+    """As neardict._pages.Page."""
 
     domain_revision: int
     entries: tuple[Kept, ...] = ()
     unreadable_keys: tuple[str, ...] = ()
     total_keys: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        return [entry.key for entry in self.entries]
+
+    @property
+    def revisions(self) -> list[int]:
+        return [entry.revision for entry in self.entries]
+
+    @property
+    def values(self) -> list[Any]:
+        return [entry.value for entry in self.entries]
 
 
 class LocalStore:
@@ -79,6 +92,7 @@ class LocalStore:
     def __init__(self, database: Any) -> None:
         self._database = database
         self.changes = Changes()
+        self.patience, self.accepted = DEFAULT_TIMEOUT, pb.COMPRESSION_UNSPECIFIED
         # Held while the database works. Reentrant, since the database may use the dict.
         self._lock = threading.RLock()
         self._revision = 0

@@ -9,7 +9,8 @@ Field words used throughout:
   separate its segments, as in `service_1.channel_7.health_bars`.
 - key: UTF-8 text of 1 to 1024 bytes without NUL. Opaque to the service.
 - revision: positive integer that the service assigns to every write, unique
-  and increasing within a domain. It fits in an IEEE 754 double.
+  and increasing within a domain. It is below 2^53, so that an IEEE 754 double
+  holds it exactly; clients refuse what is not.
 
 Every error carries a google.rpc.ErrorInfo whose `domain` is `neardict` and
 whose `reason` is stable; clients act on the status code and the reason, never

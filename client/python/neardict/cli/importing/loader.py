@@ -76,11 +76,12 @@ class Loader:
             size, depth = len(found.value.raw), 0
         else:
             size, depth = len(found.value.json.encode()), json_text.depth(found.value.json)
-        if size > self._limits.max_value_bytes:
+        # A limit that is not given, as 0 says, is left to the service.
+        if 0 < self._limits.max_value_bytes < size:
             return (
                 f"has a value of {size} bytes, more than the service takes ({self._limits.max_value_bytes})"
             )
-        if depth > self._limits.max_json_depth:
+        if 0 < self._limits.max_json_depth < depth:
             return f"nests arrays and objects deeper than the service takes ({self._limits.max_json_depth})"
         return ""
 
