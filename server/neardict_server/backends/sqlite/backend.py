@@ -89,7 +89,7 @@ class SqliteBackend:
         key: str,
         value: base.Value,
         *,
-        ttl: int | None = None,
+        ttl: base.Ttl = None,
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
