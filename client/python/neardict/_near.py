@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import _requests, values
-from ._changes import CERTAIN, NOT_SENT
+from ._changes import CERTAIN, NOT_SENT, Change
 from ._contents import MISSING, Contents
 from ._eviction import Residents
 from ._stats import Counts
@@ -18,7 +18,7 @@ from .errors import BulkError, ConflictError, InvalidArgumentError, UndecodableV
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ._changes import Change, Changes
+    from ._changes import Changes
     from ._observers import Schedule
     from .v1 import storage_pb2 as pb
 
@@ -355,15 +355,24 @@ class NearDict(Contents):
         self._pop(key)
         self._versions.forget(key, least)
 
-    def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
+    def _wrote(self, key: str, value: Any, revision: int, call: int, expires: float | None = None) -> None:
         """Holds the very object that was written, also where the stream has brought a copy of it before."""
         with self._lock:
             self._flights.pop(key, None)
             if self._versions.held.get(key) == revision:
                 self._put(key, value)
             else:
-                self._hold(key, revision, value, None, call)
+                self._hold(key, revision, value, expires, call)
                 self._ask_if_overtaken(key, revision, call)
+
+    def _touched(self, entry: pb.Entry, revision: int, expires: float | None, call: int) -> None:
+        """Holds what was read as this entry, and was written unchanged: the very object, if it is held."""
+        with self._lock:
+            held = self._peek(entry.key)
+            if held is not MISSING and self._versions.held.get(entry.key) == entry.revision:
+                self._wrote(entry.key, held, revision, call, expires)
+                return
+        self.apply(Change(entry.key, revision, entry.value, expires, call))
 
     def _ask_if_overtaken(self, key: str, revision: int, call: int) -> None:
         """Drops the key until a look-up tells, if a reset keeps out a write that is perhaps still stored.

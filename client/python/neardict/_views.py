@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import abc
 from typing import TYPE_CHECKING, Any
 
+from ._value_type import V
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 class KeysView(abc.KeysView[str]):
     """Set-like, as `dict.keys()`."""
 
-    _mapping: CachedDict
+    _mapping: CachedDict[Any]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._mapping)
@@ -26,33 +28,33 @@ class KeysView(abc.KeysView[str]):
         return f"dict_keys({list(self)!r})"
 
 
-class ValuesView(abc.ValuesView[Any]):
+class ValuesView(abc.ValuesView[V]):
     """As `dict.values()`."""
 
-    _mapping: CachedDict
+    _mapping: CachedDict[V]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[V]:
         return iter(self._mapping._values_now())
 
     def __contains__(self, value: object) -> bool:
         return value in self._mapping._values_now()
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[V]:
         return iter(self._mapping._values_now()[::-1])
 
     def __repr__(self) -> str:
         return f"dict_values({list(self)!r})"
 
 
-class ItemsView(abc.ItemsView[str, Any]):
+class ItemsView(abc.ItemsView[str, V]):
     """Set-like, as `dict.items()`."""
 
-    _mapping: CachedDict
+    _mapping: CachedDict[V]
 
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
+    def __iter__(self) -> Iterator[tuple[str, V]]:
         return iter(self._mapping._items_now())
 
-    def __reversed__(self) -> Iterator[tuple[str, Any]]:
+    def __reversed__(self) -> Iterator[tuple[str, V]]:
         return iter(self._mapping._items_now()[::-1])
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._lease import LeasedDict, leave_at_exit
+from ._value_type import V
 from .cached_dict import CachedDict
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 
-class LinearizableDict(LeasedDict, CachedDict):
+class LinearizableDict(LeasedDict, CachedDict[V]):
     """A CachedDict whose reads of single keys are linearizable, hits too. Made by `Store.dict`.
 
     Whatever has been acknowledged anywhere before a read begins, or was seen by anybody, the read sees. For
@@ -31,9 +32,13 @@ class LinearizableDict(LeasedDict, CachedDict):
 
     __slots__ = ("_lease", "_revoked")
 
-    def __init__(self, store: Store, domain: str, **options: Any) -> None:
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: str) -> V: ...
+
+    def __init__(self, store: Store, domain: str, value_type: type[V] | None = None, **options: Any) -> None:
         leave_at_exit(store)
-        super().__init__(store, domain, **options)
+        super().__init__(store, domain, value_type=value_type, **options)
 
     def __len__(self) -> int:
         self._look_at_clock()
@@ -48,22 +53,22 @@ class LinearizableDict(LeasedDict, CachedDict):
         self._look_at_clock()
         return super().snapshot_keys()
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, V]:
         """Returns a plain dict of the whole domain, with the same value objects."""
         self._look_at_clock()
         return super().snapshot()
 
     copy = snapshot
 
-    def _values_now(self) -> list[Any]:
+    def _values_now(self) -> list[V]:
         self._look_at_clock()
         return super()._values_now()
 
-    def _items_now(self) -> list[tuple[str, Any]]:
+    def _items_now(self) -> list[tuple[str, V]]:
         self._look_at_clock()
         return super()._items_now()
 
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+    def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
         self._look_at_clock()
         return super().get_many(keys)
