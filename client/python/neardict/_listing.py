@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _requests
+from ._contents import MISSING
 from ._near import NearDict
 from .errors import UndecodableValueError
 
@@ -28,6 +29,9 @@ class Listing:
     unreadable: list[str] = field(default_factory=list)
     # Of a bounded cache, which may have no room for them: what was listed, unless it is held.
     values: dict[str, Any] = field(default_factory=dict)
+    # What was held when a refresh began: objects that may have been edited in place, and are to be replaced
+    # by what is stored, though it has the same revision.
+    before: dict[str, Any] = field(default_factory=dict)
     # About how many entries there are, if the service knows.
     total: int | None = None
 
@@ -78,7 +82,7 @@ class ListedDict(NearDict):
         listing.unreadable += page.unreadable_keys
         listing.total = page.total_keys or listing.total
         listed = new = _Columns.of(page)
-        if self._residents is None:
+        if self._residents is None and not listing.before:
             # What is held already need not be decoded. Looked up without the lock, which is sound since it
             # is asked again under it.
             new = listed.at(self._versions.admitted(listed.keys, listed.revisions, listing.call))
@@ -103,6 +107,21 @@ class ListedDict(NearDict):
                     # A listing takes no place from what was looked up.
                     if self._has_room(entry.key):
                         self._hold_entry(entry, value, listing.call)
+            if listing.before:
+                for key, revision, value in zip(new.keys, new.revisions, new.values, strict=True):
+                    self._renew(key, revision, value, listing.before.get(key, MISSING))
+
+    def _renew(self, key: str, revision: int, value: Any, before: Any) -> None:
+        """Holds what was read at this revision in place of the object before. The caller holds _lock."""
+        if before is not MISSING and before is self._peek(key) and self._versions.held.get(key) == revision:
+            self._fill_slot(key, value)
+
+    def _renew_reply(self, reply: pb.GetValueResponse, before: Any) -> None:
+        """Does the same for one key that was looked up, if the object before is still held."""
+        if reply.found and before is not MISSING:
+            value = self._decode(reply.entry.value)
+            with self._lock:
+                self._renew(reply.entry.key, reply.entry.revision, value, before)
 
     def _hold_columns(self, new: _Columns, call: int) -> None:
         """Holds the values unless something newer is known. The caller holds _lock; there is no bound."""

@@ -365,14 +365,17 @@ class NearDict(Contents):
                 self._hold(key, revision, value, expires, call)
                 self._ask_if_overtaken(key, revision, call)
 
-    def _touched(self, entry: pb.Entry, revision: int, expires: float | None, call: int) -> None:
-        """Holds what was read as this entry, and was written unchanged: the very object, if it is held."""
+    def _held_at(self, key: str, revision: int) -> Any:
+        """Returns the object that is held under the key at this revision, or MISSING."""
         with self._lock:
-            held = self._peek(entry.key)
-            if held is not MISSING and self._versions.held.get(entry.key) == entry.revision:
-                self._wrote(entry.key, held, revision, call, expires)
-                return
-        self.apply(Change(entry.key, revision, entry.value, expires, call))
+            return self._peek(key) if self._versions.held.get(key) == revision else MISSING
+
+    def _touched(self, entry: pb.Entry, held: Any, revision: int, expires: float | None, call: int) -> None:
+        """Holds what was read as this entry, and was written unchanged: the very object, if it was held."""
+        if held is MISSING:
+            self.apply(Change(entry.key, revision, entry.value, expires, call))
+        else:
+            self._wrote(entry.key, held, revision, call, expires)
 
     def _ask_if_overtaken(self, key: str, revision: int, call: int) -> None:
         """Drops the key until a look-up tells, if a reset keeps out a write that is perhaps still stored.

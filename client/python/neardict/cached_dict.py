@@ -328,8 +328,9 @@ class CachedDict(AskingDict, Generic[V]):
             try:
                 with self._doubting(key) as call:
                     request = self._terms.touching(self._domain, found.entry, ttl)
+                    held = self._held_at(key, found.entry.revision)
                     revision, expires = self._store.write(request, by=self)
-                    self._touched(found.entry, revision, expires, call)
+                    self._touched(found.entry, held, revision, expires, call)
             except ConflictError:
                 if pause is None:
                     raise
@@ -541,10 +542,20 @@ class CachedDict(AskingDict, Generic[V]):
     # Keeping up with the store.
 
     def refresh(self, key: str | None = None, *, on_progress: OnProgress | None = None) -> None:
-        """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict."""
+        """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict.
+
+        What was held is replaced, so that edits in place that were not saved are gone.
+        """
         if key is None:
             self._load_all(on_progress)
         elif _requests.may_exist(key):
-            self._look_up(key)
+            with self._lock:
+                before = self._peek(key)
+            with self._store.changes.calls.under_way() as call:
+                reply = self._store.lookup(self._domain, key)
+                value = self._install_reply(key, reply, call)
+                self._renew_reply(reply, before)
+            if value is OUTDATED:
+                self._look_up(key)
 
     load = refresh

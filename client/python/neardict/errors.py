@@ -4,7 +4,7 @@ NeardictError
 ├── AbsentKeyError (KeyError)               the key has no entry
 ├── ConflictError                           another writer came first: a condition does not hold
 ├── InvalidArgumentError (ValueError)       the service refuses the domain, key, value or option
-│   └── InvalidTypeError (TypeError)        an argument is of another type, such as a key that is not a str
+├── InvalidTypeError (TypeError)            an InvalidArgumentError: a key that is not a str, for example
 ├── UnsupportedValueError (TypeError)       the value would not come back as it is
 ├── UndecodableValueError (ValueError)      the stored value does not fit the class registered for it
 ├── LimitExceededError                      the value is too large, or storage is full

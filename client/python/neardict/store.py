@@ -199,7 +199,7 @@ class Store:
         return kind(
             self,
             domain,
-            value_type,
+            value_type=value_type,
             ttl=ttl,
             load=load,
             on_disconnect=on_disconnect,

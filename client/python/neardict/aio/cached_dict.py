@@ -263,11 +263,20 @@ class CachedDict(ObservedDict, Generic[V]):
         return self._copy_held() if whole else await self._list()
 
     async def refresh(self, key: str | None = None, *, on_progress: OnProgress | None = None) -> None:
-        """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict."""
+        """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict.
+
+        What was held is replaced, so that edits in place that were not saved are gone.
+        """
         if key is None:
-            await self._read_all(on_progress)
+            await self._read_all(on_progress, self._copy_held())
         elif _requests.may_exist(key):
-            await self._look_up(key)
+            before = self._peek(key)
+            with self._store.changes.calls.under_way() as call:
+                reply = await self._store.lookup(self._domain, key)
+                value = self._install_reply(key, reply, call)
+                self._renew_reply(reply, before)
+            if value is OUTDATED:
+                await self._look_up(key)
 
     load = refresh
 
@@ -326,8 +335,9 @@ class CachedDict(ObservedDict, Generic[V]):
             try:
                 with self._doubting(key) as call:
                     request = self._terms.touching(self._domain, found.entry, ttl)
+                    held = self._held_at(key, found.entry.revision)
                     revision, expires = await self._store.write(request, by=self)
-                    self._touched(found.entry, revision, expires, call)
+                    self._touched(found.entry, held, revision, expires, call)
             except ConflictError:
                 if pause is None:
                     raise
@@ -608,12 +618,14 @@ class CachedDict(ObservedDict, Generic[V]):
     async def _list_keys(self) -> list[str]:
         return [key async for key in self._store.all_keys(self._domain)]
 
-    async def _read_all(self, on_progress: OnProgress | None = None) -> Listing:
+    async def _read_all(
+        self, on_progress: OnProgress | None = None, before: dict[str, Any] | None = None
+    ) -> Listing:
         """Reads the whole domain, and holds it."""
         progress = None if on_progress is None else Progress(on_progress)
         while True:
             with self._store.changes.calls.under_way() as call:
-                listing = Listing(call)
+                listing = Listing(call, before=before or {})
                 request = _requests.all_keys(self._domain, entries=True)
                 async with aclosing(self._store.pages(request)) as pages:
                     async for page in pages:

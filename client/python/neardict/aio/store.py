@@ -202,7 +202,7 @@ class Store:
         cache: CachedDict[Any] = kind(
             self,
             domain,
-            value_type,
+            value_type=value_type,
             ttl=ttl,
             load=load,
             on_disconnect=on_disconnect,
