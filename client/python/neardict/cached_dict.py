@@ -242,7 +242,7 @@ class CachedDict(AskingDict, Generic[V]):
     def __repr__(self) -> str:
         # What is held, so that a debugger does not talk to the network.
         with self._lock:
-            held, known, fresh = self._copy_held(), self._load and self._is_whole(), self._shows_all()
+            held, known, fresh = self._copy_held(), self._load and self._is_whole(), self._aside is None
         return _shown.shown(
             type(self), self._domain, held if held or known else None, load=self._load, fresh=fresh
         )

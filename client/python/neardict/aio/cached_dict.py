@@ -194,7 +194,7 @@ class CachedDict(ObservedDict, Generic[V]):
             self._domain,
             held if held or known else None,
             load=self._load,
-            fresh=self._shows_all(),
+            fresh=self._aside is None,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

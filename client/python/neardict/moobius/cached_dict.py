@@ -63,7 +63,7 @@ class CachedDict(near.CachedDict[Any]):
         with self._lock:
             held, known = self._copy_held(), self._load and self._is_whole()
         # Without its domain, which its database knows.
-        fresh = self._local or self._shows_all()
+        fresh = self._local or self._aside is None
         return _shown.shown(type(self), None, held if held or known else None, load=True, fresh=fresh)
 
     def _decode(self, message: pb.Value) -> Any:
