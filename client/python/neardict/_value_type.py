@@ -74,7 +74,8 @@ class ValueType:
 
     def _given(self, value: Any, verb: str = "this is") -> str:
         kind = type(value).__name__
-        return f"{verb} a {kind}" if kind != self.name else f"{verb} a {kind} with other contents"
+        inside = " with other contents" if self.name.startswith(f"{kind}[") else ""
+        return f"{verb} a {kind}{inside}"
 
 
 def _arguments(hint: Any) -> tuple[Any, ...]:

@@ -232,10 +232,10 @@ class CachedDict(AskingDict, Generic[V]):
 
     __hash__ = None  # type: ignore[assignment]  # as dict
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]  # dict's overloads
         return self.snapshot() | other if isinstance(other, dict) else NotImplemented
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]  # dict's overloads
         return other | self.snapshot() if isinstance(other, dict) else NotImplemented
 
     @reprlib.recursive_repr("{...}")
