@@ -1,7 +1,6 @@
 """Listings of the sqlite backend."""
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from neardict_server.backends.sqlite import SqliteBackend
 from neardict_server.backends.sqlite import backend as sqlite_backend
 from neardict_server.errors import CorruptEntryError
+from sqlite_damage import damage
 
 
 @pytest.mark.parametrize("few", [5, 100])
@@ -25,26 +25,6 @@ async def test_the_first_page_tells_how_many_entries_there_are(
         assert [page.total async for page in backend.all_keys("none", entries=True)] == [0]
     finally:
         await backend.close()
-
-
-def damage(path: Path, *, index: bool = False) -> None:
-    """Overwrites a page in the middle of the entries, or of the index of their keys."""
-    with sqlite3.connect(path) as connection:
-        size: int = connection.execute("PRAGMA page_size").fetchone()[0]
-        root: int = connection.execute(
-            "SELECT rootpage FROM sqlite_master WHERE tbl_name = 'entries' AND type = ?",
-            ("index" if index else "table",),
-        ).fetchone()[0]
-    connection.close()
-    content = bytearray(path.read_bytes())
-    top = content[(root - 1) * size : root * size]
-    # An interior page has a pointer in front of each of its cells, which are in the order of the keys.
-    assert top[0] == (2 if index else 5)
-    middle = 12 + 2 * (int.from_bytes(top[3:5]) // 2)
-    cell = int.from_bytes(top[middle : middle + 2])
-    page = int.from_bytes(top[cell : cell + 4])
-    content[(page - 1) * size : page * size] = b"\xa5" * size
-    path.write_bytes(content)
 
 
 async def test_a_damaged_page_of_entries_is_left_out_of_a_listing_which_names_them(tmp_path: Path) -> None:
