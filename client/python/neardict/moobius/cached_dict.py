@@ -62,9 +62,8 @@ class CachedDict(near.CachedDict[Any]):
     def __repr__(self) -> str:
         with self._lock:
             held, known = self._copy_held(), self._load and self._is_whole()
-        # Without its domain, which its database knows.
-        fresh = self._local or self._aside is None
-        return _shown.shown(type(self), None, held if held or known else None, load=True, fresh=fresh)
+        # As the SDK has it: the contents alone.
+        return _shown.shown(type(self), None, held if held or known else None, load=True, fresh=True)
 
     def _decode(self, message: pb.Value) -> Any:
         if self._local:
