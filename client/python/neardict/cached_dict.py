@@ -496,7 +496,7 @@ class CachedDict(AskingDict, Generic[V]):
         while True:
             keys = self.snapshot_keys()
             if not keys:
-                raise AbsentKeyError("popitem(): dictionary is empty")
+                raise AbsentKeyError("popitem(): the domain is empty")
             for key in reversed(keys):
                 with contextlib.suppress(AbsentKeyError):  # somebody else was faster
                     return key, self.pop(key)
@@ -544,7 +544,7 @@ class CachedDict(AskingDict, Generic[V]):
     def refresh(self, key: str | None = None, *, on_progress: OnProgress | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict.
 
-        What was held is replaced, so that edits in place that were not saved are gone.
+        What is held and is not what is stored is replaced: edits in place that were not saved are gone.
         """
         if key is None:
             self._load_all(on_progress)

@@ -265,7 +265,7 @@ class CachedDict(ObservedDict, Generic[V]):
     async def refresh(self, key: str | None = None, *, on_progress: OnProgress | None = None) -> None:
         """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict.
 
-        What was held is replaced, so that edits in place that were not saved are gone.
+        What is held and is not what is stored is replaced: edits in place that were not saved are gone.
         """
         if key is None:
             await self._read_all(on_progress, self._copy_held())
@@ -418,7 +418,7 @@ class CachedDict(ObservedDict, Generic[V]):
         while True:
             entries = await self.snapshot()
             if not entries:
-                raise AbsentKeyError("popitem(): dictionary is empty")
+                raise AbsentKeyError("popitem(): the domain is empty")
             for key in reversed(entries):
                 value = await self.pop(key, MISSING_DEFAULT)
                 if value is not MISSING_DEFAULT:
