@@ -81,6 +81,17 @@ def from_duration(duration: duration_pb2.Duration) -> int:
     return duration.seconds * 1_000_000 + -(-duration.nanos // 1000)
 
 
+def check_keeps(request: storage_pb2.SetValueRequest) -> None:
+    """Refuses what contradicts `keep_ttl`."""
+    if request.if_absent:
+        raise InvalidRequestError(
+            "keep_ttl and if_absent contradict each other: an absent key has no time to live to keep",
+            field="keep_ttl",
+        )
+    if request.HasField("ttl") and from_duration(request.ttl):
+        raise InvalidRequestError("give ttl or keep_ttl, not both", field="keep_ttl")
+
+
 def to_duration(seconds: float) -> duration_pb2.Duration:
     """Returns the message for a number of seconds, to the microsecond."""
     message = duration_pb2.Duration()

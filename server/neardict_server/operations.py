@@ -6,7 +6,7 @@ from . import limits as checks
 from .backends import base
 from .errors import CapabilityMissingError
 from .limits import Limits
-from .messages import fill_entry, from_condition, from_duration, from_value, to_timestamp
+from .messages import check_keeps, fill_entry, from_condition, from_duration, from_value, to_timestamp
 
 
 def read_get(request: pb.GetValueRequest) -> base.Get:
@@ -25,8 +25,12 @@ def read_head(request: pb.SetValueRequest, backend: base.Backend, value: base.Va
     """Reads the rest of a request, with this for its value."""
     checks.check_key(request.key)
     checks.check_request_id(request.request_id)
-    ttl = None
-    if request.HasField("ttl"):
+    ttl: base.Ttl = None
+    if request.keep_ttl:
+        check_keeps(request)
+        if base.Capability.TTL in backend.capabilities:
+            ttl = base.KEEP
+    elif request.HasField("ttl"):
         ttl = from_duration(request.ttl)
         checks.check_ttl(ttl)
         if base.Capability.TTL not in backend.capabilities:

@@ -103,10 +103,22 @@ def test_a_negative_number_is_a_value(command: CommandLine, domain: str) -> None
     assert read["expire_time"].endswith("Z")
 
 
+def test_a_write_may_keep_the_time_to_live(command: CommandLine, domain: str) -> None:
+    absent = command("set", domain, "k", "1", "--keep-ttl")
+    assert (absent.code, absent.err.count("\n")) == (3, 1)
+    assert command("set", domain, "k", "1", "--ttl", "1h").code == 0
+    before = command("get", domain, "k").line
+    assert command("set", domain, "k", "2", "--keep-ttl").code == 0
+    after = command("get", domain, "k").line
+    assert (after["value"], after["expire_time"]) == (2, before["expire_time"])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["set", "d", "k"],
+        ["set", "d", "k", "1", "--keep-ttl", "--ttl", "1h"],
+        ["set", "d", "k", "1", "--keep-ttl", "--if-absent"],
         ["set", "d", "k", "1", "--file", "f"],
         ["set", "d", "k", "1", "--if-absent", "--if-revision", "1"],
         ["set", "d", "k", "--tll"],

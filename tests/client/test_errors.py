@@ -2,6 +2,7 @@
 
 import builtins
 import copy
+import dataclasses
 import datetime
 import decimal
 import fractions
@@ -581,4 +582,11 @@ def test_messages_never_hold_values(gate: Gate, gated: neardict.Store, domain: s
 def test_the_service_says_what_it_is(store: neardict.Store) -> None:
     info = store.server_info()
     assert info.limits.max_value_bytes == 100_000
-    assert pb.Capability.CAPABILITY_TTL in info.backends[0].capabilities
+    assert info.limits.request_id_window == datetime.timedelta(minutes=1)
+    assert "ttl" in info.backends[0].capabilities
+    assert info.routes[-1].backend == info.backends[0].name
+    assert info.compressions == ("zstd",)
+    assert info.heartbeat_period == datetime.timedelta(seconds=1)
+    assert all("pb2" not in kind.__module__ for kind in map(type, (info, info.limits, *info.backends)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        info.version = ""  # type: ignore[misc]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,12 +26,14 @@ NAMES = [
     "DeadlineExceededError",
     "Entry",
     "InvalidArgumentError",
+    "InvalidTypeError",
     "LimitExceededError",
     "LinearizableDict",
     "NeardictError",
     "NotHeldError",
     "Observer",
     "PermissionDeniedError",
+    "ServerInfo",
     "ServiceError",
     "Stats",
     "Store",
@@ -43,24 +46,29 @@ NAMES = [
 ]
 AIO_NAMES = ["CachedDict", "LinearizableDict", "Store", "connect"]
 
+# How the stores work inside.
+OF_ONE_CLIENT = {"open_watch", "spawn", "watch"}
+
 # What a client with the base install has not. (grpc itself imports grpc_health where it is.)
 FOREIGN = ["neardict_server", "click", "pydantic", "orjson", "redis", "yaml"]
 
 STORE = """all_entries all_keys close delete_key delete_many dict get_entry get_many get_value server_info
     set_many set_value"""
-READING = "copy domain get get_many items keys refresh snapshot values"
-WRITING = "clear compare_and_set delete_many edit pop popitem save set_many setdefault update"
+READING = "copy domain fetch get get_many has items keys load refresh snapshot snapshot_keys values"
+WRITING = (
+    "clear compare_and_set delete delete_many edit pop popitem save set set_many setdefault touch update"
+)
 METHODS: list[tuple[type, str]] = [
     (neardict.Store, STORE),
     (aio.Store, STORE),
-    (neardict.CachedDict, f"{READING} {WRITING} load"),
-    (aio.CachedDict, f"{READING} {WRITING} delete fetch has set"),
+    (neardict.CachedDict, f"{READING} {WRITING}"),
+    (aio.CachedDict, f"{READING} {WRITING}"),
 ]
 # What a near dict may have as dict has it: a hit; what tells nothing of the contents; and that it has neither
 # an order nor a hash.
 HARMLESS = """__getitem__ __class__ __class_getitem__ __delattr__ __dir__ __doc__ __format__ __getattribute__
     __getstate__ __init_subclass__ __new__ __reduce_ex__ __setattr__ __sizeof__ __str__ __subclasshook__
-    fromkeys __ge__ __gt__ __le__ __lt__ __hash__"""
+    __ge__ __gt__ __le__ __lt__ __hash__"""
 
 
 def test_the_names_of_the_package_are_these() -> None:
@@ -87,6 +95,27 @@ def test_each_method_is_there_and_says_what_it_does(cls: type, names: str) -> No
 def test_nothing_of_dict_reads_or_writes_behind_the_back_of_the_service(cls: type) -> None:
     inherited = {name for name in dir(dict) if getattr(cls, name, None) == getattr(dict, name)}
     assert inherited - set(HARMLESS.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("cls", "awaited"),
+    [
+        (neardict.CachedDict, aio.CachedDict),
+        (neardict.LinearizableDict, aio.LinearizableDict),
+        (neardict.Store, aio.Store),
+    ],
+)
+def test_the_two_clients_differ_by_await_alone(cls: type, awaited: type) -> None:
+    for kind, other in ((cls, awaited), (awaited, cls)):
+        own = {name for name in dir(kind) if name[0] != "_"}
+        assert own - set(dir(other)) - OF_ONE_CLIENT == set()
+    for name in sorted(set(dir(cls)) & set(dir(awaited))):
+        if name[0] != "_" and name not in OF_ONE_CLIENT and callable(getattr(cls, name)):
+            assert parameters(getattr(cls, name)) == parameters(getattr(awaited, name)), name
+
+
+def parameters(method: Any) -> list[tuple[str, Any, Any]]:
+    return [(one.name, one.kind, one.default) for one in inspect.signature(method).parameters.values()]
 
 
 def run(program: str, python: str = sys.executable) -> str:

@@ -118,7 +118,7 @@ def test_a_value_that_is_refused_is_not_shown(
         lambda: d.__setitem__("key", value),
         lambda: d.__setitem__("new", value),
         lambda: d.setdefault("new", value),
-        lambda: d.edit("key", lambda old: value),
+        lambda: d.edit("key", lambda old: value, replace=True),
         lambda: d.edit("new", lambda old: value, default=1),
         lambda: store.set_value(domain, "key", value),
     ]

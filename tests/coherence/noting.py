@@ -31,9 +31,10 @@ def note_revisions(store: neardict.Store) -> Noted:
     noted = Noted()
     write, remove = store._write, store.remove
 
-    def noting_write(*args: Any, **options: Any) -> int:
-        noted.revision = write(*args, **options)
-        return noted.revision
+    def noting_write(*args: Any, **options: Any) -> Any:
+        written = write(*args, **options)
+        noted.revision = written.revision
+        return written
 
     def noting_remove(*args: Any, **options: Any) -> Any:
         response = remove(*args, **options)
@@ -49,9 +50,10 @@ def note_async_revisions(store: neardict.aio.Store) -> Noted:
     noted = Noted()
     write, remove = store._write, store.remove
 
-    async def noting_write(*args: Any, **options: Any) -> int:
-        noted.revision = await write(*args, **options)
-        return noted.revision
+    async def noting_write(*args: Any, **options: Any) -> Any:
+        written = await write(*args, **options)
+        noted.revision = written.revision
+        return written
 
     async def noting_remove(*args: Any, **options: Any) -> Any:
         response = await remove(*args, **options)

@@ -1,6 +1,7 @@
 """The rest of a request, bad and odd, and bytes that are none, at the served binary."""
 
 import random
+from typing import Any
 
 import grpc
 import pytest
@@ -84,6 +85,21 @@ def test_a_good_ttl_is_kept_or_the_missing_capability_named(place: Place, second
     assert (answer.code, answer.reason) == (grpc.StatusCode.UNIMPLEMENTED, "CAPABILITY_MISSING")
     assert answer.metadata == {"capability": "CAPABILITY_TTL"}
     assert not get(place, "expiring").found
+
+
+@pytest.mark.parametrize(
+    "contradiction", [{"ttl": duration_pb2.Duration(nanos=1)}, {"if_absent": True}], ids=["ttl", "if_absent"]
+)
+def test_what_contradicts_keep_ttl_is_refused(place: Place, contradiction: dict[str, Any]) -> None:
+    request = write("k", pb.Value(json="1"), keep_ttl=True, **contradiction)
+    assert refused(place, "SetValue", request) == (INVALID, "INVALID_REQUEST")
+
+
+def test_a_ttl_of_0_beside_keep_ttl_is_for_older_services(place: Place) -> None:
+    put(place, "kept", pb.Value(json="1"))
+    kept = put(place, "kept", pb.Value(json="2"), keep_ttl=True, ttl=duration_pb2.Duration())
+    assert not kept.HasField("expire_time")
+    assert get(place, "kept").found == place.keeps
 
 
 @pytest.mark.parametrize("request_id", ["x" * 65, "é" * 33, "\0", "a\0", "\U0001f600" * 17], ids=repr)

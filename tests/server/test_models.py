@@ -212,6 +212,7 @@ class Machine(RuleBasedStateMachine):
         elif isinstance(operation, base.Set):
             assert isinstance(outcome, base.Written)
             self.check_new_revision(known, outcome.revision)
+            assert operation.ttl is not base.KEEP
             assert outcome.expires == (None if operation.ttl is None else self.clock.now + operation.ttl)
             known.entries[key] = Stored(operation.value, outcome.revision, outcome.expires)
         else:

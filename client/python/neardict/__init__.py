@@ -23,6 +23,7 @@ from .errors import (
     DataLossError,
     DeadlineExceededError,
     InvalidArgumentError,
+    InvalidTypeError,
     LimitExceededError,
     NeardictError,
     NotHeldError,
@@ -34,6 +35,7 @@ from .errors import (
 )
 from .linearizable import LinearizableDict
 from .registry import register
+from .server_info import ServerInfo
 from .store import Store
 
 __all__ = [
@@ -49,12 +51,14 @@ __all__ = [
     "DeadlineExceededError",
     "Entry",
     "InvalidArgumentError",
+    "InvalidTypeError",
     "LimitExceededError",
     "LinearizableDict",
     "NeardictError",
     "NotHeldError",
     "Observer",
     "PermissionDeniedError",
+    "ServerInfo",
     "ServiceError",
     "Stats",
     "Store",

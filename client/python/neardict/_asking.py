@@ -104,13 +104,17 @@ class AskingDict(ObservedDict):
 
     def _load_all(self, on_progress: OnProgress | None = None) -> None:
         """Reads the whole domain, and holds it."""
-        self._read_all(on_progress)
+        with self._lock:
+            before = self._copy_held()
+        self._read_all(on_progress, before)
         self._when_whole(lambda: None, listed=True)
 
-    def _read_all(self, on_progress: OnProgress | None = None) -> Listing:
+    def _read_all(
+        self, on_progress: OnProgress | None = None, before: dict[str, Any] | None = None
+    ) -> Listing:
         progress = None if on_progress is None else Progress(on_progress)
         with self._store.changes.calls.under_way() as call:
-            listing = Listing(call)
+            listing = Listing(call, before=before or {})
             for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
                 self._take_page(listing, page)
                 if progress is not None:

@@ -62,6 +62,7 @@ class Outgoing:
         )
         if request.HasField("ttl"):
             head.ttl.CopyFrom(request.ttl)
+        head.keep_ttl = request.keep_ttl
         condition = request.WhichOneof("condition")
         if condition is not None:
             setattr(head, condition, getattr(request, condition))

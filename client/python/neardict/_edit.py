@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from . import _timeouts
 from ._retries import CHANCE
+from ._terms import DEFAULT
+from ._value_type import V
 from .errors import ConflictError, DeadlineExceededError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from ._edited import Change
+    from ._terms import Ttl
     from .cached_dict import CachedDict
 
 # Between attempts, so that several editors of one key do not run into each other in step.
@@ -19,6 +23,23 @@ _FIRST_PAUSE = 0.001  # seconds
 _LONGEST_PAUSE = 0.05
 # A listing may take longer than a call, and what happened meanwhile is looked up then: so often it is tried.
 LEAST_ATTEMPTS = 10
+
+
+class Draft(NamedTuple):
+    """A copy of a stored value, of nobody else, or of a default at the revision 0. `expires`: some day."""
+
+    value: Any
+    revision: int = 0
+    expires: bool = False
+
+    def options(self, ttl: Ttl) -> dict[str, Any]:
+        """Returns how to store what was made of it: for as long as it would live, unless a ttl is given."""
+        # What does not expire need not be kept so: there is nothing to lose at this very revision.
+        return {"keep_ttl": True} if ttl is DEFAULT and self.expires else {"ttl": self._ttl(ttl)}
+
+    def _ttl(self, ttl: Ttl) -> Ttl:
+        # The dict's default is for new entries alone.
+        return None if ttl is DEFAULT and self.revision else ttl
 
 
 def pauses(timeout: float) -> Iterator[float | None]:
@@ -61,36 +82,36 @@ def conflict(key: str, error: ConflictError) -> ConflictError:
     )
 
 
-class Edit:
+class Edit(Generic[V]):
     """The block form of `CachedDict.edit`: one attempt."""
 
-    def __init__(self, cache: CachedDict, key: str, default: Any) -> None:
+    def __init__(self, cache: CachedDict[V], key: str, default: Any, ttl: Ttl) -> None:
         self._cache = cache
         self._key = key
         self._default = default
+        self._ttl = ttl
 
-    def __enter__(self) -> Any:
-        self._value, self._revision = self._cache.fresh_copy(self._key, self._default)
-        return self._value
+    def __enter__(self) -> V:
+        self._draft = self._cache._draft(self._key, self._default)
+        value: V = self._draft.value
+        return value
 
     def __exit__(self, exc_type: object, *exc_info: object) -> None:
         if exc_type is not None:
             return
         try:
-            self._cache.compare_and_set(self._key, self._value, self._revision)
+            self._cache._store_draft(self._key, self._draft.value, self._draft, self._ttl)
         except ConflictError as error:
             raise conflict(self._key, error) from None
 
 
-def edit(cache: CachedDict, key: str, change: Callable[[Any], Any], default: Any, timeout: float) -> Any:
+def edit(cache: CachedDict[V], key: str, change: Change, default: Any, ttl: Ttl, timeout: float) -> V:
     """The function form of `CachedDict.edit`: attempts until one succeeds or the time is over."""
     for pause in pauses(timeout):
-        value, revision = cache.fresh_copy(key, default)
-        changed = change(value)
-        if changed is None:
-            changed = value
+        draft = cache._draft(key, default)
+        changed: V = change.apply(key, draft.value)
         try:
-            cache.compare_and_set(key, changed, revision)
+            cache._store_draft(key, changed, draft, ttl)
         except ConflictError:
             if pause is None:
                 raise

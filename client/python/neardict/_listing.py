@@ -7,12 +7,13 @@ import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _requests
+from . import _requests, values
+from ._contents import MISSING
 from ._near import NearDict
 from .errors import UndecodableValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ._pages import Page
     from .v1 import storage_pb2 as pb
@@ -32,6 +33,9 @@ class Listing:
     unreadable: list[str] = field(default_factory=list)
     # Of a bounded cache, which may have no room for them: what was listed, unless it is held.
     values: dict[str, Any] = field(default_factory=dict)
+    # What was held when a refresh began: objects that were edited in place are to be replaced by what is
+    # stored, though it has the same revision.
+    before: dict[str, Any] = field(default_factory=dict)
     # About how many entries there are, if the service knows.
     total: int | None = None
 
@@ -78,7 +82,7 @@ class ListedDict(NearDict):
         listing.unreadable += page.unreadable_keys
         listing.total = page.total_keys or listing.total
         listed = new = _Columns.of(page)
-        if self._residents is None:
+        if self._residents is None and not listing.before:
             # What is held already need not be decoded. Looked up without the lock, which is sound since it
             # is asked again under it.
             new = listed.at(self._versions.admitted(listed.keys, listed.revisions, listing.call))
@@ -98,6 +102,8 @@ class ListedDict(NearDict):
             _requests.expiry(entry)  # which raises, if that is no time, before anything is held
         if self._residents is not None:
             listing.values.update(zip(new.keys, new.values, strict=True))
+        # Without the lock, since comparing may run code of the program's own.
+        edited = self._edited(new, listing.before) if listing.before else ()
         with self._lock:
             if self._residents is None:
                 self._hold_columns(new, listing.call)
@@ -106,6 +112,33 @@ class ListedDict(NearDict):
                     # A listing takes no place from what was looked up.
                     if self._has_room(entry.key):
                         self._hold_entry(entry, value, listing.call)
+            for key, revision, value in edited:
+                self._renew(key, revision, value, listing.before[key])
+
+    def _edited(self, read: _Columns, before: Mapping[str, Any]) -> list[tuple[str, int, Any]]:
+        """Returns what was read of keys whose objects were edited in place, and hold this revision."""
+        held = self._versions.held
+        return [
+            (key, revision, value)
+            for key, revision, value in zip(read.keys, read.revisions, read.values, strict=True)
+            if held.get(key) == revision
+            and (object_before := before.get(key, MISSING)) is not MISSING
+            and not values.is_same(object_before, value)
+        ]
+
+    def _renew(self, key: str, revision: int, value: Any, before: Any) -> None:
+        """Holds what was read at this revision in place of the object before. The caller holds _lock."""
+        if before is self._peek(key) and self._versions.held.get(key) == revision:
+            self._fill_slot(key, value)
+
+    def _renew_reply(self, reply: pb.GetValueResponse, before: Any) -> None:
+        """Does the same for one key that was looked up."""
+        key, revision = reply.entry.key, reply.entry.revision
+        if reply.found and before is not MISSING and self._versions.held.get(key) == revision:
+            value = self._decode(reply.entry.value)
+            if not values.is_same(before, value):
+                with self._lock:
+                    self._renew(key, revision, value, before)
 
     def _hold_columns(self, new: _Columns, call: int) -> None:
         """Holds the values unless something newer is known. The caller holds _lock; there is no bound."""

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import _requests, values
-from ._changes import CERTAIN, NOT_SENT
+from ._changes import CERTAIN, NOT_SENT, Change
 from ._clock import now
 from ._contents import GUARD, MISSING, Contents
 from ._eviction import Residents
@@ -20,7 +20,7 @@ from .errors import BulkError, ConflictError, InvalidArgumentError, NeardictErro
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ._changes import Change, Changes
+    from ._changes import Changes
     from ._observers import Schedule
     from .v1 import storage_pb2 as pb
 
@@ -474,16 +474,28 @@ class NearDict(Contents):
         self._guard()
         self._pop(key)
 
-    def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
+    def _wrote(self, key: str, value: Any, revision: int, call: int, expires: float | None = None) -> None:
         """Holds the very object that was written, also where the stream has brought a copy of it before."""
         with self._lock:
             self._flights.pop(key, None)
             if self._versions.held.get(key) == revision:
                 self._put(key, value)
             else:
-                self._hold(key, revision, value, None, call)
+                self._hold(key, revision, value, expires, call)
                 self._ask_if_overtaken(key, revision, call)
             self._follow_up()
+
+    def _held_at(self, key: str, revision: int) -> Any:
+        """Returns the object that is held under the key at this revision, or MISSING."""
+        with self._lock:
+            return self._peek(key) if self._versions.held.get(key) == revision else MISSING
+
+    def _touched(self, entry: pb.Entry, held: Any, revision: int, expires: float | None, call: int) -> None:
+        """Holds what was read as this entry, and was written unchanged: the very object, if it was held."""
+        if held is MISSING:
+            self.apply(Change(entry.key, revision, entry.value, expires, call))
+        else:
+            self._wrote(entry.key, held, revision, call, expires)
 
     def _ask_if_overtaken(self, key: str, revision: int, call: int) -> None:
         """Drops the key until a look-up tells, if a reset keeps out a write that is perhaps still stored.

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf import duration_pb2
 
@@ -10,7 +10,14 @@ from . import _replies, _timeouts, values
 from ._changes import Change
 from ._request_ids import new_request_id
 from .entry import Entry
-from .errors import InvalidArgumentError, ServiceError, UnsupportedValueError
+from .errors import (
+    CapabilityMissingError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    NeardictError,
+    ServiceError,
+    UnsupportedValueError,
+)
 from .v1 import storage_pb2 as pb
 
 # Time to live: seconds, or a timedelta.
@@ -18,7 +25,17 @@ Ttl = float | datetime.timedelta | None
 
 MAX_KEY_BYTES = 1024
 
+# What CapabilityMissingError names for a service that does not know the field.
+KEEP_TTL = "keep_ttl"
+
 _Request = TypeVar("_Request")
+
+
+class Written(NamedTuple):
+    """What became of a write: its revision, and when the entry expires, in seconds since the epoch."""
+
+    revision: int
+    expires: float | None = None
 
 
 def set_value(
@@ -27,16 +44,25 @@ def set_value(
     value: pb.Value,
     *,
     ttl: Ttl = None,
+    keep_ttl: bool = False,
     if_revision: int | None = None,
     if_absent: bool = False,
 ) -> pb.SetValueRequest:
     if if_absent and if_revision is not None:
         raise InvalidArgumentError("give if_revision or if_absent, not both")
+    if keep_ttl and ttl is not None:
+        raise InvalidArgumentError("give ttl or keep_ttl, not both")
+    if keep_ttl and if_absent:
+        raise InvalidArgumentError("give keep_ttl or if_absent, not both: an absent key has no time to live")
     check_text("domain", domain)
     check_text("key", key)
     request = pb.SetValueRequest(domain=domain, key=key, value=value, request_id=new_request_id())
     if ttl is not None:
         request.ttl.CopyFrom(_duration(ttl))
+    elif keep_ttl:
+        request.keep_ttl = True
+        # A service that does not know the field refuses this, rather than make the entry permanent.
+        request.ttl.SetInParent()
     if if_revision is not None:
         request.if_revision = _revision(if_revision)
     elif if_absent:
@@ -111,16 +137,38 @@ def expiry(message: pb.Entry | pb.SetValueResponse | pb.WriteValueResponse | pb.
     return None if expires is None else expires.timestamp()
 
 
+def outcome(response: pb.SetValueResponse | pb.WriteValueResponse) -> Written:
+    return Written(response.revision, expiry(response))
+
+
+def meaning(request: pb.SetValueRequest, error: NeardictError) -> NeardictError:
+    """Returns the error to raise for a write that failed with this one."""
+    if not (request.keep_ttl and isinstance(error, InvalidArgumentError) and error.field == "ttl"):
+        return error
+    return CapabilityMissingError(
+        "this service is older than the client, and cannot keep the time to live of an entry: update the "
+        "service, or give a ttl",
+        reason="CAPABILITY_MISSING",
+        capability=KEEP_TTL,
+    )
+
+
 def check_keys(keys: Iterable[str]) -> Iterable[str]:
     """Returns the keys. Raises InvalidArgumentError for a text, which would be a key for each letter."""
     if isinstance(keys, str | bytes):
-        raise InvalidArgumentError("keys must be a list of keys: a text would be one for each of its letters")
+        raise InvalidTypeError("keys must be a list of keys: a text would be one for each of its letters")
     return keys
 
 
 def may_exist(key: object) -> bool:
-    """Returns whether the service could hold such a key, without asking it."""
-    if not isinstance(key, str) or not key or "\0" in key:
+    """Returns whether the service could hold such a key, without asking it.
+
+    Raises TypeError for what is not hashable, as dict does.
+    """
+    if not isinstance(key, str):
+        hash(key)
+        return False
+    if not key or "\0" in key:
         return False
     try:
         return len(key.encode()) <= MAX_KEY_BYTES
@@ -131,7 +179,7 @@ def may_exist(key: object) -> bool:
 def check_text(field: str, text: str) -> None:
     """Refuses what protobuf could not carry, in words of ours; the service checks the rest."""
     if not isinstance(text, str):
-        raise InvalidArgumentError(f"{field} must be a str, not {type(text).__name__}")
+        raise InvalidTypeError(f"{field} must be a str, not {type(text).__name__}")
     if text.isascii():
         return
     try:
@@ -146,10 +194,17 @@ def _revision(revision: int) -> int:
     return revision
 
 
+def check_ttl(ttl: Ttl) -> Ttl:
+    """Returns the time to live. Raises InvalidArgumentError if it is none."""
+    if ttl is not None:
+        _duration(ttl)
+    return ttl
+
+
 def _duration(ttl: float | datetime.timedelta) -> duration_pb2.Duration:
     given: Any = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else ttl
     if not _timeouts.is_number(given):
-        raise InvalidArgumentError(f"ttl must be seconds or a timedelta, not {type(ttl).__name__}")
+        raise InvalidTypeError(f"ttl must be seconds or a timedelta, not {type(ttl).__name__}")
     if not 0 < given <= 100 * 365 * 24 * 3600:
         raise InvalidArgumentError("ttl must be more than 0 seconds and at most 100 years")
     microseconds = max(1, round(float(given) * 1_000_000))

@@ -82,6 +82,8 @@ def _error(
             f"{target}, or what is between, cancelled the call: try again", reason=reason
         )
     kind = _SIMPLE.get(code, errors.ServiceError)
+    if kind is errors.InvalidArgumentError:
+        return errors.InvalidArgumentError(message, reason=reason, field=metadata.get("field", ""))
     return kind(message, reason=reason)
 
 

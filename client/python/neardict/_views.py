@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import abc
 from typing import TYPE_CHECKING, Any
 
+from ._value_type import V
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,33 +28,33 @@ class KeysView(abc.KeysView[str]):
         return f"dict_keys({list(self)!r})"
 
 
-class ValuesView(abc.ValuesView[Any]):
+class ValuesView(abc.ValuesView[V]):
     """As `dict.values()`."""
 
     _mapping: Any
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[V]:
         return iter(self._mapping._values_now())
 
     def __contains__(self, value: object) -> bool:
         return value in self._mapping._values_now()
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[V]:
         return iter(self._mapping._values_now()[::-1])
 
     def __repr__(self) -> str:
         return f"dict_values({list(self)!r})"
 
 
-class ItemsView(abc.ItemsView[str, Any]):
+class ItemsView(abc.ItemsView[str, V]):
     """Set-like, as `dict.items()`."""
 
     _mapping: Any
 
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
+    def __iter__(self) -> Iterator[tuple[str, V]]:
         return iter(self._mapping._items_now())
 
-    def __reversed__(self) -> Iterator[tuple[str, Any]]:
+    def __reversed__(self) -> Iterator[tuple[str, V]]:
         return iter(self._mapping._items_now()[::-1])
 
     def __repr__(self) -> str:

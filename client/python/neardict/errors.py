@@ -4,6 +4,7 @@ NeardictError
 ├── AbsentKeyError (KeyError)               the key has no entry
 ├── ConflictError                           another writer came first: a condition does not hold
 ├── InvalidArgumentError (ValueError)       the service refuses the domain, key, value or option
+├── InvalidTypeError (TypeError)            an InvalidArgumentError: a key that is not a str, for example
 ├── UnsupportedValueError (TypeError)       the value would not come back as it is
 ├── UndecodableValueError (ValueError)      the stored value does not fit the class registered for it
 ├── LimitExceededError                      the value is too large, or storage is full
@@ -31,17 +32,22 @@ class NeardictError(Exception):
 
 
 class AbsentKeyError(NeardictError, KeyError):
-    """`key` has no entry, or it has expired."""
+    """`key` has no entry, or it has expired. `args` is the key alone, as of a KeyError of dict."""
 
     def __init__(self, key: object) -> None:
-        super().__init__(f"{key!r}")
-        self.key = key
+        super().__init__("")
+        self.args = (key,)
+
+    @property
+    def key(self) -> object:
+        """The key itself, not its text."""
+        return self.args[0]
 
     def __str__(self) -> str:
-        return f"{self.key!r}"
+        return repr(self.args[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.key,)
+        return type(self), self.args
 
 
 class ConflictError(NeardictError):
@@ -53,11 +59,25 @@ class ConflictError(NeardictError):
 
 
 class InvalidArgumentError(NeardictError, ValueError):
-    """The service refuses the domain, key, value or option; the message says what it takes."""
+    """The service refuses the domain, key, value or option; the message says what it takes.
+
+    `field` names the part of the request that the service refuses, or is ''.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", field: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.field = field
+
+
+class InvalidTypeError(InvalidArgumentError, TypeError):
+    """An argument is of a type that is not taken, such as a key that is not a str."""
 
 
 class UnsupportedValueError(NeardictError, TypeError):
-    """A value would not come back as it is; the message names the type and the place."""
+    """A value would not come back as it is, or is not of the type that the dict holds.
+
+    The message names the type and the place.
+    """
 
 
 class UndecodableValueError(NeardictError, ValueError):

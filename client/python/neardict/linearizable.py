@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._lease import LeasedDict, leave_at_exit
+from ._value_type import V
 from .cached_dict import CachedDict
 
 if TYPE_CHECKING:
     from .store import Store
 
 
-class LinearizableDict(LeasedDict, CachedDict):
+class LinearizableDict(LeasedDict, CachedDict[V]):
     """A CachedDict whose reads of single keys are linearizable, hits too. Made by `Store.dict`.
 
     Whatever has been acknowledged anywhere before a read begins, or was seen by anybody, the read sees. For
@@ -29,6 +30,10 @@ class LinearizableDict(LeasedDict, CachedDict):
 
     __slots__ = ("_revoked",)
 
-    def __init__(self, store: Store, domain: str, **options: Any) -> None:
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: str) -> V: ...
+
+    def __init__(self, store: Store, domain: str, value_type: type[V] | None = None, **options: Any) -> None:
         leave_at_exit(store)
-        super().__init__(store, domain, **options)
+        super().__init__(store, domain, value_type=value_type, **options)

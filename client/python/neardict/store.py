@@ -4,7 +4,7 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, overload
 
 import grpc
 
@@ -19,6 +19,7 @@ from . import (
     _replies,
     _requests,
     _timeouts,
+    server_info,
     values,
 )
 from ._auditor import Auditor, AuditThread
@@ -38,13 +39,16 @@ from ._pipeline import Operation
 from ._progress import OnProgress
 from ._reading import Line
 from ._reload import Reloader
+from ._requests import Written
 from ._session import Session
 from ._statuses import to_error, too_late, without_frames
+from ._value_type import V
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
 from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
 from .linearizable import LinearizableDict
+from .server_info import ServerInfo
 from .v1 import storage_pb2 as pb
 from .v1 import storage_pb2_grpc
 
@@ -132,17 +136,55 @@ class Store:
             self._audit.join()
         self._over = True
 
+    @overload
     def dict(
         self,
         domain: str,
+        value_type: None = None,
         *,
+        ttl: _requests.Ttl = ...,
+        load: bool = ...,
+        on_disconnect: OnDisconnect = ...,
+        max_entries: int | None = ...,
+        consistency: Consistency = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> CachedDict[Any]: ...
+
+    @overload
+    def dict(
+        self,
+        domain: str,
+        value_type: type[V],
+        *,
+        ttl: _requests.Ttl = ...,
+        load: bool = ...,
+        on_disconnect: OnDisconnect = ...,
+        max_entries: int | None = ...,
+        consistency: Consistency = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> CachedDict[V]: ...
+
+    def dict(
+        self,
+        domain: str,
+        value_type: Any = None,
+        *,
+        ttl: _requests.Ttl = None,
         load: bool = True,
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
         consistency: Consistency = "bounded",
         on_progress: OnProgress | None = None,
-    ) -> CachedDict:
+    ) -> CachedDict[Any]:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
+
+        `value_type` is the type of the values: a registered class, one that `neardict.register` takes as it
+        is, or a JSON type such as `int`, `dict` or `dict[str, int]`. What is written is checked
+        (UnsupportedValueError, a TypeError), and so is what is read (UndecodableValueError).
+
+        `ttl`, in seconds or as timedelta, is the time to live of what is stored by `d[k] = v`, `set`,
+        `update` and `setdefault`, unless a method is given another one. `save` and `edit` keep the time that
+        the entry has.
 
         While the stream of changes is broken, what the dict holds may be stale. Then it asks the service
         for each read, or with on_disconnect="serve_stale" goes on to serve what it holds.
@@ -158,10 +200,14 @@ class Store:
         Raises CapabilityMissingError if the domain's backend gives no leases.
         """
         self.check_open()
-        kind = LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
+        kind: type[CachedDict[Any]] = (
+            LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
+        )
         return kind(
             self,
             domain,
+            value_type=value_type,
+            ttl=ttl,
             load=load,
             on_disconnect=on_disconnect,
             max_entries=max_entries,
@@ -207,20 +253,34 @@ class Store:
         value: Any,
         *,
         ttl: _requests.Ttl = None,
+        keep_ttl: bool = False,
         if_revision: int | None = None,
         if_absent: bool = False,
         timeout: float | None = None,
     ) -> int:
         """Stores the value and returns the revision of the write.
 
-        `ttl`, in seconds or as timedelta, makes the entry expire. With `if_revision` or `if_absent` the
-        write happens only if the entry has that revision, or does not exist; ConflictError otherwise.
+        `ttl`, in seconds or as timedelta, makes the entry expire; without one it does not, whatever was set
+        before. With `keep_ttl` it expires when the present entry would; ConflictError if there is none.
+        With `if_revision` or `if_absent` the write happens only if the entry has that revision, or does not
+        exist; ConflictError otherwise.
         Raises UnsupportedValueError if the value would not come back as it is.
         """
+        if keep_ttl:
+            request = _requests.set_value(
+                domain,
+                key,
+                values.encode(value),
+                ttl=ttl,
+                keep_ttl=True,
+                if_revision=if_revision,
+                if_absent=if_absent,
+            )
+            return (self.write(request, timeout=timeout)).revision
         operation = _operations.set_value(
             domain, key, value, ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
-        return self._write(operation, None, timeout)
+        return (self._write(operation, None, timeout)).revision
 
     def delete_key(
         self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
@@ -281,10 +341,10 @@ class Store:
         found = self._write_bulk(domain, "delete_key", requests, timeout, answered)
         return sum(response.existed for response in found.values())
 
-    def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
+    def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Returns the service's version, limits, backends and routes."""
         info = self.call(self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout)
-        return _replies.checked(info, _replies.info_problem, self.target)
+        return server_info.of(_replies.checked(info, _replies.info_problem, self.target))
 
     # What follows is for this package: requests and responses as messages.
 
@@ -324,10 +384,13 @@ class Store:
 
     def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
-    ) -> int:
-        return self._write(word("set_value", request), by, timeout)
+    ) -> Written:
+        try:
+            return self._write(word("set_value", request), by, timeout)
+        except InvalidArgumentError as error:
+            raise _requests.meaning(request, error) from None
 
-    def _write(self, operation: Operation, by: Listener | None, timeout: float | None) -> int:
+    def _write(self, operation: Operation, by: Listener | None, timeout: float | None) -> Written:
         changes, domain, request = self.changes, operation.domain, None
         with changes.writing(domain, operation.key) as call:
             if operation.is_large:
@@ -343,7 +406,7 @@ class Store:
                 request = request or operation.request("set_value")
                 change = _requests.written(request, response, call)
                 changes.publish(domain, change, but=by)
-        return response.revision
+        return _requests.outcome(response)
 
     def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
@@ -359,7 +422,7 @@ class Store:
         requests: Mapping[str, pb.SetValueRequest],
         *,
         by: Listener | None = None,
-        written: Callable[[str, int], None] | None = None,
+        written: Callable[[str, Written], None] | None = None,
         timeout: float | None = None,
     ) -> "dict_type[str, int]":
         revisions: dict_type[str, int] = {}
@@ -367,14 +430,14 @@ class Store:
         def answered(key: str, response: pb.SetValueResponse, call: int) -> None:
             revisions[key] = response.revision
             if written is not None:
-                written(key, response.revision)
+                written(key, _requests.outcome(response))
             self.changes.publish(domain, _requests.written(requests[key], response, call), but=by)
 
         def in_chunks(key: str) -> int:
-            revision = self.write(requests[key], by=by, timeout=timeout)
+            outcome = self.write(requests[key], by=by, timeout=timeout)
             if written is not None:
-                written(key, revision)
-            return revision
+                written(key, outcome)
+            return outcome.revision
 
         return _chunks.each(
             requests,

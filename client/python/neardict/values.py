@@ -96,6 +96,20 @@ def decode_all(messages: Sequence[pb.Value], accept: int = 0) -> list[Any]:
     return [_decode_or_error(message, accept) for message in messages]
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Returns whether two values are stored alike, which those that are equal need not be: 1 and True."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if type(one) in _ATOMS or type(one) is bytes:
+        return bool(one == other)
+    try:
+        return to_text(one) == to_text(other)
+    except UnsupportedValueError:
+        return False
+
+
 def _decode_or_error(message: pb.Value, accept: int) -> Any:
     try:
         return decode(message, accept)

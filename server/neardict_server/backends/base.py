@@ -10,12 +10,24 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
 # JSON text (str) or raw bytes.
 Value = str | bytes
+
+
+class Keep(enum.Enum):
+    """In place of a time to live: the entry keeps when it expires."""
+
+    KEEP = "keep"
+
+
+KEEP: Literal[Keep.KEEP] = Keep.KEEP
+# When a written entry expires: in so many microseconds, when the one before it would have, or never. KEEP is
+# no number, so that a backend that does not know it fails, rather than write an entry that has expired.
+Ttl = int | Literal[Keep.KEEP] | None
 
 # The condition of a write: the revision that the present entry must have, or ABSENT; None is no condition.
 Condition = int | None
@@ -180,13 +192,15 @@ class Backend(Protocol):
         key: str,
         value: Value,
         *,
-        ttl: int | None = None,
+        ttl: Ttl = None,
         condition: Condition = None,
         request_id: str = "",
     ) -> Written:
         """Stores the value and returns once it is as durable as the backend promises.
 
-        `ttl` is in microseconds. Raises ConditionFailedError if the condition does not hold. A
+        `ttl` is in microseconds. With KEEP the entry expires when the present one would, and
+        ConditionFailedError(ABSENT) is raised if there is none; asked for only with the capability TTL.
+        Raises ConditionFailedError if the condition does not hold. A
         repeated `request_id` has no effect and returns the first result; a backend without
         DURABLE_REQUEST_ID may ignore it, since the server then remembers for it.
         """
@@ -222,7 +236,7 @@ class Set(NamedTuple):
 
     key: str
     value: Value
-    ttl: int | None = None
+    ttl: Ttl = None
     condition: Condition = None
     request_id: str = ""
 

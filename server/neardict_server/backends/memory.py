@@ -66,16 +66,22 @@ class MemoryBackend:
         key: str,
         value: base.Value,
         *,
-        ttl: int | None = None,
+        ttl: base.Ttl = None,
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
         now = self._clock()
         self._forget_expired(now)
         stored = self._domains.get(domain) or _Domain(self._started)
-        _check(condition, self._present(stored, key, now))
+        present = self._present(stored, key, now)
+        _check(condition, present)
+        if ttl is base.KEEP:
+            if present is None:
+                raise ConditionFailedError(base.ABSENT)
+            expires = present.expires
+        else:
+            expires = None if ttl is None else now + ttl
         self._domains[domain] = stored
-        expires = None if ttl is None else now + ttl
         revision = self._change(domain, stored, key, value, expires)
         stored.entries[key] = base.Entry(key, value, revision, expires)
         if expires is not None:

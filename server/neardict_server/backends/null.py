@@ -34,7 +34,7 @@ class NullBackend:
         key: str,
         value: base.Value,
         *,
-        ttl: int | None = None,
+        ttl: base.Ttl = None,
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
@@ -42,7 +42,8 @@ class NullBackend:
             raise ConditionFailedError(base.ABSENT)
         now = self._clock()
         self._revision = base.next_revision(self._revision, now)
-        return base.Written(self._revision, None if ttl is None else now + ttl)
+        # With KEEP there would have to be an entry; but here every write is accepted.
+        return base.Written(self._revision, None if ttl is None or ttl is base.KEEP else now + ttl)
 
     async def delete_key(
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""

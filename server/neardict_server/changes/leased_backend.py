@@ -34,7 +34,7 @@ class LeasedBackend:
         key: str,
         value: base.Value,
         *,
-        ttl: int | None = None,
+        ttl: base.Ttl = None,
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from ..backends import base
-from ..backends.base import ABSENT, Backend, Capability, Delete, Get, Set
+from ..backends.base import ABSENT, KEEP, Backend, Capability, Delete, Get, Set
 from ..backends.batches import execute
 from ..errors import ConditionFailedError, InvalidRequestError
 from .asking import list_keys, require, until_absent, value_of
@@ -209,6 +209,37 @@ class BatchContract:
         assert isinstance(deleted, base.Deleted)
         assert not deleted.existed
         assert written(made) > short.revision
+
+    async def test_operations_of_a_batch_keep_the_ttl(self, backend: Backend, domain: str) -> None:
+        require(backend, Capability.TTL)
+        before = await backend.set_value(domain, "before", "1", ttl=3600 * 10**6)
+        kept, failed, made, again, there, _, gone, permanent, last = await execute(
+            backend,
+            domain,
+            [
+                Set("before", "2", ttl=KEEP),
+                Set("key", "1", ttl=KEEP),
+                Set("key", "2", ttl=1800 * 10**6),
+                Set("key", "3", ttl=KEEP),
+                Get("key"),
+                Delete("key"),
+                Set("key", "4", ttl=KEEP),
+                Set("key", "5"),
+                Set("key", "6", ttl=KEEP),
+            ],
+        )
+        assert isinstance(kept, base.Written)
+        assert kept.expires == before.expires
+        for failure in (failed, gone):
+            assert isinstance(failure, ConditionFailedError)
+            assert failure.current_revision == ABSENT
+        assert isinstance(made, base.Written)
+        assert made.expires is not None
+        assert isinstance(again, base.Written)
+        assert entry_of(there) == base.Entry("key", "3", again.revision, made.expires)
+        for forever in (permanent, last):
+            assert isinstance(forever, base.Written)
+            assert forever.expires is None
 
     async def test_a_batch_may_be_large(self, backend: Backend, domain: str) -> None:
         keys = [f"key-{number:03}" for number in range(256)]

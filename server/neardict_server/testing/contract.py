@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ..backends import base
-from ..backends.base import ABSENT, Backend, Capability
+from ..backends.base import ABSENT, KEEP, Backend, Capability
 from ..errors import ConditionFailedError, InvalidRequestError
 from .asking import (
     gather_bounded,
@@ -335,6 +335,59 @@ class BackendContract(BatchContract):
         await until_absent(backend, domain, "clock")
         await backend.set_value(domain, "another", "1")  # gives a sweep its chance
         assert await value_of(backend, domain, "key") == "2"
+
+    async def test_a_write_that_keeps_the_ttl_expires_when_the_entry_would(
+        self, backend: Backend, domain: str
+    ) -> None:
+        require(backend, Capability.TTL)
+        written = await backend.set_value(domain, "key", "1", ttl=3600 * 10**6)
+        kept = await backend.set_value(domain, "key", "2", ttl=KEEP)
+        assert written.expires is not None
+        assert kept.expires == written.expires
+        entry = (await backend.get_value(domain, "key")).entry
+        assert entry == base.Entry("key", "2", kept.revision, written.expires)
+        assert await list_entries(backend, domain) == [entry]
+        again = await backend.set_value(domain, "key", "3", ttl=KEEP, condition=kept.revision)
+        assert again.expires == written.expires
+        with pytest.raises(ConditionFailedError):
+            await backend.set_value(domain, "key", "4", ttl=KEEP, condition=kept.revision)
+        soon = await backend.set_value(domain, "key", "5", ttl=50_000)
+        assert (await backend.set_value(domain, "key", "6", ttl=KEEP)).expires == soon.expires
+        await until_absent(backend, domain, "key")
+        assert await list_keys(backend, domain) == []
+
+    async def test_a_write_that_keeps_no_ttl_never_expires(self, backend: Backend, domain: str) -> None:
+        require(backend, Capability.TTL)
+        await backend.set_value(domain, "key", "1", ttl=50_000)
+        await backend.set_value(domain, "key", "2")
+        assert (await backend.set_value(domain, "key", "3", ttl=KEEP)).expires is None
+        entry = (await backend.get_value(domain, "key")).entry
+        assert entry is not None
+        assert entry.expires is None
+
+    async def test_where_there_is_no_entry_there_is_no_ttl_to_keep(
+        self, backend: Backend, domain: str
+    ) -> None:
+        require(backend, Capability.TTL)
+        await backend.set_value(domain, "expired", "1", ttl=50_000)
+        await until_absent(backend, domain, "expired")
+        for key in ("expired", "never"):
+            with pytest.raises(ConditionFailedError) as caught:
+                await backend.set_value(domain, key, "2", ttl=KEEP)
+            assert caught.value.current_revision == ABSENT
+        assert await list_keys(backend, domain) == []
+
+    async def test_a_repeated_request_that_keeps_the_ttl_has_no_effect(
+        self, backend: Backend, domain: str
+    ) -> None:
+        require(backend, Capability.TTL)
+        await backend.set_value(domain, "key", "1", ttl=3600 * 10**6)
+        first = await backend.set_value(domain, "key", "2", ttl=KEEP, request_id="r1")
+        await backend.set_value(domain, "key", "3")
+        assert await backend.set_value(domain, "key", "2", ttl=KEEP, request_id="r1") == first
+        entry = (await backend.get_value(domain, "key")).entry
+        assert entry is not None
+        assert (entry.value, entry.expires) == ("3", None)
 
     async def test_an_empty_domain_lists_one_empty_page(self, backend: Backend, domain: str) -> None:
         for entries in (False, True):

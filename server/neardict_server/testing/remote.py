@@ -43,7 +43,7 @@ class RemoteBackend:
         key: str,
         value: base.Value,
         *,
-        ttl: int | None = None,
+        ttl: base.Ttl = None,
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
@@ -53,7 +53,9 @@ class RemoteBackend:
             value=pb.Value(json=value) if isinstance(value, str) else pb.Value(raw=value),
             request_id=request_id,
         )
-        if ttl is not None:
+        if ttl is base.KEEP:
+            request.keep_ttl = True
+        elif ttl is not None:
             request.ttl.CopyFrom(duration_pb2.Duration(seconds=ttl // 10**6, nanos=ttl % 10**6 * 1000))
         if condition == base.ABSENT:
             request.if_absent = True

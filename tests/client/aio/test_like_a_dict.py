@@ -302,8 +302,8 @@ async def test_what_cannot_wait_says_what_to_await(mirror: aio.CachedDict, astor
     with pytest.raises(neardict.NotHeldError, match=r"use await d.snapshot\(\)"):
         len(cache)
     with pytest.raises(TypeError, match=r"await d.set\(key, value\)"):
-        mirror["key"] = 1
+        mirror["key"] = 1  # type: ignore[index,assignment]
     with pytest.raises(TypeError, match=r"await d.delete\(key\)"):
-        del mirror["key"]
+        del mirror["key"]  # type: ignore[arg-type]
     assert not issubclass(neardict.NotHeldError, KeyError)  # else it would be taken for an absent key
     assert str(mirror) == f"aio.CachedDict({mirror.domain!r}, {{}})"

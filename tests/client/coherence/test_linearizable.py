@@ -351,7 +351,7 @@ def test_what_makes_no_sense_is_refused(server: Served, store: neardict.Store, d
     with pytest.raises(neardict.InvalidArgumentError, match="serve_stale"):
         store.dict(domain, consistency="linearizable", on_disconnect="serve_stale")
     with pytest.raises(neardict.InvalidArgumentError, match="bounded"):
-        store.dict(domain, consistency="strong")  # type: ignore[arg-type]
+        store.dict(domain, consistency="strong")  # type: ignore[call-overload]
     with (
         neardict.connect(server.address, watch=False) as quiet,
         pytest.raises(neardict.CapabilityMissingError, match="watch=True"),

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import itertools
+import reprlib
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, TypeVar, overload
 
-from .. import _requests
+from .. import _requests, _shown
 from .._changes import Change
 from .._contents import MISSING
-from .._edit import LEAST_ATTEMPTS, not_whole, pauses, unsettled
+from .._edit import LEAST_ATTEMPTS, Draft, not_whole, pauses, unsettled
+from .._edited import Change as EditChange
 from .._listing import Listing
 from .._near import MOST_LOOK_UPS, OUTDATED, OnDisconnect
 from .._observed import ObservedDict
 from .._progress import Progress
+from .._terms import DEFAULT, Terms, Ttl
+from .._value_type import V
 from .._views import ItemsView, KeysView, ValuesView
 from ..errors import (
     AbsentKeyError,
+    CapabilityMissingError,
     ConflictError,
     DataLossError,
     NotHeldError,
@@ -29,13 +35,22 @@ from ..errors import (
 from ._edit import Edit, edit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import (
+        Callable,
+        Coroutine,
+        Iterable,
+        Iterator,
+        Sequence,
+    )
 
     from .._progress import OnProgress
+    from ..v1 import storage_pb2 as pb
     from .store import Store
 
+_Other = TypeVar("_Other")
 
-class CachedDict(ObservedDict):
+
+class CachedDict(ObservedDict, Generic[V]):
     """The entries of a domain as a dict. Made by `await Store.dict(domain)`.
 
     What is read is local, and what is written is awaited. In a mirror (`load=True`) `d[k]`, `in`, `len`,
@@ -48,30 +63,46 @@ class CachedDict(ObservedDict):
     not stored. Changes are applied on the event loop: between two awaits the dict stays as it is, and a
     loop over it that awaits inside should go over a copy.
 
-    The promises are those of `neardict.CachedDict`. While the stream of changes is broken, reading raises
-    NotHeldError, unless it was made with `on_disconnect="serve_stale"`. A mirror whose changes were lost
-    reads the domain anew by itself, and until it has, reading raises NotHeldError as well.
+    The promises are those of `neardict.CachedDict`, and so is how long entries live. While the stream of
+    changes is broken, reading raises NotHeldError, unless it was made with `on_disconnect="serve_stale"`. A
+    mirror whose changes were lost reads the domain anew by itself, and until it has, reading raises
+    NotHeldError as well.
     """
 
-    __slots__ = ()
+    __slots__ = ("_terms",)
 
     _store: Store
     _flights: dict[str, asyncio.Task[Any]]
+    _terms: Terms
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: str) -> V: ...
+
+    else:
+
+        def __new__(cls, *arguments: Any, **options: Any) -> Any:
+            # Hidden from type checkers, which are to see the constructor alone.
+            plain = _shown.plain(*arguments, **options)
+            return super().__new__(cls) if plain is None else plain
 
     def __init__(
         self,
         store: Store,
         domain: str,
+        value_type: type[V] | None = None,
         *,
+        ttl: _requests.Ttl = None,
         load: bool = True,
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
     ) -> None:
+        self._terms = Terms(ttl, value_type)
         super().__init__(store, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
 
     # Reading what is held.
 
-    def __missing__(self, key: object) -> NoReturn:
+    def __missing__(self, key: object) -> V:
         if _requests.may_exist(key) and not self._shows_absent(key):
             raise NotHeldError(f"the key {key!r} is not held here: await d.fetch(key)")
         raise AbsentKeyError(key)
@@ -83,6 +114,12 @@ class CachedDict(ObservedDict):
         if _requests.may_exist(key) and not self._shows_absent(key):
             raise NotHeldError(f"the key {key!r} is not held here: await d.has(key)")
         return False
+
+    @overload  # type: ignore[override]  # any object may be asked for, as with dict
+    def get(self, key: object) -> V | None: ...
+
+    @overload
+    def get(self, key: object, default: V | _Other) -> V | _Other: ...
 
     def get(self, key: object, default: Any = None) -> Any:
         """Returns the value of the key, or the default if there is none."""
@@ -109,27 +146,27 @@ class CachedDict(ObservedDict):
         self._need_whole()
         return KeysView(self)
 
-    def values(self) -> ValuesView:  # type: ignore[override]  # as for keys
+    def values(self) -> ValuesView[V]:  # type: ignore[override]  # as for keys
         """Returns a view of the values."""
         self._need_whole()
         return ValuesView(self)
 
-    def items(self) -> ItemsView:  # type: ignore[override]  # as for keys
+    def items(self) -> ItemsView[V]:  # type: ignore[override]  # as for keys
         """Returns a view of the (key, value) pairs."""
         self._need_whole()
         return ItemsView(self)
 
     # For the views.
 
-    def _values_now(self) -> list[Any]:
+    def _values_now(self) -> list[V]:
         self._need_whole()
         return self._held_values()
 
-    def _items_now(self) -> list[tuple[str, Any]]:
+    def _items_now(self) -> list[tuple[str, V]]:
         self._need_whole()
         return self._held_items()
 
-    def copy(self) -> dict[str, Any]:
+    def copy(self) -> dict[str, V]:
         """Returns a plain dict of the whole domain, with the same value objects."""
         self._need_whole()
         return self._copy_held()
@@ -145,38 +182,66 @@ class CachedDict(ObservedDict):
 
     __hash__ = None  # type: ignore[assignment]  # as dict
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]  # dict's overloads
         return self.copy() | other if isinstance(other, dict) else NotImplemented
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]  # dict's overloads
         return other | self.copy() if isinstance(other, dict) else NotImplemented
 
+    @reprlib.recursive_repr("{...}")
     def __repr__(self) -> str:
-        kind = "" if self._load else ", load=False"
-        return f"aio.CachedDict({self._domain!r}{kind}, {self._copy_held()!r})"
+        held, known = self._copy_held(), self._load and self._is_whole()
+        return _shown.shown(
+            type(self),
+            self._domain,
+            held if held or known else None,
+            load=self._load,
+            fresh=self._aside is None,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (self.copy(),)
 
+    @classmethod
+    def fromkeys(cls, keys: Iterable[str], value: Any = None, /) -> dict[str, Any]:  # type: ignore[override]
+        """Returns a plain dict, since no store is given that a near dict could be of."""
+        return dict.fromkeys(keys, value)
+
+    # How values travel.
+
+    def _decode(self, message: pb.Value) -> Any:
+        return self._terms.decode(message, self._store.accepted)
+
+    def _decode_all(self, messages: Sequence[pb.Value]) -> list[Any]:
+        return self._terms.decode_all(messages, self._store.accepted)
+
+    def _request(self, key: str, value: Any, **options: Any) -> Any:
+        return self._terms.request(self._domain, key, value, **options)
+
     # Asking the service.
 
-    async def fetch(self, key: str, default: Any = MISSING) -> Any:
+    async def fetch(self, key: object, default: V | _Other = MISSING) -> V | _Other:
         """Returns the value, from the service if it is not held; the default, or KeyError, if absent."""
         self._look_at_clock()
-        value = dict.get(self, key, MISSING)
+        value: Any = dict.get(self, key, MISSING)  # type: ignore[misc]  # any object may be asked for
         if value is MISSING and _requests.may_exist(key) and not self._knows_absent(key):
-            value = await self._shared_look_up(key)
+            value = await self._shared_look_up(key)  # type: ignore[arg-type]  # may_exist holds for str alone
         if value is not MISSING:
-            return value
+            found: V = value
+            return found
         if default is MISSING:
             raise AbsentKeyError(key)
         return default
 
-    async def has(self, key: str) -> bool:
+    async def has(self, key: object) -> bool:
         """Returns whether the key exists, asking the service if it is not held."""
         return await self.fetch(key, MISSING_DEFAULT) is not MISSING_DEFAULT
 
-    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+    async def snapshot_keys(self) -> list[str]:
+        """Returns the keys as they are now, asking the service unless this is a whole mirror."""
+        return list(await self.snapshot()) if self._load else await self._list_keys()
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
         keys = list(_requests.check_keys(keys))
         self._look_at_clock()
@@ -196,32 +261,94 @@ class CachedDict(ObservedDict):
                     found[key] = value
         return found
 
-    async def snapshot(self) -> dict[str, Any]:
+    async def snapshot(self) -> dict[str, V]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
         self._look_at_clock()
         whole = self._load and self._shows_all() and self._is_whole()
         return self._copy_held() if whole else await self._list()
 
     async def refresh(self, key: str | None = None, *, on_progress: OnProgress | None = None) -> None:
-        """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict."""
+        """Reads the key, or the whole domain, from the service anew. `on_progress` as for Store.dict.
+
+        What is held and is not what is stored is replaced: edits in place that were not saved are gone.
+        """
         if key is None:
-            await self._read_all(on_progress)
+            await self._read_all(on_progress, self._copy_held())
         elif _requests.may_exist(key):
-            await self._look_up(key)
+            before = self._peek(key)
+            with self._store.changes.calls.under_way() as call:
+                reply = await self._store.lookup(self._domain, key)
+                value = self._install_reply(key, reply, call)
+                self._renew_reply(reply, before)
+            if value is OUTDATED:
+                await self._look_up(key)
+
+    load = refresh
 
     # Writing.
 
-    async def set(self, key: str, value: Any) -> None:
-        """Stores the value: what `d[key] = value` is for a plain dict."""
-        with self._doubting(key, value) as call:
-            self._wrote(key, value, await self._store.write(self._request(key, value), by=self), call)
+    async def set(self, key: str, value: V, *, ttl: Ttl = DEFAULT, keep_ttl: bool = False) -> None:
+        """Stores the value: what `d[key] = value` is for a plain dict. Options as for neardict.CachedDict."""
+        if not keep_ttl:
+            await self._write(key, value, ttl=ttl)
+            return
+        try:
+            await self._write(key, value, ttl=ttl, keep_ttl=True)
+        except ConflictError:
+            raise AbsentKeyError(key) from None
+        except CapabilityMissingError as error:
+            if error.capability != _requests.KEEP_TTL:
+                raise
+            await self._replace_permanent(key, value, error)
 
-    async def compare_and_set(self, key: str, value: Any, revision: int) -> None:
-        """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError."""
+    async def _replace_permanent(self, key: str, value: V, missing: CapabilityMissingError) -> None:
+        """Stores the value in place of one that does not expire, where the service cannot keep a ttl."""
+        while True:
+            draft = await self._draft(key)
+            if draft.expires:
+                raise missing
+            with contextlib.suppress(ConflictError):  # it is another entry by now
+                return await self._write(key, value, ttl=None, if_revision=draft.revision)
+
+    async def compare_and_set(
+        self, key: str, value: V, revision: int, *, ttl: Ttl = DEFAULT, keep_ttl: bool = False
+    ) -> None:
+        """Stores the value if the entry has this revision, 0 for an absent one; else raises ConflictError.
+
+        `ttl` and `keep_ttl` as for `set`.
+        """
         condition: dict[str, Any] = {"if_revision": revision} if revision else {"if_absent": True}
+        await self._write(key, value, ttl=ttl, **({"keep_ttl": True} if keep_ttl else {}), **condition)
+
+    async def _write(self, key: str, value: V, **options: Any) -> None:
         with self._doubting(key, value) as call:
-            request = self._request(key, value, **condition)
-            self._wrote(key, value, await self._store.write(request, by=self), call)
+            revision, expires = await self._store.write(self._request(key, value, **options), by=self)
+            self._wrote(key, value, revision, call, expires)
+
+    async def touch(self, key: str, ttl: _requests.Ttl, *, timeout: float = 30.0) -> None:
+        """Gives the entry a new time to live, None for ever, with the value as it is stored.
+
+        KeyError if it is absent. When somebody else writes meanwhile it starts over, until `timeout` seconds
+        have passed; then ConflictError.
+        """
+        for pause in pauses(timeout):
+            if not _requests.may_exist(key):
+                raise AbsentKeyError(key)
+            found = await self._store.lookup(self._domain, key)
+            if not found.found:
+                raise AbsentKeyError(key)
+            try:
+                with self._doubting(key) as call:
+                    request = self._terms.touching(self._domain, found.entry, ttl)
+                    held = self._held_at(key, found.entry.revision)
+                    revision, expires = await self._store.write(request, by=self)
+                    self._touched(found.entry, held, revision, expires, call)
+            except ConflictError:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return
 
     async def delete(self, key: str) -> None:
         """Deletes the key; KeyError if it is absent."""
@@ -236,13 +363,22 @@ class CachedDict(ObservedDict):
     async def save(self, key: str) -> None:
         """Stores the value that is held under the key, after it was edited in place.
 
-        Raises KeyError or NotHeldError if none is, as neardict.CachedDict does.
+        The entry expires when it would have. Raises KeyError or NotHeldError if none is held, as
+        neardict.CachedDict does.
         """
         value = self._peek(key)
         if value is MISSING:
-            await self.fresh_copy(key)
+            await self._draft(key)
             raise NotHeldError(f"nothing is held under {key!r} that could be saved: await d.set(key, value)")
-        await self.set(key, value)
+        await self.set(key, value, keep_ttl=True)
+
+    @overload  # type: ignore[override]  # awaited
+    async def setdefault(
+        self: CachedDict[_Other | None], key: str, default: None = None
+    ) -> _Other | None: ...
+
+    @overload
+    async def setdefault(self, key: str, default: V) -> V: ...
 
     async def setdefault(self, key: str, default: Any = None) -> Any:
         """Returns the value of the key, after storing the default if there was none; atomic."""
@@ -258,7 +394,13 @@ class CachedDict(ObservedDict):
             return default
         raise unsettled(self._domain, key)
 
-    async def pop(self, key: str, default: Any = MISSING) -> Any:
+    @overload
+    async def pop(self, key: object) -> V: ...
+
+    @overload
+    async def pop(self, key: object, default: V | _Other) -> V | _Other: ...
+
+    async def pop(self, key: Any, default: Any = MISSING) -> Any:
         """Deletes the key and returns the value that it had, or the default if there was none."""
         for pause in pauses(self._store.patience):
             value = await self.fetch(key, MISSING_DEFAULT)
@@ -281,7 +423,7 @@ class CachedDict(ObservedDict):
             return value
         raise unsettled(self._domain, key)
 
-    async def popitem(self) -> tuple[str, Any]:  # type: ignore[override]  # awaited
+    async def popitem(self) -> tuple[str, V]:  # type: ignore[override]  # awaited
         """Deletes some entry and returns its key and value; KeyError if the domain is empty."""
         for pause in pauses(self._store.patience):
             entries = await self.snapshot()
@@ -307,7 +449,7 @@ class CachedDict(ObservedDict):
                     self._domain,
                     _requests.each(new, self._request),
                     by=self,
-                    written=lambda key, revision: self._wrote(key, new[key], revision, call),
+                    written=lambda key, done: self._wrote(key, new[key], done.revision, call, done.expires),
                 )
             except BaseException as error:
                 self._writes_failed(new, error)
@@ -328,35 +470,78 @@ class CachedDict(ObservedDict):
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
         await self.delete_many([key async for key in self._store.all_keys(self._domain)])
 
+    @overload
+    def edit(
+        self,
+        key: str,
+        change: None = None,
+        *,
+        default: V = ...,
+        ttl: Ttl = ...,
+    ) -> Edit[V]: ...
+
+    @overload
+    def edit(
+        self,
+        key: str,
+        change: Callable[[V], V | None],
+        *,
+        default: V = ...,
+        ttl: Ttl = ...,
+        replace: Literal[False] = False,
+        timeout: float = 30.0,
+    ) -> Coroutine[Any, Any, V]: ...
+
+    @overload
+    def edit(
+        self,
+        key: str,
+        change: Callable[[V], V],
+        *,
+        default: V = ...,
+        ttl: Ttl = ...,
+        replace: bool,
+        timeout: float = 30.0,
+    ) -> Coroutine[Any, Any, V]: ...
+
     def edit(
         self,
         key: str,
         change: Callable[[Any], Any] | None = None,
         *,
         default: Any = MISSING,
+        ttl: Ttl = DEFAULT,
+        replace: bool = False,
         timeout: float = 30.0,
     ) -> Any:
         """`await d.edit(key, function)` or `async with d.edit(key) as value:`, as for neardict.CachedDict."""
         if change is None:
-            return Edit(self, key, default)
-        return edit(self, key, change, default, timeout)
+            return Edit(self, key, default, ttl)
+        return edit(self, key, EditChange(change, replace=replace), default, ttl, timeout)
 
-    async def fresh_copy(self, key: str, default: Any = MISSING) -> tuple[Any, int]:
-        """Returns a copy of the value, of nobody else, and its revision; of the default, and 0, if absent."""
-        entry = await self._store.get_entry(self._domain, key)
+    async def _draft(self, key: str, default: Any = MISSING) -> Draft:
+        """Returns a copy of the value, or of the default if the key is absent. Raises AbsentKeyError."""
+        entry = await self._store.get_entry(self._domain, key) if _requests.may_exist(key) else None
         if entry is not None:
-            return entry.value, entry.revision
+            value = self._terms.checked(entry.value)
+            return Draft(value, entry.revision, entry.expire_time is not None)
         if default is MISSING:
             raise AbsentKeyError(key)
-        return copy.deepcopy(default), 0
+        return Draft(copy.deepcopy(default))
 
-    def __setitem__(self, key: str, value: Any) -> NoReturn:
+    async def _store_draft(self, key: str, value: Any, draft: Draft, ttl: Ttl) -> None:
+        """Stores what was made of a draft. Raises ConflictError if somebody else has written meanwhile."""
+        await self.compare_and_set(key, value, draft.revision, **draft.options(ttl))
+
+    # What cannot be awaited. Nothing is of the type Never, so that type checkers refuse the statements.
+
+    def __setitem__(self, key: Never, value: Never) -> None:  # type: ignore[override]
         raise TypeError("assignment cannot wait for the service: await d.set(key, value)")
 
-    def __delitem__(self, key: str) -> NoReturn:
+    def __delitem__(self, key: Never) -> None:  # type: ignore[override]
         raise TypeError("del cannot wait for the service: await d.delete(key)")
 
-    def __ior__(self, other: Any) -> NoReturn:
+    def __ior__(self, other: Never) -> Self:  # type: ignore[override,misc]
         raise TypeError("|= cannot wait for the service: await d.update(other)")
 
     def _shows_absent(self, key: object) -> bool:
@@ -380,8 +565,8 @@ class CachedDict(ObservedDict):
         super().apply(change)
         self._look_up_if_doubtful(change.key)
 
-    def _wrote(self, key: str, value: Any, revision: int, call: int) -> None:
-        super()._wrote(key, value, revision, call)
+    def _wrote(self, key: str, value: Any, revision: int, call: int, expires: float | None = None) -> None:
+        super()._wrote(key, value, revision, call, expires)
         self._look_up_if_doubtful(key)
 
     def _look_up_if_doubtful(self, key: str) -> None:
@@ -444,13 +629,18 @@ class CachedDict(ObservedDict):
         """Reads the whole domain, holds it and returns it as a plain dict."""
         return self._copy_listed(await self._read_all())
 
-    async def _read_all(self, on_progress: OnProgress | None = None) -> Listing:
+    async def _list_keys(self) -> list[str]:
+        return [key async for key in self._store.all_keys(self._domain)]
+
+    async def _read_all(
+        self, on_progress: OnProgress | None = None, before: dict[str, Any] | None = None
+    ) -> Listing:
         """Reads the whole domain, and holds it."""
         progress = None if on_progress is None else Progress(on_progress)
         deadline = time.monotonic() + self._store.patience
         for attempt in itertools.count():
             with self._store.changes.calls.under_way() as call:
-                listing = Listing(call)
+                listing = Listing(call, before=before or {})
                 request = _requests.all_keys(self._domain, entries=True)
                 async with aclosing(self._store.pages(request)) as pages:
                     async for page in pages:

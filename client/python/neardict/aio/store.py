@@ -14,7 +14,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, overload
 
 import grpc
 import grpc.aio
@@ -31,6 +31,7 @@ from .. import (
     _replies,
     _requests,
     _timeouts,
+    server_info,
     values,
 )
 from .._auditor import Auditor
@@ -43,10 +44,13 @@ from .._pages import Page
 from .._pipeline import Operation
 from .._progress import OnProgress
 from .._reading import Line
+from .._requests import Written
 from .._session import Session
 from .._statuses import to_error, too_late
+from .._value_type import V
 from ..entry import Entry
 from ..errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
+from ..server_info import ServerInfo
 from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
@@ -138,17 +142,55 @@ class Store:
                 await self._stream_channel.close()
                 await self._channel.close()
 
+    @overload
     async def dict(
         self,
         domain: str,
+        value_type: None = None,
         *,
+        ttl: _requests.Ttl = ...,
+        load: bool = ...,
+        on_disconnect: OnDisconnect = ...,
+        max_entries: int | None = ...,
+        consistency: Consistency = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> CachedDict[Any]: ...
+
+    @overload
+    async def dict(
+        self,
+        domain: str,
+        value_type: type[V],
+        *,
+        ttl: _requests.Ttl = ...,
+        load: bool = ...,
+        on_disconnect: OnDisconnect = ...,
+        max_entries: int | None = ...,
+        consistency: Consistency = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> CachedDict[V]: ...
+
+    async def dict(
+        self,
+        domain: str,
+        value_type: Any = None,
+        *,
+        ttl: _requests.Ttl = None,
         load: bool = True,
         on_disconnect: OnDisconnect = "ask",
         max_entries: int | None = None,
         consistency: Consistency = "bounded",
         on_progress: OnProgress | None = None,
-    ) -> CachedDict:
+    ) -> CachedDict[Any]:
         """Returns a dict of the domain: a mirror of all of it, or with load=False a cache of what is used.
+
+        `value_type` is the type of the values: a registered class, one that `neardict.register` takes as it
+        is, or a JSON type such as `int`, `dict` or `dict[str, int]`. What is written is checked
+        (UnsupportedValueError, a TypeError), and so is what is read (UndecodableValueError).
+
+        `ttl`, in seconds or as timedelta, is the time to live of what is stored by `d[k] = v`, `set`,
+        `update` and `setdefault`, unless a method is given another one. `save` and `edit` keep the time that
+        the entry has.
 
         While the stream of changes is broken, what the dict holds may be stale. Then reading raises
         NotHeldError, which names what to await, or with on_disconnect="serve_stale" goes on as before.
@@ -157,8 +199,18 @@ class Store:
         """
         self.check_open()
         _progress.check(on_progress, load=load)
-        kind = LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
-        cache = kind(self, domain, load=load, on_disconnect=on_disconnect, max_entries=max_entries)
+        kind: type[CachedDict[Any]] = (
+            LinearizableDict if _lease.check(consistency, on_disconnect) else CachedDict
+        )
+        cache: CachedDict[Any] = kind(
+            self,
+            domain,
+            value_type=value_type,
+            ttl=ttl,
+            load=load,
+            on_disconnect=on_disconnect,
+            max_entries=max_entries,
+        )
         if self.changes.session is not None:
             self._watching.start()
             await self._watching.wait(domain, self._timeout)
@@ -194,15 +246,27 @@ class Store:
         value: Any,
         *,
         ttl: _requests.Ttl = None,
+        keep_ttl: bool = False,
         if_revision: int | None = None,
         if_absent: bool = False,
         timeout: float | None = None,
     ) -> int:
         """Stores the value and returns the revision of the write; options as for neardict.Store."""
+        if keep_ttl:
+            request = _requests.set_value(
+                domain,
+                key,
+                values.encode(value),
+                ttl=ttl,
+                keep_ttl=True,
+                if_revision=if_revision,
+                if_absent=if_absent,
+            )
+            return (await self.write(request, timeout=timeout)).revision
         operation = _operations.set_value(
             domain, key, value, ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
-        return await self._write(operation, None, timeout)
+        return (await self._write(operation, None, timeout)).revision
 
     async def delete_key(
         self, domain: str, key: str, *, if_revision: int | None = None, timeout: float | None = None
@@ -267,12 +331,12 @@ class Store:
         found = await self._write_bulk(domain, "delete_key", requests, timeout, answered)
         return sum(response.existed for response in found.values())
 
-    async def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
+    async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Returns the service's version, limits, backends and routes."""
         info: pb.GetServerInfoResponse | None = await self.call(
             self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout
         )
-        return _replies.checked(info, _replies.info_problem, self.target)
+        return server_info.of(_replies.checked(info, _replies.info_problem, self.target))
 
     # What follows is for this package: requests and responses as messages.
 
@@ -312,10 +376,13 @@ class Store:
 
     async def write(
         self, request: pb.SetValueRequest, *, by: Listener | None = None, timeout: float | None = None
-    ) -> int:
-        return await self._write(word("set_value", request), by, timeout)
+    ) -> Written:
+        try:
+            return await self._write(word("set_value", request), by, timeout)
+        except InvalidArgumentError as error:
+            raise _requests.meaning(request, error) from None
 
-    async def _write(self, operation: Operation, by: Listener | None, timeout: float | None) -> int:
+    async def _write(self, operation: Operation, by: Listener | None, timeout: float | None) -> Written:
         changes, domain, request = self.changes, operation.domain, None
         call = changes.calls.begin()
         try:
@@ -337,7 +404,7 @@ class Store:
             raise
         finally:
             changes.calls.end(call)
-        return response.revision
+        return _requests.outcome(response)
 
     async def write_many(
         self,
@@ -345,7 +412,7 @@ class Store:
         requests: Mapping[str, pb.SetValueRequest],
         *,
         by: Listener | None = None,
-        written: Callable[[str, int], None] | None = None,
+        written: Callable[[str, Written], None] | None = None,
         timeout: float | None = None,
     ) -> "dict_type[str, int]":
         revisions: dict_type[str, int] = {}
@@ -354,17 +421,17 @@ class Store:
             revisions[key] = response.revision
             self.changes.publish(domain, _requests.written(requests[key], response, call), but=by)
             if written is not None:
-                written(key, response.revision)
+                written(key, _requests.outcome(response))
 
         async def in_messages(some: Mapping[str, pb.SetValueRequest]) -> None:
             wires = {key: await self._large.wire(request, timeout) for key, request in some.items()}
             await self._write_bulk(domain, "set_value", wires, timeout, answered)
 
         async def in_chunks(key: str) -> int:
-            revision = await self.write(requests[key], by=by, timeout=timeout)
+            outcome = await self.write(requests[key], by=by, timeout=timeout)
             if written is not None:
-                written(key, revision)
-            return revision
+                written(key, outcome)
+            return outcome.revision
 
         return await each(requests, revisions, in_messages, in_chunks)
 

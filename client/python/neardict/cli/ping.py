@@ -6,8 +6,8 @@ import time
 import click
 
 from ..errors import DeadlineExceededError, UnavailableError
+from ..server_info import ServerInfo
 from ..store import Store
-from ..v1 import storage_pb2 as pb
 from . import output
 from .json_text import printable
 from .options import DURATION, with_store
@@ -39,7 +39,7 @@ def command(store: Store, count: int, wait: float | None) -> None:
         output.say(json.dumps(_facts(store.target, info, connected, trips), ensure_ascii=False))
 
 
-def _first_answer(store: Store, deadline: float) -> pb.GetServerInfoResponse:
+def _first_answer(store: Store, deadline: float) -> ServerInfo:
     unreachable: UnavailableError | None = None
     while True:
         left = deadline - time.monotonic()
@@ -62,9 +62,7 @@ def _round_trip(store: Store) -> float:
     return time.perf_counter() - started
 
 
-def _facts(
-    target: str, info: pb.GetServerInfoResponse, connected: float, trips: list[float]
-) -> dict[str, object]:
+def _facts(target: str, info: ServerInfo, connected: float, trips: list[float]) -> dict[str, object]:
     return {
         "target": target,
         "version": info.version,
@@ -80,7 +78,7 @@ def _facts(
             {
                 "name": backend.name,
                 "implementation": backend.implementation,
-                "capabilities": [_capability(number) for number in backend.capabilities],
+                "capabilities": list(backend.capabilities),
             }
             for backend in info.backends
         ],
@@ -88,9 +86,7 @@ def _facts(
     }
 
 
-def _print_for_people(
-    target: str, info: pb.GetServerInfoResponse, connected: float, trips: list[float]
-) -> None:
+def _print_for_people(target: str, info: ServerInfo, connected: float, trips: list[float]) -> None:
     trips = sorted(trips)
     output.say(printable(f"neardict {info.version} at {target}"))
     times = f"connected in {_ms(connected)} ms, round trip {_ms(trips[len(trips) // 2])} ms"
@@ -99,21 +95,10 @@ def _print_for_people(
     output.say(times)
     output.say(f"values up to {info.limits.max_value_bytes} bytes")
     for backend in info.backends:
-        abilities = ", ".join(map(_capability, backend.capabilities)) or "nothing beyond the operations"
+        abilities = ", ".join(backend.capabilities) or "nothing beyond the operations"
         output.say(printable(f"backend {backend.name} ({backend.implementation}): {abilities}"))
     for route in info.routes:
         output.say(printable(f"route {route.domain} -> {route.backend}"))
-
-
-def _capability(number: int) -> str:
-    # A newer service may know more of them.
-    known = pb.Capability.keys()
-    name = (
-        pb.Capability.Name(pb.Capability.ValueType(number))
-        if 0 <= number < len(known)
-        else f"CAPABILITY_{number}"
-    )
-    return name.removeprefix("CAPABILITY_").lower()
 
 
 def _ms(seconds: float) -> float:

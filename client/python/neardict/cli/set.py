@@ -33,6 +33,9 @@ _NUMBER = re.compile(r"-\.?[0-9]")
     "--ttl", type=DURATION, metavar="DURATION", help="Let the entry expire: 30 (seconds), 5m, 1h, 7d."
 )
 @click.option(
+    "--keep-ttl", is_flag=True, help="Let it expire when the present entry would; there must be one."
+)
+@click.option(
     "--if-revision", type=click.IntRange(1, 2**64 - 1), metavar="N", help="Only over this revision."
 )
 @click.option("--if-absent", is_flag=True, help="Only if there is no entry.")
@@ -45,6 +48,7 @@ def command(
     file: Path | None,
     form: str | None,
     ttl: float | None,
+    keep_ttl: bool,
     if_revision: int | None,
     if_absent: bool,
 ) -> None:
@@ -57,13 +61,17 @@ def command(
         raise click.UsageError("give either VALUE or --file.")
     if if_absent and if_revision is not None:
         raise click.UsageError("give --if-revision or --if-absent, not both.")
+    if keep_ttl and (ttl is not None or if_absent):
+        raise click.UsageError("give --keep-ttl, --ttl or --if-absent: each says something else of the ttl.")
     if value is not None and len(value) > 1 and value.startswith("-") and not _NUMBER.match(value):
         raise click.UsageError(
             "VALUE begins with - and is no number: check the options, or give it with --file or as the input."
         )
     message = _message(_data(value, file), form)
-    request = _requests.set_value(domain, key, message, ttl=ttl, if_revision=if_revision, if_absent=if_absent)
-    revision = store.write(request)
+    request = _requests.set_value(
+        domain, key, message, ttl=ttl, keep_ttl=keep_ttl, if_revision=if_revision, if_absent=if_absent
+    )
+    revision = store.write(request).revision
     if output.for_people():
         output.say(f"revision {revision}")
     else:

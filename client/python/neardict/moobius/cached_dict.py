@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any, cast
 
-from .. import _requests
+from .. import _requests, _shown
 from .. import cached_dict as near
-from ..errors import UndecodableValueError
+from .._terms import DEFAULT
+from ..errors import AbsentKeyError, CapabilityMissingError, UndecodableValueError
 from ..values import TYPE_MARKER
 from .local import DOMAIN, LocalStore, Write
 from .own_classes import registering, warn_of_unregistered
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ..v1 import storage_pb2 as pb
 
 
-class CachedDict(near.CachedDict):
+class CachedDict(near.CachedDict[Any]):
     """A dict over a database: RemoteDatabase, or any object with the methods of DatabaseInterface.
 
     It begins as a cache of what is used; `load` makes it a mirror of the whole. In either, all methods of a
@@ -47,9 +49,21 @@ class CachedDict(near.CachedDict):
         self._load_all()
         self._become_mirror()
 
+    def touch(self, key: str, ttl: _requests.Ttl, *, timeout: float = 30.0) -> None:
+        """As of neardict.CachedDict. A database of one's own keeps entries for ever, and nothing else."""
+        if not self._local:
+            super().touch(key, ttl, timeout=timeout)
+            return
+        _refuse_ttl(ttl)
+        if not self.has(key):
+            raise AbsentKeyError(key)
+
+    @reprlib.recursive_repr("{...}")
     def __repr__(self) -> str:
         with self._lock:
-            return f"moobius.CachedDict({self._copy_held()!r})"
+            held, known = self._copy_held(), self._load and self._is_whole()
+        # As the SDK has it: the contents alone.
+        return _shown.shown(type(self), None, held if held or known else None, load=True, fresh=True)
 
     def _decode(self, message: pb.Value) -> Any:
         if self._local:
@@ -68,8 +82,19 @@ class CachedDict(near.CachedDict):
         except UndecodableValueError as error:
             return error
 
-    def _request(self, key: str, value: Any, **condition: Any) -> Any:
+    def _request(self, key: str, value: Any, **options: Any) -> Any:
         if self._local:
             _requests.check_text("key", key)
-            return Write(key, value, **condition)
-        return registering(value, lambda: super(CachedDict, self)._request(key, value, **condition))
+            _refuse_ttl(options.pop("ttl", DEFAULT))
+            options.pop("keep_ttl", None)  # there is nothing to lose
+            return Write(key, value, **options)
+        return registering(value, lambda: super(CachedDict, self)._request(key, value, **options))
+
+
+def _refuse_ttl(ttl: object) -> None:
+    if ttl is not None and ttl is not DEFAULT:
+        raise CapabilityMissingError(
+            "a database of one's own has no time to live: leave it out, or use RemoteDatabase",
+            reason="CAPABILITY_MISSING",
+            capability="CAPABILITY_TTL",
+        )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._changes import Change, Changes
 from .._channel import DEFAULT_TIMEOUT
+from .._requests import Written
 from ..entry import Entry
 from ..errors import BulkError, ConflictError, NeardictError
 from ..v1 import storage_pb2 as pb
@@ -119,7 +120,7 @@ class LocalStore:
         entry = self.lookup(domain, key).entry
         return None if entry is None else Entry(key, copy.deepcopy(entry.value), entry.revision)
 
-    def write(self, request: Write, *, by: Listener | None = None) -> int:
+    def write(self, request: Write, *, by: Listener | None = None) -> Written:
         key = request.key
         with self.changes.writing(DOMAIN, key), self._lock:
             if request.if_absent and self._database.get_value(key)[0]:
@@ -129,7 +130,7 @@ class LocalStore:
             if not stored:
                 raise NeardictError(f"the database did not store {key!r}: {message}")
             self._written[key] = self._next()
-            return self._revision
+            return Written(self._revision)
 
     def write_many(
         self,
@@ -137,7 +138,7 @@ class LocalStore:
         requests: Mapping[str, Write],
         *,
         by: Listener | None = None,
-        written: Callable[[str, int], None],
+        written: Callable[[str, Written], None],
     ) -> None:
         failures: dict[str, NeardictError] = {}
         for key, request in requests.items():

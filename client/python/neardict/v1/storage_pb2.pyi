@@ -80,7 +80,7 @@ class GetValueResponse(_message.Message):
     def __init__(self, found: bool = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., domain_revision: _Optional[int] = ...) -> None: ...
 
 class SetValueRequest(_message.Message):
-    __slots__ = ("domain", "key", "value", "ttl", "if_revision", "if_absent", "request_id")
+    __slots__ = ("domain", "key", "value", "ttl", "if_revision", "if_absent", "request_id", "keep_ttl")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class SetValueRequest(_message.Message):
     IF_REVISION_FIELD_NUMBER: _ClassVar[int]
     IF_ABSENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    KEEP_TTL_FIELD_NUMBER: _ClassVar[int]
     domain: str
     key: str
     value: Value
@@ -95,7 +96,8 @@ class SetValueRequest(_message.Message):
     if_revision: int
     if_absent: bool
     request_id: str
-    def __init__(self, domain: _Optional[str] = ..., key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., if_revision: _Optional[int] = ..., if_absent: bool = ..., request_id: _Optional[str] = ...) -> None: ...
+    keep_ttl: bool
+    def __init__(self, domain: _Optional[str] = ..., key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., if_revision: _Optional[int] = ..., if_absent: bool = ..., request_id: _Optional[str] = ..., keep_ttl: bool = ...) -> None: ...
 
 class SetValueResponse(_message.Message):
     __slots__ = ("revision", "expire_time")

@@ -75,7 +75,7 @@ class RedisBackend:
         key: str,
         value: base.Value,
         *,
-        ttl: int | None = None,
+        ttl: base.Ttl = None,
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:

@@ -49,7 +49,7 @@ def executing(places: Places, operations: Sequence[base.Operation]) -> tuple[lis
         if len(payload) > LARGE_BYTES:
             large.append(payload)
             size, payload = b"=%d" % (OPERATIONS_AT + len(large)), b""
-        until = b"" if ttl is None else b"%d" % ttl
+        until = b"" if ttl is None else b"keep" if ttl is base.KEEP else b"%d" % ttl
         words += (
             b"set %b %b %b %b %d %d %b\n" % (condition, request, until, kind, len(field), len(key), size),
             field,

@@ -38,9 +38,9 @@ return {redis.call('GET', KEYS[2]), time[1], time[2], table.concat(sizes, ' '), 
 # bytes that were read to stop; the operations, one behind the other in one argument, since redis-py takes as
 # long for an argument as Redis for a command; and large payloads. Each operation is a line, 'get|set|delete
 # CONDITION REQUEST TTL json|raw FIELD KEY PAYLOAD', and what follows it. CONDITION: a revision, 0 for absent,
-# or nothing. REQUEST: which of KEYS from the sixth is for it, or nothing. TTL: or nothing. FIELD, KEY and
-# PAYLOAD: how many bytes follow of the name of the result, of the key and of the payload; for a large payload
-# '=' and which of ARGV it is.
+# or nothing. REQUEST: which of KEYS from the sixth is for it, or nothing. TTL: 'keep', or nothing. FIELD, KEY
+# and PAYLOAD: how many bytes follow of the name of the result, of the key and of the payload; for a large
+# payload '=' and which of ARGV it is.
 # Returns the time as Redis gives it; a line for each operation, or for the first of them; and the entries
 # that were read, one behind the other. Lines: 'found REVISION SIZE', SIZE '-' for none; 'done REVISION FACT',
 # FACT being when a set expires, or whether a deleted entry existed, maybe of an earlier write with this id;
@@ -101,13 +101,13 @@ local function stored_of(key)
   return redis.call('HGET', entries, key)
 end
 
--- Returns the present entry's revision: '0' if absent or expired, '?' if unreadable.
+-- Returns the present entry's revision, '0' if absent or expired, '?' if unreadable; and when it expires.
 local function current_of(key)
   local stored = stored_of(key)
   if not stored then return '0' end
   local found, expires = string.match(stored, '^(%d+) (%d+) ')
   if not found then return '?' end
-  if expires == '0' or tonumber(expires) > now then return found end
+  if expires == '0' or tonumber(expires) > now then return found, expires end
   return '0'
 end
 
@@ -119,24 +119,28 @@ local function write(operation, key, condition, request, field, ttl, kind, paylo
     if what ~= operation or of ~= key then return 'reused' end
     return 'done ' .. when .. ' ' .. fact
   end
-  local current = '0'
-  if operation == 'delete' or condition ~= '' then current = current_of(key) end
+  local current, expires = '0', '0'
+  if operation == 'delete' or condition ~= '' or ttl == 'keep' then current, expires = current_of(key) end
   if condition ~= '' and condition ~= current then
     if current == '?' then return 'corrupt' end
     return 'condition ' .. current
+  end
+  if ttl == 'keep' then
+    if current == '?' then return 'corrupt' end
+    if current == '0' then return 'condition 0' end
   end
   local why = refused(operation == 'set')
   if why then return refuse(why) end
 
   local fact = '0'
   if operation == 'set' then
-    if ttl ~= '' then fact = text(now + ttl) end
+    if ttl == 'keep' then fact = expires elseif ttl ~= '' then fact = text(now + ttl) end
     change('set ' .. fact, key)
     unwritten[#unwritten + 1] = key
     unwritten[#unwritten + 1] = revision .. ' ' .. fact .. ' ' .. kind .. ' ' .. payload
     unlisted[#unlisted + 1] = 0
     unlisted[#unlisted + 1] = key
-    if ttl ~= '' then
+    if fact ~= '0' then
       redis.call('ZADD', expiries, fact, key)
       expiring = true
     elseif expiring then
@@ -165,7 +169,7 @@ end
 
 while at <= #operations and size < limit do
   local operation, condition, request, ttl, kind, field_size, key_size, large, payload_size, start =
-    string.match(operations, '^(%l+) (%d*) (%d*) (%d*) (%l*) (%d+) (%d+) (=?)(%d+)\\n()', at)
+    string.match(operations, '^(%l+) (%d*) (%d*) (%w*) (%l*) (%d+) (%d+) (=?)(%d+)\\n()', at)
   local field = string.sub(operations, start, start + field_size - 1)
   at = start + field_size + key_size
   local key = string.sub(operations, start + field_size, at - 1)

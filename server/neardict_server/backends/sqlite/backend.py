@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Self, cast
 
+from ...errors import CorruptEntryError
 from ...exclusive import ExclusiveLock
 from .. import base
 from ..paging import pages
@@ -89,7 +90,7 @@ class SqliteBackend:
         key: str,
         value: base.Value,
         *,
-        ttl: int | None = None,
+        ttl: base.Ttl = None,
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
@@ -139,22 +140,66 @@ class SqliteBackend:
         total = await self._total(domain_id) if entries and not prefix else 0
         after, operator = prefix, ">="
         while True:
-            with translated():
-                cursor = self._reader.execute(
-                    f"SELECT {columns} FROM entries WHERE domain = ? AND key {operator} ? {bound} "  # noqa: S608  # constants
-                    "AND (expires IS NULL OR expires > ?) ORDER BY key",
-                    (domain_id, after, end, self._clock()),
-                )
-                with contextlib.closing(cursor):
-                    found = map(base.Entry._make, cursor)
-                    page = next(pages(found, revision, entries=entries, total=total))
-            last = page.entries[-1].key if page.entries else page.keys[-1] if page.keys else None
+            try:
+                with translated():
+                    cursor = self._reader.execute(
+                        f"SELECT {columns} FROM entries WHERE domain = ? AND key {operator} ? {bound} "  # noqa: S608  # constants
+                        "AND (expires IS NULL OR expires > ?) ORDER BY key",
+                        (domain_id, after, end, self._clock()),
+                    )
+                    with contextlib.closing(cursor):
+                        found = map(base.Entry._make, cursor)
+                        page = next(pages(found, revision, entries=entries, total=total))
+            except CorruptEntryError:
+                keys = (f"domain = ? AND key {operator} ? {bound}", (domain_id, after, end))
+                page, last = self._salvaged(*keys, columns)
+                page = page._replace(domain_revision=revision, total=total)
+                if not entries:
+                    listed = {entry.key for entry in page.entries}.union(page.unreadable)
+                    page = page._replace(keys=sorted(listed), entries=(), unreadable=())
+            else:
+                last = page.entries[-1].key if page.entries else page.keys[-1] if page.keys else None
             if last is None and operator == ">":
                 return
             yield page
             if last is None:
                 return
             after, operator, total = last, ">", 0
+
+    def _salvaged(
+        self, which: str, parameters: tuple[object, ...], columns: str
+    ) -> tuple[base.Page, str | None]:
+        """Returns some entries one by one, with the keys of those that cannot be read; and the last key.
+
+        The keys are in an index, apart from the entries. Raises CorruptEntryError where that cannot be read
+        either: which keys there are, nobody knows then.
+        """
+        found: list[base.Entry] = []
+        unreadable: list[str] = []
+        size, last = 0, None
+        now = self._clock()
+        with translated():
+            keys = self._reader.execute(
+                f"SELECT domain, key FROM entries WHERE {which} ORDER BY key LIMIT {MOST_VALUES}",  # noqa: S608  # constants
+                parameters,
+            ).fetchall()
+        for domain_id, last in keys:  # the last is returned
+            try:
+                with translated():
+                    rows = self._reader.execute(
+                        f"SELECT {columns} FROM entries WHERE domain = ? AND key = ?",  # noqa: S608  # constants
+                        (domain_id, last),
+                    ).fetchall()
+            except CorruptEntryError:
+                unreadable.append(last)
+                continue
+            for entry in map(base.Entry._make, rows):
+                if entry.expires is None or entry.expires > now:
+                    found.append(entry)
+                    size += len(entry.value)
+            if size >= base.PAGE_BYTES:
+                break
+        return base.Page(0, entries=found, unreadable=unreadable), last
 
     def _look(self, domain: str, keys: Sequence[str]) -> list[base.Lookup]:
         """Returns what is stored under the keys at one moment, at most MOST_VALUES of them."""

@@ -141,6 +141,9 @@ class Transaction:
                 if current != operation.condition:
                     outcomes.append(ConditionFailedError(current))
                     continue
+            if _keeps(operation) and self._current(domain.rows[operation.key]) == base.ABSENT:
+                outcomes.append(ConditionFailedError(base.ABSENT))
+                continue
             outcome = (
                 self._set(domain, operation)
                 if isinstance(operation, base.Set)
@@ -151,7 +154,11 @@ class Transaction:
 
     def _set(self, domain: _Domain, operation: base.Set) -> base.Written:
         key, value, ttl, _, request_id = operation
-        expires = None if ttl is None else self._now + ttl
+        if ttl is base.KEEP:
+            row = domain.rows[key]
+            expires = None if row is None else row[2]
+        else:
+            expires = None if ttl is None else self._now + ttl
         revision = self._change(domain, key, value, expires)
         domain.rows[key] = (value, revision, expires)
         domain.remember(request_id, (key, revision, expires, None))
@@ -194,7 +201,9 @@ class Transaction:
                 continue
             if operation.request_id and (stem := parts_of(operation.request_id)[0]) not in results:
                 stems[stem] = None
-            if key not in rows and (operation.condition is not None or isinstance(operation, base.Delete)):
+            if key not in rows and (
+                operation.condition is not None or isinstance(operation, base.Delete) or _keeps(operation)
+            ):
                 revisions[key] = None
         for choice, keys in ((_FIND_REVISIONS, revisions), (_FIND, values)):
             if keys:
@@ -288,3 +297,8 @@ class Transaction:
                 (count - KEPT_CHANGES - 1,),
             )
         return min(int(count), KEPT_CHANGES)
+
+
+def _keeps(operation: base.Set | base.Delete) -> bool:
+    """Returns whether the write depends on when the present entry expires."""
+    return isinstance(operation, base.Set) and operation.ttl is base.KEEP

@@ -18,6 +18,7 @@ from ...errors import (
     PermissionDeniedError,
     UnavailableError,
 )
+from ...server_info import Limits
 from ...store import Store
 from ...v1 import storage_pb2 as pb
 from .. import json_text
@@ -36,7 +37,7 @@ class Loader:
         self,
         store: Store,
         report: Report,
-        limits: pb.Limits,
+        limits: Limits,
         *,
         overwrite: bool,
         dry_run: bool,

@@ -1,0 +1,94 @@
+"""What a dict shows of a domain: in which order, and of what cannot be read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import neardict
+from redis_server import RedisServer
+from served import Served
+from sqlite_damage import damage
+
+from .both import Way, bounded_ways, every_way, wait
+
+KEYS = ["b", "B", "a", "é", "a/b", "10", "9", "\U0001f600", "Z", "c d"]
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("order")
+    settings = {"json": '{ root_dir = "json" }', "redis": f'{{ host = "{redis.host}", port = {redis.port} }}'}
+    (folder / "neardict.toml").write_text(
+        "".join(
+            f'[backends.{name}]\nimplementation = "{name}"\nsettings = {settings.get(name, "{}")}\n'
+            f'[[routes]]\ndomain = "{name}.*"\nbackend = "{name}"\n'
+            for name in ("memory", "sqlite", "redis", "json")
+        )
+    )
+    with Served("--config", folder / "neardict.toml", "--data", folder, cwd=folder) as served:
+        yield served.address
+
+
+async def keys_of(d: Any) -> list[str]:
+    """Returns the keys in the order of the dict; all ways of reading have it."""
+    keys: list[str] = await wait(d.snapshot_keys())
+    assert list(await wait(d.snapshot())) == keys
+    if d._load:
+        assert list(d) == list(d.keys()) == [key for key, _ in d.items()] == keys
+        assert list(d.values()) == [d[key] for key in keys]
+        assert list(reversed(d)) == keys[::-1]
+    return keys
+
+
+@bounded_ways
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "redis", "json"])
+async def test_the_order_is_that_of_the_listing_and_then_of_what_came(
+    target: str, domain: str, way: Way, backend: str
+) -> None:
+    name = f"{backend}.{domain}"
+    with neardict.connect(target) as store:
+        for key in KEYS:
+            store.set_value(name, key, key)
+        async with way.dict(target, name) as d:
+            listed = await keys_of(d)
+            assert sorted(listed) == sorted(KEYS)
+            if backend == "memory":
+                assert listed == KEYS
+            elif backend in ("sqlite", "redis"):
+                assert listed == sorted(KEYS)
+            await wait(d.set("new", 1))
+            await wait(d.set("b", 2))
+            now = await keys_of(d)
+            if way.load:
+                assert now == [*listed, "new"]
+            elif backend == "memory":
+                assert now == [*KEYS, "new"]
+            elif backend in ("sqlite", "redis"):
+                assert now == sorted([*KEYS, "new"])
+
+
+@every_way
+async def test_a_damaged_page_of_sqlite_takes_its_entries_alone(tmp_path: Path, way: Way) -> None:
+    data = tmp_path / "data"
+    keys = [f"k{number:04}" for number in range(300)]
+    with Served("--data", data) as served, neardict.connect(served.address, watch=False) as store:
+        store.set_many("d", dict.fromkeys(keys, b"x" * 300))
+    damage(data / "neardict.sqlite3")
+    with Served("--data", data) as served:
+        async with way.dict(served.address, "d") as d:
+            shown = await wait(d.snapshot())
+            assert 250 < len(shown) < 300
+            assert set(shown) < set(keys)
+            (bad, *_) = set(keys) - set(shown)
+            for act in (d.fetch, d.has, d.refresh):
+                with pytest.raises(neardict.DataLossError):
+                    await wait(act(bad))
+            good = next(iter(shown))
+            await wait(d.set(good, 1))
+            assert await wait(d.fetch(good)) == 1
+            if way.load:
+                assert len(d) == len(shown)
+            else:
+                assert sorted(await wait(d.snapshot_keys())) == keys
