@@ -15,6 +15,7 @@ import pytest
 
 import neardict
 from command_line import NEARDICT, CommandLine
+from processes import ended
 from served import Served
 
 SECONDS = 30.0
@@ -184,9 +185,8 @@ def test_a_person_sees_a_line_for_each_change_and_nothing_stored_commands_the_te
     first = store.set_value(domain, "before", 1)
     ours, its = pty.openpty()
     arguments = ["watch", domain, "--values", "--from-revision", str(first)]
-    with subprocess.Popen(
-        [NEARDICT, *arguments], stdin=its, stdout=its, stderr=its, env=command.env({})
-    ) as process:
+    started = subprocess.Popen([NEARDICT, *arguments], stdin=its, stdout=its, stderr=its, env=command.env({}))
+    with ended(started) as process:
         os.close(its)
         store.set_value(domain, EVIL, [EVIL])
         store.set_value(domain, "long", "x" * 3000)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from coherence.cable import IN_OWN_NETWORK, Cable, Loss, why_not
+from processes import ended
 
 DEADLINE_SECONDS = 20.0
 # Says for each line of its input whether it could connect to where that says.
@@ -54,11 +55,10 @@ def caller() -> Iterator[Caller]:
     with (
         Cable() as cable,
         socket.create_server((cable.host, 0)) as listener,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        ended(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process,
     ):
         cable.plug(process)
         yield Caller(cable, process, listener)
-        process.kill()
 
 
 @pytest.mark.parametrize("loss", ["in", "out", "both"])

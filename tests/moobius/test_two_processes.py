@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from neardict.moobius import CachedDict, MoobiusStorage
+from processes import ended
 
 Containers = Callable[..., CachedDict]
 
@@ -49,9 +50,10 @@ class Second:
 
 @pytest.fixture
 def second(target: str, engine: str, channel: str) -> Iterator[Second]:
-    process = Second(engine, channel)
-    yield process
-    process.process.communicate("", timeout=SECONDS)
+    started = Second(engine, channel)
+    with ended(started.process) as process:
+        yield started
+        process.communicate("", timeout=SECONDS)
 
 
 def contents(d: CachedDict) -> dict[str, Any]:
