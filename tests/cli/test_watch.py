@@ -17,8 +17,9 @@ import neardict
 from command_line import NEARDICT, CommandLine
 from processes import ended
 from served import Served
+from waiting import DEADLINE_SECONDS
 
-SECONDS = 30.0
+SECONDS = DEADLINE_SECONDS
 EVIL = "\x1b]0;owned\x07\x9b31m\u202e"
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from coherence.cable import IN_OWN_NETWORK, Cable, Loss, why_not
 from processes import ended
+from waiting import DEADLINE_SECONDS
 
-DEADLINE_SECONDS = 20.0
 # Says for each line of its input whether it could connect to where that says.
 CONNECT = """
 import socket, sys

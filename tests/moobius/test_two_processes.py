@@ -12,10 +12,11 @@ import pytest
 
 from neardict.moobius import CachedDict, MoobiusStorage
 from processes import ended
+from waiting import DEADLINE_SECONDS
 
 Containers = Callable[..., CachedDict]
 
-SECONDS = 20.0
+SECONDS = DEADLINE_SECONDS
 
 PROGRAM = """
     import sys
