@@ -105,7 +105,9 @@ def _build(cls: type, data: dict[str, Any], *, strictly: bool) -> Any:
     for name, (init, hint) in fields.items():
         if name in data:
             (given if init else late)[name] = _coerce(hint, data[name], strictly=strictly)
-    others = {name: value for name, value in data.items() if name not in fields}
+    others = {}
+    if len(data) > len(given) + len(late):
+        others = {name: value for name, value in data.items() if name not in fields}
     if others and strictly:
         raise TypeError(f"{cls.__qualname__} has no such fields")
     instance = cls(**given)
@@ -147,16 +149,18 @@ def _coerce(hint: Any, value: Any, *, strictly: bool) -> Any:
         return _coerce_to_one_of(arguments, value, strictly=strictly)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return _build(hint, value, strictly=strictly)
-    coerce = functools.partial(_coerce, strictly=strictly)
+    if not isinstance(value, (list, dict)):
+        return value
     if isinstance(value, list):
         kind = origin or hint
         if kind is tuple and arguments and arguments[-1] is not Ellipsis and len(arguments) == len(value):
-            return tuple(map(coerce, arguments, value))
+            pairs = zip(arguments, value, strict=True)
+            return tuple([_coerce(hinted, inner, strictly=strictly) for hinted, inner in pairs])
         item = arguments[0] if arguments else Any
-        items = [coerce(item, inner) for inner in value]
+        items = [_coerce(item, inner, strictly=strictly) for inner in value]
         return kind(items) if kind in (tuple, set, frozenset) else items
-    if isinstance(value, dict) and origin is dict:
-        return {name: coerce(arguments[1], inner) for name, inner in value.items()}
+    if origin is dict:
+        return {name: _coerce(arguments[1], inner, strictly=strictly) for name, inner in value.items()}
     return value
 
 
