@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 # The stubs are generated with the oldest tools that we support: what they generate sets the floors.
 PROTO_TOOLS := .tools/protos
 PROTOS := $(wildcard protos/neardict/v1/*.proto)
@@ -18,16 +18,19 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.server: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the server into $(VENV), which takes up to a minute"
 	$(PIP_INSTALL) --editable '.[server]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the development tools into $(VENV), which takes a minute or two"
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.server
 
 $(PROTO_TOOLS)/.done: tools/protos-requirements.txt
+	@echo "installing the generators of the stubs into $(PROTO_TOOLS), which takes up to a minute"
 	$(PYTHON) -m venv $(PROTO_TOOLS)
-	$(PROTO_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(PROTO_TOOLS)/bin/python -m pip install --disable-pip-version-check --requirement $<
 	@touch $@
 
 run: $(VENV)/.server ## start the server on its embedded default (ARGS="..." passes options)

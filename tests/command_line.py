@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from processes import ended
+
 NEARDICT = Path(sys.executable).with_name("neardict")
 SECONDS = 60.0
 POLL_SECONDS = 0.2
@@ -69,25 +71,26 @@ class CommandLine:
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         env = self.env({"PYTHONFAULTHANDLER": "1"})
-        process = subprocess.Popen([NEARDICT, *args], stdin=its, stdout=its, stderr=its, env=env)
+        started = subprocess.Popen([NEARDICT, *args], stdin=its, stdout=its, stderr=its, env=env)
         os.close(its)
         seen = b""
         deadline = time.monotonic() + SECONDS
-        try:
-            while True:
-                ended = process.poll() is not None
-                if select.select([ours], [], [], POLL_SECONDS)[0]:
-                    seen += os.read(ours, 65536)
-                elif ended:
-                    break  # somebody else holds the terminal
-                elif time.monotonic() > deadline:
-                    process.send_signal(signal.SIGABRT)  # it tells where it hangs
-                    deadline = math.inf
-        except OSError:
-            pass  # how a terminal says that nobody writes to it any more
-        finally:
-            os.close(ours)
-        code = process.wait(SECONDS)
+        with ended(started) as process:
+            try:
+                while True:
+                    is_over = process.poll() is not None
+                    if select.select([ours], [], [], POLL_SECONDS)[0]:
+                        seen += os.read(ours, 65536)
+                    elif is_over:
+                        break  # somebody else holds the terminal
+                    elif time.monotonic() > deadline:
+                        process.send_signal(signal.SIGABRT)  # it tells where it hangs
+                        deadline = math.inf
+            except OSError:
+                pass  # how a terminal says that nobody writes to it any more
+            finally:
+                os.close(ours)
+            code = process.wait(SECONDS)
         assert code != -signal.SIGABRT, seen.decode()
         return Done(code, seen)
 

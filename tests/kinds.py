@@ -8,6 +8,7 @@ from neardict_server.backends.memory import MemoryBackend
 from neardict_server.backends.null import NullBackend
 from neardict_server.backends.redis import RedisBackend
 from neardict_server.backends.sqlite import SqliteBackend
+from redis_backend import PATIENT
 from redis_server import RedisServer
 
 TYPES: dict[str, Any] = {
@@ -22,7 +23,7 @@ DURABLE = ["json", "redis", "sqlite"]
 
 
 def settings(kind: str, redis: RedisServer) -> dict[str, Any]:
-    return {"port": redis.port} if kind == "redis" else {}
+    return {"port": redis.port, **PATIENT} if kind == "redis" else {}
 
 
 def write_config(folder: Path, kind: str, redis: RedisServer) -> Path:

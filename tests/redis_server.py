@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# For how long a server may take to answer after a start, or to end after a signal.
-DEADLINE_SECONDS = 20.0
+from waiting import DEADLINE_SECONDS as DEADLINE_SECONDS
+
 POLL_SECONDS = 0.005
 # Below the ports that Linux gives to outgoing connections: a server that restarts on its port finds
 # it free, and a client that connects to a server that is down cannot meet itself.

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+from waiting import DEADLINE_SECONDS
+
+START_SECONDS = 2 * DEADLINE_SECONDS
+STOP_SECONDS = DEADLINE_SECONDS
 
 
 class Served:

@@ -7,7 +7,8 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-DEADLINE_SECONDS = 20.0
+from waiting import DEADLINE_SECONDS as DEADLINE_SECONDS
+
 SERVICE = "neardict.v1.StorageService"
 
 

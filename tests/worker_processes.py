@@ -10,8 +10,8 @@ import grpc
 
 from redis_server import RedisServer
 from served import Served
+from waiting import DEADLINE_SECONDS as DEADLINE_SECONDS
 
-DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.01
 # So many connections in a row that all miss one of three workers are no accident: (2/3)**100 is 1e-18.
 CONNECTIONS = 100

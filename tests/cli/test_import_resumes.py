@@ -6,16 +6,19 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import neardict
 from command_line import CommandLine
+from processes import ended
 from served import Served
+from waiting import DEADLINE_SECONDS
 
 COUNT = 2500
-SECONDS = 30.0
+SECONDS = DEADLINE_SECONDS
 
 # They share a folder that takes seconds to make.
 pytestmark = pytest.mark.xdist_group("import resumes")
@@ -46,16 +49,17 @@ def entries(store: neardict.Store) -> dict[str, neardict.Entry]:
     return {entry.key: entry for domain in domains for entry in store.all_entries(domain)}
 
 
+@contextmanager
 def start_and_wait_for(
     command: CommandLine, root: Path, store: neardict.Store, count: int
-) -> subprocess.Popen[bytes]:
-    """Starts an import and returns it when so many entries are there, or it has ended."""
-    process = command.start("import", root)
-    deadline = time.monotonic() + SECONDS
-    while process.poll() is None and len(entries(store)) < count:
-        assert time.monotonic() < deadline, "the import makes no progress"
-        time.sleep(0.02)
-    return process
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts an import and yields it when so many entries are there, or it has ended."""
+    with ended(command.start("import", root)) as process:
+        deadline = time.monotonic() + SECONDS
+        while process.poll() is None and len(entries(store)) < count:
+            assert time.monotonic() < deadline, "the import makes no progress"
+            time.sleep(0.02)
+        yield process
 
 
 def test_an_import_that_is_killed_goes_on_and_overwrites_nothing(served: Served, root: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import neardict
 from command_line import NEARDICT, CommandLine, Done
+from processes import ended
 
 VALUE = '{"big":9007199254740993,"small":1e-7,"kept":1.10,"twice":1,"twice":2,"text":"\\u00e9 é 😀 \\n"}'
 
@@ -171,7 +172,7 @@ def test_a_reader_that_goes_away_ends_a_listing_without_a_word(
     command: CommandLine, store: neardict.Store, domain: str
 ) -> None:
     store.set_many(domain, {f"{n:0200}": n for n in range(2000)})
-    with command.start("keys", domain) as process:
+    with ended(command.start("keys", domain)) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b'{"key":"000')

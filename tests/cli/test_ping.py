@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 from command_line import CommandLine
+from processes import ended
 from served import Served
 
 
@@ -26,8 +27,10 @@ def test_ping_waits_for_a_service_that_comes_up(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    waiting = CommandLine(address).start("ping", "--wait", "50")
-    with waiting, Served("--listen", address, "--data", tmp_path):
+    with (
+        ended(CommandLine(address).start("ping", "--wait", "50")) as waiting,
+        Served("--listen", address, "--data", tmp_path),
+    ):
         out, err = waiting.communicate()
     assert (waiting.returncode, err) == (0, b"")
     assert address in out.decode()

@@ -15,9 +15,11 @@ import pytest
 
 import neardict
 from command_line import NEARDICT, CommandLine
+from processes import ended
 from served import Served
+from waiting import DEADLINE_SECONDS
 
-SECONDS = 30.0
+SECONDS = DEADLINE_SECONDS
 EVIL = "\x1b]0;owned\x07\x9b31m\u202e"
 
 
@@ -184,9 +186,8 @@ def test_a_person_sees_a_line_for_each_change_and_nothing_stored_commands_the_te
     first = store.set_value(domain, "before", 1)
     ours, its = pty.openpty()
     arguments = ["watch", domain, "--values", "--from-revision", str(first)]
-    with subprocess.Popen(
-        [NEARDICT, *arguments], stdin=its, stdout=its, stderr=its, env=command.env({})
-    ) as process:
+    started = subprocess.Popen([NEARDICT, *arguments], stdin=its, stdout=its, stderr=its, env=command.env({}))
+    with ended(started) as process:
         os.close(its)
         store.set_value(domain, EVIL, [EVIL])
         store.set_value(domain, "long", "x" * 3000)

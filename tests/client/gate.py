@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import grpc
 
 from neardict.v1 import storage_pb2 as pb
+from waiting import DEADLINE_SECONDS
 
 from .gated_stream import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DEADLINE = 20.0  # seconds
+DEADLINE = DEADLINE_SECONDS
 SERVICE = "neardict.v1.StorageService"
 
 REQUESTS: dict[str, Any] = {

@@ -157,7 +157,7 @@ def test_the_client_works_with_grpc_and_protobuf_alone(tmp_path: Path) -> None:
     program = """
 import dataclasses, neardict, neardict.aio
 
-@neardict.register
+@neardict.register(name="item")
 @dataclasses.dataclass
 class Item:
     name: str

@@ -16,6 +16,7 @@ import neardict
 from neardict import _channel, _chunks, _compression, aio, values
 from neardict.v1 import storage_pb2 as pb
 from served import Served
+from waiting import DEADLINE_SECONDS
 
 from .tcp_gate import TcpGate
 from .threads import until
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from .threads import InThread
 
-SECONDS = 30.0
+SECONDS = DEADLINE_SECONDS
 MESSAGE = 64 * 1024
 # One that the service has to refuse first, and one that the client sends in chunks by itself.
 REFUSED = {"text": "aé€𝄞" * 20_000}

@@ -1,5 +1,6 @@
 """What the docstring of CachedDict promises, in its order."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import neardict
 from neardict import aio
 from neardict._contents import MISSING
+from processes import ended
 from served import Served
 from shown import shown
 
@@ -349,8 +351,9 @@ with neardict.connect(sys.argv[1]) as store:
         d.edit("count", lambda count: count + 1, default=0)
 """
     command = [sys.executable, "-c", program, server.address, domain]
-    for process in [subprocess.Popen(command) for _ in range(4)]:
-        assert process.wait(60) == 0
+    with contextlib.ExitStack() as opened:
+        for process in [opened.enter_context(ended(subprocess.Popen(command))) for _ in range(4)]:
+            assert process.wait(60) == 0
     assert store.get_value(domain, "count") == 200
 
 

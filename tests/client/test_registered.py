@@ -1,10 +1,12 @@
 """Instances of registered classes as values."""
 
+import copy
 import dataclasses
 import datetime
 import enum
 import gc
 import json
+import pickle
 import subprocess
 import sys
 import typing
@@ -19,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neardict
-from neardict import registry, values
+from neardict import _dataclasses, _models, registry, values
 from neardict.v1 import storage_pb2 as pb
 
 from .steady import steady
@@ -29,6 +31,8 @@ from .steady import steady
 def registrations() -> Iterator[None]:
     """What a test registers is forgotten after it."""
     by_class, by_name = dict(registry.BY_CLASS), dict(registry.BY_NAME)
+    for told in (registry._warned, _dataclasses._told, _models._told):
+        told.clear()
     yield
     for known, before in ((registry.BY_CLASS, by_class), (registry.BY_NAME, by_name)):
         known.clear()
@@ -130,6 +134,48 @@ def test_register_works_as_a_decorator_and_names_the_class_after_its_module() ->
     assert there_and_back([Local(1)]) == [Local(1)]
 
 
+def test_register_with_arguments_works_as_a_decorator_too() -> None:
+    @neardict.register(name="hero")
+    @dataclass
+    class Hero:
+        x: int
+
+    @neardict.register()
+    @dataclass
+    class Nameless:
+        x: int
+
+    @neardict.register(name="color", encode=lambda c: {"c": c.value}, decode=lambda data: Color(data["c"]))
+    class Color(enum.Enum):
+        RED = 1
+
+    typing.assert_type(Hero(1), Hero)
+    assert json.loads(values.encode(Hero(1)).json)["_moobius_type"] == "hero"
+    assert json.loads(values.encode(Nameless(1)).json)["_moobius_type"] == f"{__name__}.Nameless"
+    assert there_and_back([Hero(1), Nameless(2), Color.RED]) == [Hero(1), Nameless(2), Color.RED]
+
+
+def test_what_is_not_a_class_cannot_be_registered() -> None:
+    for mistake in ("hero", Item("x")):
+        with pytest.raises(TypeError, match=r"is not a class; a name is given as register\(name=\.\.\.\)"):
+            neardict.register(mistake)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("module", ["__main__", "__mp_main__"])
+def test_a_class_of_the_started_program_is_refused_without_a_name(module: str) -> None:
+    cls = dataclasses.make_dataclass("Hero", [("x", int)])
+    cls.__module__ = module
+    with pytest.raises(
+        ValueError, match=r"Hero is of the started program.*@neardict.register\(name='hero'\)"
+    ):
+        neardict.register(cls)
+    assert cls not in registry.BY_CLASS
+    neardict.register(cls, name="hero")
+    assert there_and_back(cls(1)) == cls(1)
+    neardict.register(cls, name=f"{module}.Hero")  # as data may have it already
+    assert there_and_back(cls(1)) == cls(1)
+
+
 def test_a_class_that_is_not_registered_is_refused_also_inside_another_value() -> None:
     with pytest.raises(
         neardict.UnsupportedValueError, match=r"value\['a'\]\[0\] is a Item: register its class"
@@ -220,12 +266,17 @@ def test_an_instance_that_would_come_back_different_is_refused() -> None:
         gc.enable()
 
 
-def test_an_instance_without_equality_or_with_a_constructor_of_its_own_is_refused() -> None:
+def test_an_instance_without_equality_comes_back_with_all_that_is_in_it() -> None:
     @neardict.register
     @dataclass(eq=False)
     class Unequal:
-        x: int = 0
+        x: Any = 0
 
+    assert there_and_back(Unequal([1, {"a": 2}])).x == [1, {"a": 2}]
+    refused(Unequal([1, (2,)]), "is not equal: register it with encode and decode")
+
+
+def test_an_instance_with_a_constructor_of_its_own_is_refused() -> None:
     @neardict.register
     @dataclass
     class Derived:
@@ -237,7 +288,6 @@ def test_an_instance_without_equality_or_with_a_constructor_of_its_own_is_refuse
     class Unreadable:
         x: "NoSuchName"  # type: ignore[name-defined]  # noqa: F821  # on purpose
 
-    refused(Unequal(), "is not equal: register it with encode and decode")
     refused(Derived(1, 2), "fails with TypeError")
     refused(Unreadable(1), "fails with NameError")
 
@@ -287,10 +337,151 @@ def test_a_class_that_is_defined_anew_takes_the_place_of_its_earlier_self() -> N
     assert there_and_back(after(2)) == after(2)
 
 
-def test_fields_that_were_added_since_get_their_defaults_and_removed_ones_are_left_out() -> None:
+def test_a_field_may_hold_the_json_form_of_its_class_and_comes_back_as_an_instance() -> None:
+    neardict.register(Player)
+    sword = {"name": "sword", "weight": 2.5}
+    given: Any = Player(1, {"y": 2, "x": 1}, [sword, Item("bow")], {"a": {"name": "axe"}}, best=sword)  # type: ignore[arg-type, list-item, dict-item]
+    again = there_and_back([given])[0]
+    assert again == Player(
+        1,
+        Place(1, 2),
+        [Item("sword", 2.5), Item("bow")],
+        {"a": Item("axe")},
+        best=Item("sword", 2.5),
+    )
+    assert there_and_back(again) == again
+
+
+def test_a_json_form_that_would_lose_something_is_refused() -> None:
+    @neardict.register
+    @dataclass
+    class Holder:
+        item: Item | None = None
+
+        def __post_init__(self) -> None:
+            if isinstance(self.item, Item):
+                self.item.name = self.item.name[:3]
+
+    there_and_back(Holder({"name": "bow"}))  # type: ignore[arg-type]
+    for lossy in ({"name": "sword"}, {"name": "bow", "weight": (1, 2)}):
+        refused(Holder(lossy), "is not equal")  # type: ignore[arg-type]
+
+
+@dataclass
+class Sword:
+    edge: int = 1
+
+
+@dataclass
+class Bow:
+    reach: int = 1
+
+
+def test_of_two_classes_in_a_field_the_one_with_all_the_fields_is_built() -> None:
+    @neardict.register
+    @dataclass
+    class Holder:
+        held: Sword | Bow
+
+    assert there_and_back([Holder(Bow(3)), Holder(Sword(4))]) == [Holder(Bow(3)), Holder(Sword(4))]
+
+
+def test_fields_that_were_added_since_get_their_defaults() -> None:
     neardict.register(Item, name="item")
-    old = '{"_moobius_type":"item","_moobius_val":{"name":"x","gone":[1]}}'
-    assert values.decode(pb.Value(json=old)) == Item("x", 0.0)
+    assert values.decode(pb.Value(json='{"_moobius_type":"item","_moobius_val":{"name":"x"}}')) == Item(
+        "x", 0.0
+    )
+
+
+REMOVED: Any = {
+    "_moobius_type": "player",
+    "_moobius_val": {
+        "hp": 1,
+        "place": {"x": 1, "y": 2},
+        "items": [{"name": "x", "weight": 1.0, "gone": [1]}],
+        "since": {"a": None},
+    },
+}
+
+
+def test_fields_that_were_removed_since_are_stored_again_with_the_instance(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @dataclass
+    class Player:
+        hp: int
+        place: dict[str, int]
+        items: list[Item]
+
+    neardict.register(Player, name="player")
+    player = values.decode(pb.Value(json=json.dumps(REMOVED)))
+    assert player == Player(1, {"x": 1, "y": 2}, [Item("x", 1.0)])
+    for copied in (player, copy.deepcopy(player), pickle.loads(pickle.dumps(player.items[0]))):
+        if isinstance(copied, Item):
+            assert vars(copied) == vars(player.items[0])
+        else:
+            assert json.loads(values.encode(copied).json) == REMOVED
+    player.hp += 1
+    after = json.loads(values.encode([player]).json)[0]["_moobius_val"]
+    assert after == REMOVED["_moobius_val"] | {"hp": 2}
+    told = [record.getMessage() for record in caplog.records]
+    assert [message for message in told if "'Item'" in message and "register decode" in message]
+    values.decode(pb.Value(json=json.dumps(REMOVED)))
+    assert len(caplog.records) == len(told), "once for each class"
+
+
+def test_fields_that_were_removed_and_cannot_be_kept_make_the_value_undecodable() -> None:
+    neardict.register(Place, name="place")
+    old = pb.Value(json='[{"_moobius_type":"place","_moobius_val":{"x":1,"y":2,"z":3}}]')
+    with pytest.raises(
+        neardict.UndecodableValueError, match=r"has fields that its class has not.*register decode"
+    ):
+        values.decode(old)
+    neardict.register(Place, name="place", decode=lambda data: Place(data["x"], data["y"]))
+    assert values.decode(old) == [Place(1, 2)]
+
+
+def test_a_removed_field_survives_an_edit_and_a_save_of_a_dict(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str
+) -> None:
+    elsewhere.set_value(
+        domain, "sword", {"_moobius_type": "item", "_moobius_val": {"name": "sword", "gone": {"a": [1]}}}
+    )
+    neardict.register(Item, name="item")
+    d = store.dict(domain)
+    d["sword"].weight = 2.0
+    d.save("sword")
+    with d.edit("sword") as sword:
+        sword.weight += 1
+    d["other"] = d["sword"]
+    registry.BY_NAME.pop("item")
+    for key in ("sword", "other"):
+        assert elsewhere.get_value(domain, key)["_moobius_val"] == {
+            "name": "sword",
+            "weight": 3.0,
+            "gone": {"a": [1]},
+        }
+
+
+def test_a_pydantic_model_that_ignores_stored_fields_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Model(pydantic.BaseModel):
+        x: int
+
+    class Keeping(pydantic.BaseModel, extra="allow"):
+        x: int
+
+    neardict.register(Model, name="model")
+    neardict.register(Keeping, name="keeping")
+    for name in ("model", "model", "keeping"):
+        again = values.decode(
+            pb.Value(json=f'{{"_moobius_type":"{name}","_moobius_val":{{"x":1,"gone":"secret"}}}}')
+        )
+        assert again.x == 1
+    assert json.loads(values.encode(again).json)["_moobius_val"] == {"x": 1, "gone": "secret"}
+    (record,) = caplog.records
+    assert "Model" in record.getMessage()
+    assert "extra='allow'" in record.getMessage()
+    assert "secret" not in record.getMessage()
 
 
 def test_data_that_does_not_fit_its_class_is_undecodable_and_tells_what_to_do() -> None:
@@ -318,6 +509,24 @@ def test_data_that_does_not_fit_its_class_is_undecodable_and_tells_what_to_do() 
 def test_markers_of_unknown_classes_stay_plain_and_are_written_back_unchanged(data: Any) -> None:
     assert there_and_back(data) == data
     assert json.loads(values.encode(data).json) == data
+
+
+def test_a_marker_that_nobody_registered_is_told_once_for_each_name(caplog: pytest.LogCaptureFixture) -> None:
+    def read(name: Any) -> None:
+        values.decode(pb.Value(json=json.dumps([{"_moobius_type": name, "_moobius_val": {"x": "secret"}}])))
+
+    for name in ("a.Hero", "a.Hero", "__main__.Hero", "a.Hero", 3, None, ["x"], "NoneType"):
+        read(name)
+    hero, main = [record.getMessage() for record in caplog.records]
+    assert "'a.Hero', which is not registered" in hero
+    assert "put @neardict.register before the class" in hero
+    assert "put @neardict.register(name='__main__.Hero') before the class" in main
+    assert "secret" not in caplog.text
+    # Others write these names: neither their number nor their length may matter here.
+    for number in range(2000):
+        read(f"x{number}.{'y' * 1000}")
+    assert len(registry._warned) <= 1000
+    assert max(len(record.getMessage()) for record in caplog.records) < 500
 
 
 def test_what_was_read_before_its_class_was_registered_is_written_back_unchanged() -> None:

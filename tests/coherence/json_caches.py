@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import neardict
 from neardict import aio
 from neardict.errors import DataLossError, NotHeldError
+from waiting import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ BROKEN = "broken"
 NOT_NOW = "not now"
 
 # No promise, which is a second, but when a test gives up on a machine that is busy with others.
-DEADLINE_SECONDS = 20.0
 
 
 class Caches:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from json_backend import DOMAIN, entries_of
 from neardict_server.backends import base
 from neardict_server.backends.json import JsonBackend
+from waiting import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
-
-DEADLINE_SECONDS = 20.0
 
 
 class Reader:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from coherence.cable import IN_OWN_NETWORK, Cable, Loss, why_not
+from processes import ended
+from waiting import DEADLINE_SECONDS
 
-DEADLINE_SECONDS = 20.0
 # Says for each line of its input whether it could connect to where that says.
 CONNECT = """
 import socket, sys
@@ -55,11 +56,10 @@ def caller() -> Iterator[Caller]:
     with (
         Cable() as cable,
         socket.create_server(("", 0)) as listener,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        ended(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process,
     ):
         cable.plug(process)
         yield Caller(cable, process, listener)
-        process.kill()
 
 
 @pytest.mark.parametrize("loss", ["in", "out", "both"])

@@ -11,10 +11,10 @@ import neardict
 from coherence.replicas import Replicas
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
+from waiting import DEADLINE_SECONDS
 
 DOMAIN = "service_1.channel_7"
 LOG = f"neardict:{{{DOMAIN}}}:changes"
-DEADLINE_SECONDS = 20.0
 # Of a client, three heartbeats; and of its server, whose own sight of Redis may be so old.
 STALE_SECONDS = 3.0 + 1.0
 MARGIN_SECONDS = 1.0

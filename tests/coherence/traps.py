@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from coherence.listening import Listener
+from waiting import DEADLINE_SECONDS as DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from neardict._changes import Change
 
 DOMAIN = "traps"
-DEADLINE_SECONDS = 15.0
 
 
 def eventually(holds: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:

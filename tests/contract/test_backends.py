@@ -17,6 +17,7 @@ from neardict_server.backends.request_ids import RequestIds
 from neardict_server.backends.sqlite import SqliteBackend
 from neardict_server.config import BackendConfig, Config, RouteConfig
 from neardict_server.testing import BackendContract, RemoteBackend
+from redis_backend import PATIENT
 from redis_server import RedisServer
 from served import Served
 
@@ -35,7 +36,10 @@ def config(data: Path, redis: RedisServer) -> Config:
         metrics_listen="127.0.0.1:0",
         data_dir=data,
         backends={
-            name: BackendConfig(implementation=name, settings={"port": redis.port} if name == "redis" else {})
+            name: BackendConfig(
+                implementation=name,
+                settings={"port": redis.port, **PATIENT} if name == "redis" else {},
+            )
             for name in KINDS
         },
         routes=tuple(RouteConfig(domain=f"{name}.*", backend=name) for name in KINDS),

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import pytest
 
 from neardict_server.config import load
+from processes import ended
 from served import Served
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +145,7 @@ def serve(command: str, folder: Path) -> None:
     """Runs a command that serves, until it says that it listens, and stops it."""
     env = {"NEARDICT_LISTEN": "127.0.0.1:0", "NEARDICT_DATA_DIR": str(folder / "served")}
     env |= {"MAKEFLAGS": "", "ARGS": ""}  # what `make test` was given is not for the `make` that is run here
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         ["bash", "-c", f"exec {command}"],
         cwd=ROOT,
         env=environment(**env),
@@ -151,11 +153,14 @@ def serve(command: str, folder: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    with process, process.stdout:
+    with ended(started) as process:
+        assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
-        assert any(line.startswith("listening on 127.0.0.1:") for line in lines)
-        os.killpg(process.pid, 15)
+        try:
+            assert any(line.startswith("listening on 127.0.0.1:") for line in lines)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(SECONDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -12,6 +12,7 @@ import neardict
 from neardict.moobius import CachedDict, MoobiusStorage
 from redis_server import RedisServer
 from served import Served
+from waiting import DEADLINE_SECONDS
 
 ENGINES = ["json", "redis", "sqlite", "memory"]
 
@@ -21,7 +22,12 @@ def db_config(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> l
     """Entries named as their engines, and a second one of json in the same folder."""
     settings: dict[str, dict[str, Any]] = {
         "json": {"root_dir": str(tmp_path_factory.mktemp("moobius") / "json_db")},
-        "redis": {"host": redis.host, "port": redis.port, "db": None},
+        "redis": {
+            "host": redis.host,
+            "port": redis.port,
+            "db": None,
+            "command_timeout_seconds": DEADLINE_SECONDS,
+        },
     }
     settings["more"] = settings["json"]
     return [

@@ -15,7 +15,7 @@ import pytest
 
 import neardict
 from neardict import UnsupportedValueError, registry
-from neardict.moobius import CachedDict, RemoteDatabase, own_classes
+from neardict.moobius import CachedDict, RemoteDatabase
 
 Containers = Callable[..., CachedDict]
 Domains = Callable[[str], str]
@@ -35,7 +35,7 @@ def nothing_registered() -> Iterator[None]:
 def forget() -> None:
     registry.BY_CLASS.clear()
     registry.BY_NAME.clear()
-    own_classes._warned.clear()
+    registry._warned.clear()
 
 
 @dataclass
@@ -227,7 +227,7 @@ def test_a_class_of_the_main_program_keeps_its_name(target: str, channel: str, t
             import neardict
             from neardict.moobius import MoobiusStorage
 
-            @neardict.register
+            @neardict.register(name="player")
             @dataclass
             class Player:
                 hp: int

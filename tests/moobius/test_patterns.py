@@ -12,12 +12,13 @@ import pytest
 import neardict
 from neardict.moobius import CachedDict, MoobiusStorage
 from served import Served
+from waiting import DEADLINE_SECONDS
 
 Containers = Callable[..., CachedDict]
 Storages = Callable[..., MoobiusStorage]
 Domains = Callable[[str], str]
 
-DEADLINE = 10.0
+DEADLINE = DEADLINE_SECONDS
 
 
 @pytest.fixture(params=[True, False], ids=["loaded", "not loaded"])

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from neardict.moobius import CachedDict, MoobiusStorage
+from processes import ended
 from shown import shown
+from waiting import DEADLINE_SECONDS
 
 Containers = Callable[..., CachedDict]
 
-SECONDS = 20.0
+SECONDS = DEADLINE_SECONDS
 
 PROGRAM = """
     import sys
@@ -50,9 +52,10 @@ class Second:
 
 @pytest.fixture
 def second(target: str, engine: str, channel: str) -> Iterator[Second]:
-    process = Second(engine, channel)
-    yield process
-    process.process.communicate("", timeout=SECONDS)
+    started = Second(engine, channel)
+    with ended(started.process) as process:
+        yield started
+        process.communicate("", timeout=SECONDS)
 
 
 def becomes(d: CachedDict, expected: dict[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from neardict_server.app import serving
 from neardict_server.backends.memory import MemoryBackend
 from neardict_server.config import BackendConfig, Config
 from served import Served
+from waiting import DEADLINE_SECONDS
 from wire import Refusal, refusal
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from redis_server import RedisServer
 
-SECONDS = 30.0
+SECONDS = DEADLINE_SECONDS
 MESSAGE = 64 * 1024
 LARGEST = 16 * 1024 * 1024
 LIMITS = {

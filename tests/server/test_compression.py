@@ -15,6 +15,7 @@ import pytest
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
 from served import Served
+from waiting import DEADLINE_SECONDS
 from wire import Refusal, refusal
 
 if sys.version_info >= (3, 14):
@@ -25,7 +26,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECONDS = 30.0
+SECONDS = DEADLINE_SECONDS
 MESSAGE = 1024 * 1024
 LARGEST = 16 * 1024 * 1024
 DOMAIN = "compressed"

@@ -18,12 +18,12 @@ from neardict_server.backends import base
 from neardict_server.backends.memory import MemoryBackend
 from neardict_server.config import BackendConfig, Config
 from neardict_server.errors import CorruptEntryError, StorageError
+from waiting import DEADLINE_SECONDS
 from wire import Refusal, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-DEADLINE_SECONDS = 10.0
 GET = pb.GetValueRequest(domain="d", key="k")
 
 

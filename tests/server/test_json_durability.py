@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import random
-import signal
 import stat
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import pytest
 from json_backend import DOMAIN, FOLDER, entries_of, entry_of, is_absent, keys_of, opened
 from neardict_server.backends.base import ABSENT
 from neardict_server.errors import BackendUnavailableError, StorageFullError
+from processes import ended
 
 
 def contents(root: Path) -> list[Path]:
@@ -292,18 +292,17 @@ async def test_kill_9_while_writing_loses_nothing_acknowledged_and_tears_no_file
     latest = 0
     start = 0
     for _ in range(10):
-        writer = subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), str(Path(__file__).parents[1]), str(start)],
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert writer.stdout is not None
-        lines = [writer.stdout.readline()]
-        time.sleep(chance.uniform(0, 0.2))  # when the kill comes, not what is waited for
-        writer.send_signal(signal.SIGKILL)
-        lines += writer.stdout.read().splitlines()
-        writer.stdout.close()
-        writer.wait()
+        with ended(started) as writer:
+            assert writer.stdout is not None
+            lines = [writer.stdout.readline()]
+            time.sleep(chance.uniform(0, 0.2))  # when the kill comes, not what is waited for
+            writer.kill()
+            lines += writer.stdout.read().splitlines()
         # The last line may be cut.
         acknowledged = {line.split()[0]: line.split()[1:] for line in lines if len(line.split()) == 3}
         async with opened(tmp_path) as backend:

@@ -13,8 +13,7 @@ from neardict_server.backends import base
 from neardict_server.backends.sqlite import SqliteBackend
 from neardict_server.backends.sqlite.writer import MAX_BATCH
 from neardict_server.errors import BackendUnavailableError, ConditionFailedError
-
-DEADLINE_SECONDS = 10.0
+from waiting import DEADLINE_SECONDS
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from model import Clock
 from neardict_server.backends import base
 from neardict_server.backends.request_ids import WINDOW
 from neardict_server.backends.sqlite import SqliteBackend, transaction, writer
+from waiting import DEADLINE_SECONDS
 
-DEADLINE_SECONDS = 15.0
 SECOND = 1_000_000
 
 

@@ -43,7 +43,10 @@ def config(tmp_path: Path, redis: RedisServer) -> Path:
 
 @pytest.fixture
 def server(config: Path) -> Iterator[Served]:
-    with Served("--config", config, "--workers", "3") as server:
+    # The grace is not to be over before a busy machine has read what it is for.
+    with Served(
+        "--config", config, "--workers", "3", env={"NEARDICT_SHUTDOWN_GRACE_SECONDS": "60"}
+    ) as server:
         yield server
 
 

@@ -1,11 +1,13 @@
 """A shared dictionary that is near: the Python client of a neardict service.
 
-import neardict
+A first program:
 
-with neardict.connect() as store:
-scores = store.dict("game.scores")
-scores["alice"] = {"points": 3}
-print(scores["alice"]["points"])
+    import neardict
+
+    with neardict.connect() as store:
+        scores = store.dict("game.scores")
+        scores["alice"] = {"points": 3}
+        print(scores["alice"]["points"])
 """
 
 from . import errors

@@ -1,18 +1,29 @@
 """Classes whose instances may be stored, by name. Stored data never names a class to import."""
 
-import contextlib
 import dataclasses
 import functools
-import types
-import typing
+import logging
+import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
+
+from . import _dataclasses, _models
+
+logger = logging.getLogger(__name__)
 
 _Class = TypeVar("_Class", bound=type)
-
+_Encode = Callable[[Any], dict[str, Any]]
+_Decode = Callable[[dict[str, Any]], Any]
 
 # The name under which the SDK of Moobius marks None.
 NONE = "NoneType"
+
+# Where the SDK of Moobius has its own dataclasses.
+SDK = "moobius.types"
+
+# What the module of the started program is called, in it and in processes that multiprocessing spawns.
+_MAIN = ("__main__", "__mp_main__")
+_IN_MAIN = tuple(f"{module}." for module in _MAIN)
 
 
 class Registration(NamedTuple):
@@ -20,41 +31,133 @@ class Registration(NamedTuple):
 
     cls: type
     name: str
-    encode: Callable[[Any], dict[str, Any]]
-    decode: Callable[[dict[str, Any]], Any]
+    encode: _Encode
+    decode: _Decode
 
 
 BY_CLASS: dict[type, Registration] = {}
 BY_NAME: dict[str, Registration] = {}
 
+# Names that have been warned of: once is enough for each. Bounded, as others write them.
+_warned: set[str] = set()
+_MAX_WARNED = 1000
+_SHOWN = 200
+
+
+@overload
+def register(
+    cls: _Class, *, name: str | None = None, encode: _Encode | None = None, decode: _Decode | None = None
+) -> _Class: ...
+
+
+@overload
+def register(
+    *, name: str | None = None, encode: _Encode | None = None, decode: _Decode | None = None
+) -> Callable[[_Class], _Class]: ...
+
 
 def register(
-    cls: _Class,
+    cls: Any = None,
     *,
     name: str | None = None,
-    encode: Callable[[Any], dict[str, Any]] | None = None,
-    decode: Callable[[dict[str, Any]], Any] | None = None,
-) -> _Class:
-    """Lets instances of the class be stored as values, and returns the class, so it works as a decorator.
+    encode: _Encode | None = None,
+    decode: _Decode | None = None,
+) -> Any:
+    """Lets instances of the class be stored as values, and returns the class.
+
+    Works as a decorator, with and without arguments: `@register` and `@register(name="hero")`.
 
     `name` is what stands in the data, by default `module.Class`. Dataclasses and pydantic models need no
     more; for other classes `encode` returns a dict of JSON types and `decode` makes an instance of it.
 
-    Raises TypeError for a class that needs them, ValueError if another class has the name.
+    Raises TypeError for a class that needs them, ValueError if another class has the name, or if a class of
+    the started program, whose module is `__main__`, has none: no other program would find it by that.
     """
-    name = f"{cls.__module__}.{cls.__name__}" if name is None else name
+    if cls is None:
+        return functools.partial(register, name=name, encode=encode, decode=decode)
+    if not isinstance(cls, type):
+        raise TypeError(f"a {type(cls).__name__} is not a class; a name is given as register(name=...)")
+    if name is None:
+        if cls.__module__ in _MAIN:
+            default = f"{cls.__module__}.{cls.__name__}"
+            raise ValueError(
+                f"the class {cls.__qualname__} is of the started program, and no other program would find "
+                f"it as {default!r}: give it a name, as in @neardict.register(name={cls.__name__.lower()!r}),"
+                f" or move it to a module (name={default!r} reads what is stored under that already)"
+            )
+        name = f"{cls.__module__}.{cls.__name__}"
     if encode is None or decode is None:
         if dataclasses.is_dataclass(cls):
-            encode, decode = encode or _fields_of, decode or functools.partial(_build, cls)
+            encode = encode or _dataclasses.fields_of
+            decode = decode or functools.partial(_dataclasses.build, cls)
         elif hasattr(cls, "model_dump") and hasattr(cls, "model_validate"):
-            dump, validate = cls.model_dump, cls.model_validate
-            encode, decode = encode or (lambda model: dump(model, mode="json")), decode or validate
+            encode = encode or _models.dump
+            decode = decode or functools.partial(_models.load, cls)
         else:
-            raise TypeError(f"{cls.__qualname__} is no dataclass or pydantic model: give encode and decode")
+            raise TypeError(
+                f"{cls.__qualname__} is no dataclass or pydantic model: give encode and decode "
+                "(@register stands above @dataclass)"
+            )
     if name == NONE or (name in BY_NAME and not _same(cls, BY_NAME[name].cls)):
         raise ValueError(f"another class is registered as {name!r}: choose a name")
     BY_CLASS[cls] = BY_NAME[name] = Registration(cls, name, encode, decode)
     return cls
+
+
+def find(name: object) -> Registration | None:
+    """Returns what is registered under a name that stands in stored data.
+
+    The dataclasses of the SDK of Moobius register themselves, if the program has imported them. A name that
+    is found nowhere is told in the log, once.
+    """
+    if not isinstance(name, str):
+        return None
+    registration = BY_NAME.get(name) or _of_the_sdk(name)
+    if registration is None:
+        _warn_of(name)
+    return registration
+
+
+def is_of_the_sdk(cls: type) -> bool:
+    """Returns whether a class is a dataclass that the SDK's own module has defined, under its own name."""
+    module = sys.modules.get(SDK)  # never imported here
+    return (
+        module is not None
+        and vars(module).get(cls.__name__) is cls
+        and cls.__module__ == SDK
+        and dataclasses.is_dataclass(cls)
+    )
+
+
+def decorator(name: str) -> str:
+    """Returns what registers the class of a name `module.Class` under this name."""
+    return f"@neardict.register(name={name!r})" if name.startswith(_IN_MAIN) else "@neardict.register"
+
+
+def _of_the_sdk(name: str) -> Registration | None:
+    module, _, short = name.rpartition(".")
+    if module != SDK or SDK not in sys.modules:
+        return None
+    cls = vars(sys.modules[SDK]).get(short)
+    if not isinstance(cls, type) or cls.__name__ != short or not is_of_the_sdk(cls):
+        return None
+    register(cls)
+    return BY_NAME[name]
+
+
+def _warn_of(name: str) -> None:
+    if name in _warned or len(_warned) >= _MAX_WARNED:
+        return
+    _warned.add(name)
+    shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    of_the_sdk = name.startswith(f"{SDK}.")
+    advice = f"import {SDK}" if of_the_sdk else f"put {decorator(shown)} before the class"
+    logger.warning(
+        "stored values name the class %r, which is not registered, and are read as plain dicts: %s, and let "
+        "that happen before they are read",
+        shown,
+        advice,
+    )
 
 
 def _same(cls: type, earlier: type) -> bool:
@@ -63,69 +166,3 @@ def _same(cls: type, earlier: type) -> bool:
         "<locals>" not in cls.__qualname__
         and (cls.__module__, cls.__qualname__) == (earlier.__module__, earlier.__qualname__)
     )
-
-
-def _fields_of(instance: Any) -> dict[str, Any]:
-    """Returns the fields as JSON types, as far as `_build` can turn them back; others stay as they are."""
-    return {field.name: _plain(getattr(instance, field.name)) for field in dataclasses.fields(instance)}
-
-
-def _plain(value: Any) -> Any:
-    kind = type(value)
-    if kind in (list, tuple):
-        return [_plain(inner) for inner in value]
-    if kind is dict:
-        return {name: _plain(inner) for name, inner in value.items()}
-    if kind in (set, frozenset):
-        items = [_plain(inner) for inner in value]
-        with contextlib.suppress(TypeError):  # of kinds that have no order
-            items.sort()
-        return items
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _fields_of(value)
-    return value
-
-
-@functools.cache
-def _fields(cls: type) -> dict[str, tuple[bool, Any]]:
-    hints = typing.get_type_hints(cls)
-    return {field.name: (field.init, hints[field.name]) for field in dataclasses.fields(cls)}
-
-
-def _build(cls: type, data: dict[str, Any]) -> Any:
-    """Makes a dataclass of what `dataclasses.asdict` and JSON left of it; unknown names are ignored."""
-    given: dict[str, Any] = {}
-    late: dict[str, Any] = {}
-    for name, (init, hint) in _fields(cls).items():
-        if name in data:
-            (given if init else late)[name] = _coerce(hint, data[name])
-    instance = cls(**given)
-    for name, value in late.items():
-        object.__setattr__(instance, name, value)
-    return instance
-
-
-def _coerce(hint: Any, value: Any) -> Any:
-    """Gives back to a JSON value the type that its field declares, where JSON has none for it."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            try:
-                coerced = _coerce(option, value)
-            except TypeError:
-                continue  # it is the value of another option
-            if coerced is not value or (isinstance(option, type) and isinstance(value, option)):
-                return coerced
-        return value
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return _build(hint, value)
-    if isinstance(value, list):
-        kind = origin or hint
-        if kind is tuple and arguments and arguments[-1] is not Ellipsis and len(arguments) == len(value):
-            return tuple(map(_coerce, arguments, value))
-        item = arguments[0] if arguments else Any
-        items = [_coerce(item, inner) for inner in value]
-        return kind(items) if kind in (tuple, set, frozenset) else items
-    if isinstance(value, dict) and origin is dict:
-        return {name: _coerce(arguments[1], inner) for name, inner in value.items()}
-    return value

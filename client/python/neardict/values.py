@@ -11,9 +11,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import _compression
+from . import _compression, _dataclasses
 from .errors import ServiceError, UndecodableValueError, UnsupportedValueError
-from .registry import BY_CLASS, BY_NAME, NONE, Registration
+from .registry import BY_CLASS, NONE, Registration, find
 from .v1 import storage_pb2 as pb
 
 TYPE_MARKER = "_moobius_type"
@@ -244,7 +244,7 @@ def _mark_instance(value: Any, registration: Registration) -> dict[str, Any]:
         raise
     try:
         again = registration.decode(json.loads(text, object_hook=_decode_marked))
-        problem = "is not equal" if again != value else ""
+        problem = "" if again == value or _dataclasses.nothing_lost(value, again) else "is not equal"
     except Exception as error:
         problem = f"fails with {type(error).__name__}"
     if problem:
@@ -261,11 +261,13 @@ def _decode_marked(data: dict[str, Any]) -> Any:
     name, plain = data[TYPE_MARKER], data[VALUE_MARKER]
     if name == NONE:
         return None
-    registration = BY_NAME.get(name) if isinstance(name, str) else None
+    registration = find(name)
     if registration is None:
         return data  # a class of somebody else: plain data, written back as it is
     try:
         return registration.decode(plain)
+    except UndecodableValueError:
+        raise
     except Exception as error:
         raise UndecodableValueError(
             f"the stored value does not fit the class registered as {name!r} ({type(error).__name__}): "

@@ -46,7 +46,7 @@ async def test_a_lone_operation_is_sent_at_once_and_many_tasks_share_messages() 
 
 
 async def test_bulks_keep_the_window_and_make_no_task_for_each_operation(server: Served, domain: str) -> None:
-    async with aio.connect(server.address, watch=False) as store:
+    async with aio.connect(server.address, watch=False, timeout=DEADLINE) as store:
         expected = {str(number): number for number in range(5000)}
         tasks = len(asyncio.all_tasks())
         work = asyncio.create_task(store.set_many(domain, expected))

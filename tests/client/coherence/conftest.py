@@ -12,8 +12,9 @@ import pytest
 import neardict
 from neardict import aio
 from served import Served
+from waiting import DEADLINE_SECONDS
 
-SECONDS = 20.0
+SECONDS = DEADLINE_SECONDS
 
 CONFIG = """
 [backends.sqlite]

@@ -20,6 +20,7 @@ from neardict import LinearizableDict, aio
 from neardict._session import Lease
 from neardict.v1 import storage_pb2 as pb
 from neardict.v1 import storage_pb2_grpc
+from processes import ended
 from redis_server import RedisServer
 from served import Served
 
@@ -235,9 +236,8 @@ def test_a_process_that_was_suspended_wakes_up_stale(
 ) -> None:
     store.set_value(domain, "k", "old")
     command = [sys.executable, "-c", PROGRAM, server.address, domain]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    with ended(started) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -248,7 +248,6 @@ def test_a_process_that_was_suspended_wakes_up_stale(
             process.stdin.flush()
             os.kill(process.pid, signal.SIGCONT)
             assert process.stdout.readline() == f"new {number}\n"
-        process.kill()
 
 
 @MODES

@@ -1,11 +1,18 @@
 """The asyncio client: the same store and dict, with `await` where the service is asked.
 
-from neardict import aio
+A first program:
 
-async with aio.connect() as store:
-scores = await store.dict("game.scores")
-await scores.set("alice", {"points": 3})
-print(scores["alice"]["points"])
+    import asyncio
+
+    from neardict import aio
+
+    async def main():
+        async with aio.connect() as store:
+            scores = await store.dict("game.scores")
+            await scores.set("alice", {"points": 3})
+            print(scores["alice"]["points"])
+
+    asyncio.run(main())
 """
 
 from ._connect import connect

@@ -1,9 +1,12 @@
 """What a service written for the Moobius SDK imports in place of `from moobius import MoobiusStorage`.
 
-from neardict.moobius import MoobiusStorage
+A storage with one container:
 
-storage = MoobiusStorage(service_id, channel_id, "config/db.json")
-storage.health_bars["alice"] = 100
+    from neardict.moobius import MoobiusStorage
+
+    db_config = [{"implementation": "json", "name": "health_bars", "settings": {"root_dir": "json_db"}}]
+    storage = MoobiusStorage("service-1", "channel-7", db_config)
+    storage.health_bars["alice"] = 100
 """
 
 from .cached_dict import CachedDict

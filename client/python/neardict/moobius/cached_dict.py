@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import _requests, _shown
 from .. import cached_dict as near
 from .._terms import DEFAULT
-from ..errors import AbsentKeyError, CapabilityMissingError, UndecodableValueError
-from ..values import TYPE_MARKER
+from ..errors import AbsentKeyError, CapabilityMissingError
 from .local import DOMAIN, LocalStore, Write
-from .own_classes import registering, warn_of_unregistered
+from .own_classes import registering
 from .remote import is_near
 
 if TYPE_CHECKING:
@@ -68,19 +67,10 @@ class CachedDict(near.CachedDict[Any]):
     def _decode(self, message: pb.Value) -> Any:
         if self._local:
             return message  # the very object
-        value = super()._decode(message)
-        if TYPE_MARKER in message.json:
-            warn_of_unregistered(value)
-        return value
+        return super()._decode(message)
 
     def _decode_all(self, messages: Sequence[pb.Value]) -> list[Any]:
-        return [self._decode_or_error(message) for message in messages]
-
-    def _decode_or_error(self, message: pb.Value) -> Any:
-        try:
-            return self._decode(message)
-        except UndecodableValueError as error:
-            return error
+        return list(messages) if self._local else super()._decode_all(messages)
 
     def _request(self, key: str, value: Any, **options: Any) -> Any:
         if self._local:

@@ -11,14 +11,10 @@ from typing import Any, TypeVar
 
 from .. import registry
 from ..errors import UnsupportedValueError
-from ..values import TYPE_MARKER, VALUE_MARKER
 
 _Result = TypeVar("_Result")
 
 logger = logging.getLogger(__name__)
-
-# Names that have been warned of: once is enough for each.
-_warned: set[str] = set()
 
 
 def registering(value: Any, store: Callable[[], _Result]) -> _Result:
@@ -31,35 +27,24 @@ def registering(value: Any, store: Callable[[], _Result]) -> _Result:
         return store()
 
 
-def warn_of_unregistered(value: Any) -> None:
-    """Says in the log, once for each name, that marked data stays plain because its class is unknown."""
-    for inner in _inside(value):
-        if type(inner) is dict and inner.keys() == {TYPE_MARKER, VALUE_MARKER}:
-            name = inner[TYPE_MARKER]
-            if isinstance(name, str) and name not in _warned:
-                _warned.add(name)
-                logger.warning(
-                    "stored values name the class %r, which is not registered, and are read as plain dicts: "
-                    "put @neardict.register before the class, and import it before the storage is made",
-                    name,
-                )
-
-
 def _register_classes(value: Any) -> bool:
     """Registers the dataclasses whose instances the value holds; returns whether any is new."""
     found = {type(inner) for inner in _inside(value) if dataclasses.is_dataclass(inner)}
     new = found - registry.BY_CLASS.keys() - {type}
     for cls in new:
+        # As the SDK names it, also a class of the started program.
+        name = f"{cls.__module__}.{cls.__name__}"
         try:
-            registry.register(cls)
+            registry.register(cls, name=name)
         except ValueError as error:
             raise UnsupportedValueError(f"cannot store this {cls.__qualname__}: {error}") from None
-        logger.warning(
-            "registered the class '%s.%s', since an instance of it was stored: put @neardict.register before "
-            "it, or a restarted program will read the value as a plain dict",
-            cls.__module__,
-            cls.__name__,
-        )
+        if not registry.is_of_the_sdk(cls):
+            logger.warning(
+                "registered the class %r, since an instance of it was stored: put %s before it, or a "
+                "restarted program will read the value as a plain dict",
+                name,
+                registry.decorator(name),
+            )
     return bool(new)
 
 
