@@ -97,6 +97,7 @@ def _before() -> None:
 def _after_in_parent() -> None:
     global _depth
     _depth -= 1
+    raised: BaseException | None = None
     try:
         while not _depth and _paused:
             store = _paused.pop()
@@ -104,8 +105,13 @@ def _after_in_parent() -> None:
                 store.resume()
             except Exception as error:
                 logger.error("a store does not go on after a fork: %s", where(error))
+            except BaseException as error:
+                # Ctrl-C: the store goes on all the same, and so shall the others.
+                raised = error
     finally:
         _forking.release()
+    if raised is not None:
+        raise raised
 
 
 def _after_in_child() -> None:

@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _chunks, _compression, _timeouts
-from ._patience import patiently
-from ._statuses import too_late
 from .errors import DataLossError, LimitExceededError, UnavailableError
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from ._call_threads import CallThreads
 
 _Answer = TypeVar("_Answer")
 
@@ -23,15 +23,15 @@ class Large:
 
     def __init__(
         self,
-        target: str,
         stub: Any,
+        calls: CallThreads,
         translated: Callable[[], AbstractContextManager[None]],
         timeout: float,
         *,
         compress: bool,
     ) -> None:
-        self._target = target
         self._stub = stub
+        self._calls = calls
         self._translated = translated
         self._timeout = timeout
         self._compress = compress
@@ -82,15 +82,16 @@ class Large:
 
         def attempt() -> pb.GetValueResponse:
             incoming = _chunks.Incoming()
-            with self._translated():
-                call = self._stub.ReadValue(wanted, timeout=None if timeout is None else left.left())
-                try:
-                    for part in patiently(call, self._timeout) if timeout is None else call:
-                        incoming.add(part)
-                except TimeoutError:
-                    raise too_late(self._target) from None
-                finally:
-                    call.cancel()
+            seconds = None if timeout is None else left.left()
+            idle = self._timeout if timeout is None else None
+            with (
+                self._translated(),
+                self._calls.stream(
+                    lambda: self._stub.ReadValue(wanted, timeout=seconds), idle=idle, seconds=seconds
+                ) as parts,
+            ):
+                for part in parts:
+                    incoming.add(part)
             return incoming.answer()
 
         return _retried(attempt, left)
@@ -117,11 +118,8 @@ class Large:
 
     def _compresses(self, timeout: float | None) -> bool:
         if self._compress and self._understood is None:
-            with self._translated():
-                info = self._stub.GetServerInfo(
-                    pb.GetServerInfoRequest(),
-                    timeout=self._timeout if timeout is None else _timeouts.check(timeout),
-                )
+            seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+            info = self._unary("GetServerInfo", pb.GetServerInfoRequest, seconds)
             self._understood = pb.COMPRESSION_ZSTD in info.compressions
         return self._compress and bool(self._understood)
 
@@ -131,16 +129,17 @@ class Large:
         left = _chunks.Time(timeout, self._timeout, outgoing.size)
 
         def attempt() -> pb.WriteValueResponse:
-            with self._translated():
-                call = self._stub.WriteValue.future(outgoing.parts(), timeout=left.left())
-                try:
-                    response: pb.WriteValueResponse = call.result()
-                finally:
-                    # An interrupt must not leave it to go on by itself.
-                    call.cancel()
-                return response
+            response: pb.WriteValueResponse = self._unary("WriteValue", outgoing.parts, left.left())
+            return response
 
         return _retried(attempt, left)
+
+    def _unary(self, name: str, request: Callable[[], Any], seconds: float) -> Any:
+        """Calls the RPC; an interrupt does not leave it to go on by itself."""
+        with self._translated():
+            return self._calls.unary(
+                lambda: getattr(self._stub, name).future(request(), timeout=seconds), seconds
+            ).result()
 
 
 def _retried(attempt: Callable[[], _Answer], left: _chunks.Time) -> _Answer:

@@ -13,6 +13,7 @@ from . import (
     _chunks,
     _clock,
     _compression,
+    _exiting,
     _forks,
     _lease,
     _operations,
@@ -22,21 +23,23 @@ from . import (
 )
 from ._auditor import Auditor, AuditThread
 from ._bulk import CALLS, Begun, bulk
+from ._call_threads import CallThreads, Reply
 from ._changes import Changes, Listener
 from ._executing import Executing
+from ._exiting import is_finalizing
 from ._expiry import ExpiryTimer
 from ._large import Large
 from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
 from ._operations import RPC, Kind, response, word
-from ._patience import patiently
 from ._pending import Pending, tell
 from ._pipeline import Operation
 from ._progress import OnProgress
 from ._reading import Line
 from ._session import Session
-from ._statuses import to_error, too_late, without_frames
+from ._statuses import to_error, too_late
+from ._threads import aside
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
@@ -71,27 +74,32 @@ class Store:
         self.target = _channel.resolve_target(target)
         _channel.check_credentials(credentials)
         _forks.check()
+        _exiting.check()
         compress = _compression.check(compression)
         self._timeout = _timeouts.check(timeout)
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
-        self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
+        self._calls = CallThreads()
+        self._large = Large(self._stub, self._calls, self._translated, self._timeout, compress=compress)
         self._closed = ""
         self._over = False  # nothing is left to be closed
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
         self._line = Line(self.target, credentials)
         self._watching = Watching(session, self._line)
-        self._watched = False  # before a fork
+        # What ran before a fork.
+        self._watched = self._ran = False
         if watch:
             self.changes.session = session
         self.expiry = ExpiryTimer()
         self._teller = Teller()
         self.tell = self._teller.schedule
-        for part in (self._executing, self._watching, self._teller):
+        for part in (self._executing, self._calls, self._watching, self._teller):
             weakref.finalize(self, part.drop).atexit = False
         self._audit: AuditThread | None = None
+        # Only now, so that it ends with the store if this is interrupted.
+        self._executing.resume()
         _forks.follow(self)
 
     def __enter__(self) -> Self:
@@ -114,6 +122,13 @@ class Store:
         if self._over:
             return
         self._closed = self._closed or f"this store, of {self.target}, is closed: connect again"
+        if is_finalizing():
+            return  # there are no threads to be waited for
+        aside(self._end)
+        self._over = True
+
+    def _end(self) -> None:
+        """Ends everything, where no signal handler interrupts it."""
         if self._audit is not None:
             self._audit.stop()
         self.expiry.close()
@@ -121,9 +136,9 @@ class Store:
         self._teller.close()
         self._executing.close(ClosedError(self._closed))
         self._channel.close()
+        self._calls.close()
         if self._audit is not None:
             self._audit.join()
-        self._over = True
 
     def dict(
         self,
@@ -172,6 +187,7 @@ class Store:
         if self._audit is not None:
             raise InvalidArgumentError("this store is audited already")
         self._audit = AuditThread(self, auditor)
+        self._audit.start()
         if self._closed:
             self._audit.stop()
 
@@ -275,7 +291,13 @@ class Store:
 
     def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
         """Returns the service's version, limits, backends and routes."""
-        return self.call(self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout)
+        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+        with self._translated():
+            reply = self._calls.unary(
+                lambda: self._stub.GetServerInfo.future(pb.GetServerInfoRequest(), timeout=seconds), seconds
+            )
+        response: pb.GetServerInfoResponse = self._called(reply)
+        return response
 
     # What follows is for this package: requests and responses as messages.
 
@@ -379,30 +401,35 @@ class Store:
         self._large.accept(request)
         if timeout is not None:
             timeout = _timeouts.check(timeout)
-        with self._translated():
-            call: Any = self._stub.AllKeys(request, timeout=timeout)
-            try:
-                # A listing may be long: without a bound for all of it there is one for each part.
-                yield from patiently(call, self._timeout) if timeout is None else call
-            except TimeoutError:
-                raise too_late(self.target) from None
-            finally:
-                call.cancel()
-
-    def call(self, method: Callable[..., _Answer], request: Any, timeout: float | None) -> _Answer:
-        with self._translated():
-            seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-            return method(request, timeout=seconds)
+        # A listing may be long: without a bound for all of it there is one for each part.
+        idle = self._timeout if timeout is None else None
+        with (
+            self._translated(),
+            self._calls.stream(
+                lambda: self._stub.AllKeys(request, timeout=timeout), idle=idle, seconds=timeout
+            ) as pages,
+        ):
+            yield from pages
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
-        # It may be called again, where it was interrupted.
+        # Noted there, as it may be called again, where it was interrupted.
+        aside(self._pause)
+        return self._watched or self._ran
+
+    def _pause(self) -> None:
         self._watched = self._watching.pause() or self._watched
-        return self._executing.pause() or self._watched
+        self._ran = self._executing.pause() or self._ran
+        self._ran = self._calls.pause() or self._ran
 
     def resume(self) -> None:
         """Opens the streams again, in the parent after a fork."""
+        aside(self._resume)
+
+    def _resume(self) -> None:
+        self._ran = False
         self._executing.resume()
+        self._calls.resume()
         if self._watched:
             self._watched = False
             self._watching.start()
@@ -441,8 +468,11 @@ class Store:
             pending = Pending(self._executing, operation, seconds, unsent)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         with self._translated():
-            future = getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds)
-        return Begun(future.cancel, lambda: self._called(future), most=CALLS)
+            reply = self._calls.unary(
+                lambda: getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds),
+                seconds,
+            )
+        return Begun(reply.cancel, lambda: self._called(reply), most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         token = _forks.begin()
@@ -457,9 +487,9 @@ class Store:
             return found
         return self._begin(kind, operation, pending.deadline - time.monotonic())()
 
-    def _called(self, future: Any) -> Any:
+    def _called(self, reply: Reply) -> Any:
         with self._translated():
-            return future.result()
+            return reply.result()
 
     def _read_bulk(
         self, kind: Kind, requests: Mapping[str, Any], timeout: float | None, **heard: Any
@@ -488,13 +518,16 @@ class Store:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Around what uses the channel: turns what gRPC raises into errors of ours."""
+        """Around calls that are waited for: turns what gRPC raises into errors of ours."""
         self.check_open()
         try:
-            with _forks.call():
-                yield
+            yield
         except grpc.RpcError as error:
-            raise self._error(without_frames(error)) from None
+            raise self._error(error) from None
+        except TimeoutError as error:
+            if isinstance(error, NeardictError):
+                raise
+            raise too_late(self.target) from None
         except ValueError:
             # What a closed channel raises, when another thread closed it since the check.
             self.check_open()
@@ -505,8 +538,8 @@ class Store:
         return self._line.open(requests)
 
     def check_open(self) -> None:
-        if self._closed:
-            raise ClosedError(self._closed)
+        if self._closed or is_finalizing():
+            raise ClosedError(self._closed or _exiting.MESSAGE)
 
     def _error(self, error: grpc.RpcError) -> NeardictError:
         return ClosedError(self._closed) if self._closed else to_error(error, self.target)
