@@ -15,6 +15,7 @@ from . import (
     _compression,
     _exiting,
     _forks,
+    _green_threads,
     _lease,
     _operations,
     _requests,
@@ -75,6 +76,7 @@ class Store:
         _channel.check_credentials(credentials)
         _forks.check()
         _exiting.check()
+        _green_threads.check()
         compress = _compression.check(compression)
         self._timeout = _timeouts.check(timeout)
         self._channel = _channel.connect(self.target, credentials)
@@ -126,6 +128,11 @@ class Store:
             return  # there are no threads to be waited for
         aside(self._end)
         self._over = True
+
+    def leave(self) -> None:
+        """Ends the stream of changes for good, and gives leases back; what dicts are asked, they ask for."""
+        if not self._over:
+            aside(self._watching.close)
 
     def _end(self) -> None:
         """Ends everything, where no signal handler interrupts it."""

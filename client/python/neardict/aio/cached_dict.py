@@ -22,6 +22,7 @@ from ._edit import Edit, edit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from .._observers import Observer
     from .._progress import OnProgress
     from .store import Store
 
@@ -148,8 +149,19 @@ class CachedDict(ObservedDict):
 
     # Asking the service.
 
+    def on_change(
+        self,
+        callback: Callable[[str, Any, int], object],
+        *,
+        on_reset: Callable[[], object] | None = None,
+    ) -> Observer:
+        """Calls `callback(key, value, revision)` for each change, as neardict.CachedDict, on the loop."""
+        self._store.check_open()
+        return super().on_change(callback, on_reset=on_reset)
+
     async def fetch(self, key: str, default: Any = MISSING) -> Any:
         """Returns the value, from the service if it is not held; the default, or KeyError, if absent."""
+        self._store.check_loop()
         value = dict.get(self, key, MISSING)
         if value is MISSING and _requests.may_exist(key) and not self._knows_absent(key):
             value = await self._shared_look_up(key)
@@ -165,6 +177,7 @@ class CachedDict(ObservedDict):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
+        self._store.check_loop()
         keys = list(_requests.check_keys(keys))
         missing = [
             key
@@ -184,6 +197,7 @@ class CachedDict(ObservedDict):
 
     async def snapshot(self) -> dict[str, Any]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
+        self._store.check_loop()
         whole = self._load and self._shows_all() and self._is_whole()
         return self._copy_held() if whole else await self._list()
 
