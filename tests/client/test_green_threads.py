@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import neardict
-from neardict import aio
+from neardict import _green_threads, aio
 from served import Served
 
 USE = """
@@ -71,18 +71,17 @@ def test_a_process_with_green_threads_works_or_is_told_what_to_do(
     ],
 )
 async def test_what_gevent_has_patched_decides(
-    server: Served, monkeypatch: pytest.MonkeyPatch, gevent: list[str], *, known: bool, works: bool
+    monkeypatch: pytest.MonkeyPatch, gevent: list[str], *, known: bool, works: bool
 ) -> None:
     patched = SimpleNamespace(is_module_patched=gevent.__contains__)
     monkeypatch.setitem(sys.modules, "gevent.monkey", patched)  # type: ignore[arg-type]  # stands for it
-    monkeypatch.setattr("grpc._cython.cygrpc.g_gevent_activated", known)
-    for connect in (neardict.connect, aio.connect):
-        if not works:
-            with pytest.raises(neardict.ClosedError, match="init_gevent"):
-                connect(server.address, watch=False)
+    monkeypatch.setitem(sys.modules, "grpc._cython.cygrpc", SimpleNamespace(g_gevent_activated=known))  # type: ignore[arg-type]
     if works:
-        neardict.connect(server.address, watch=False).close()
-        await aio.connect(server.address, watch=False).close()
+        _green_threads.check()
+        return
+    for connect in (neardict.connect, aio.connect):
+        with pytest.raises(neardict.ClosedError, match="init_gevent"):
+            connect("localhost:1")
 
 
 @pytest.mark.parametrize("works", [False, True])
