@@ -74,8 +74,8 @@ async def test_what_gevent_has_patched_decides(
     monkeypatch: pytest.MonkeyPatch, gevent: list[str], *, known: bool, works: bool
 ) -> None:
     patched = SimpleNamespace(is_module_patched=gevent.__contains__)
-    monkeypatch.setitem(sys.modules, "gevent.monkey", patched)  # type: ignore[arg-type]  # stands for it
-    monkeypatch.setitem(sys.modules, "grpc._cython.cygrpc", SimpleNamespace(g_gevent_activated=known))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "gevent.monkey", patched)
+    monkeypatch.setitem(sys.modules, "grpc._cython.cygrpc", SimpleNamespace(g_gevent_activated=known))
     if works:
         _green_threads.check()
         return
@@ -87,7 +87,7 @@ async def test_what_gevent_has_patched_decides(
 @pytest.mark.parametrize("works", [False, True])
 def test_so_does_what_eventlet_has(server: Served, monkeypatch: pytest.MonkeyPatch, *, works: bool) -> None:
     patched = SimpleNamespace(is_monkey_patched=lambda name: name == "thread" and not works)
-    monkeypatch.setitem(sys.modules, "eventlet.patcher", patched)  # type: ignore[arg-type]  # stands for it
+    monkeypatch.setitem(sys.modules, "eventlet.patcher", patched)
     if works:
         neardict.connect(server.address, watch=False).close()
     else:

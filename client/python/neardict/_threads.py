@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+# So often `finish` tries to have a thread, before it does the work in this one.
+_ATTEMPTS = 3
+
 
 def join(thread: threading.Thread, seconds: float | None = None) -> None:
     """Waits until the thread has ended, for so long at most.
@@ -78,3 +81,43 @@ def aside(work: Callable[[], _Result]) -> _Result:
     if error is not None:
         raise error
     return result  # type: ignore[return-value]  # it has one where it has no error
+
+
+def finish(work: Callable[[], object]) -> None:
+    """Does the work aside, and waits until it is done, also if a handler raises; raises that afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        work()
+        return
+    claim = threading.Lock()
+    outcome: list[BaseException | None] = []
+    done: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def run() -> None:
+        if claim.acquire(blocking=False):
+            try:
+                work()
+            except BaseException as error:
+                outcome.append(error)
+            else:
+                outcome.append(None)
+            done.put(None)
+
+    raised: BaseException | None = None
+    begun, attempts = False, 0
+    while not outcome:
+        try:
+            if not begun:
+                attempts += 1
+                if attempts > _ATTEMPTS:
+                    run()
+                else:
+                    thread = threading.Thread(target=run, name="neardict aside", daemon=True)
+                    _thread.start_new_thread(thread.start, ())
+                begun = True
+            done.get()
+        except BaseException as interrupt:
+            # If it came between two of these steps, the work is claimed, and done, once all the same.
+            raised = interrupt
+    raised = outcome[0] or raised
+    if raised is not None:
+        raise raised

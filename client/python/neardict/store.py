@@ -63,6 +63,8 @@ class Store:
     A store does not survive a fork: in the child its methods raise ClosedError, and its dicts are empty.
     """
 
+    of_loop = False  # for _forks
+
     def __init__(
         self,
         target: str | None = None,

@@ -72,6 +72,8 @@ class Store:
     cancelled may have taken effect if it was a write.
     """
 
+    of_loop = True  # for _forks
+
     def __init__(
         self,
         target: str | None = None,
