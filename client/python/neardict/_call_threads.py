@@ -48,7 +48,7 @@ class _End(NamedTuple):
 class _Job:
     """One call, as the threads know it. `begin` makes it, and may be called once."""
 
-    __slots__ = ("abandoned", "begin", "call", "credits", "outbox", "owner", "streams", "token")
+    __slots__ = ("abandoned", "begin", "call", "credits", "outbox", "owner", "streams")
 
     def __init__(self, begin: Callable[[], Any], *, streams: bool) -> None:
         self.begin: Callable[[], Any] | None = begin
@@ -60,7 +60,6 @@ class _Job:
         self.outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # One for each message that may be read before it is asked for; False when nobody wants more.
         self.credits: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.token: object = None
         self.owner: Callable[[], object] = object
 
     def make(self) -> Any:
@@ -291,7 +290,7 @@ class CallThreads:
         if item is None:
             return True
         job = item[0]
-        job.token = _forks.begin()
+        _forks.begin(job)
         self._made[job] = None
         if not job.streams:
             self._call(job)
@@ -365,7 +364,7 @@ class CallThreads:
 
     def _over(self, job: _Job, end: _End) -> None:
         job.call = None
-        _forks.end(job.token)
+        _forks.end(job)
         self._made.pop(job, None)
         with self._changed:
             self._changed.notify_all()

@@ -61,18 +61,20 @@ def follow(store: Store) -> None:
 @contextlib.contextmanager
 def call() -> Iterator[None]:
     """Around what uses gRPC."""
-    token = begin()
+    token = object()
     try:
+        begin(token)
         yield
     finally:
         end(token)
 
 
-def begin() -> object:
-    """Does what entering `call` does: for where many are made, since a context costs more."""
-    token = object()
+def begin(token: object) -> None:
+    """Does what entering `call` does: for where many are made, since a context costs more.
+
+    The token is the caller's own, so that an interrupt finds it.
+    """
     _calls[token] = None
-    return token
 
 
 def end(token: object) -> None:

@@ -484,8 +484,9 @@ class Store:
         return Begun(reply.cancel, lambda: self._called(reply), most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
-        token = _forks.begin()
+        token = object()
         try:
+            _forks.begin(token)
             outcome = pending.result()
         except TimeoutError:
             raise too_late(self.target) from None
