@@ -55,6 +55,7 @@ class Interrupted(Executing):
         self._told = Inbox()
         self.ending: Running | None = None
         super().__init__(open_stream, tell)
+        self.resume()
 
     @property
     def _stopped(self) -> bool:
@@ -108,6 +109,7 @@ def test_it_ends_however_late_it_is_told(stub: Any, end: Callable[[Executing], A
 
 def test_what_tells_a_thread_to_end_may_be_taken_by_another_that_is_refused(stub: Any) -> None:
     engine = Executing(stub.Execute, tell)
+    engine.resume()
     thread = engine._thread
     assert thread is not None
 
@@ -139,6 +141,7 @@ def test_what_tells_a_thread_to_end_may_be_taken_by_another_that_is_refused(stub
 
 def test_what_tells_that_a_stream_is_over_may_be_taken_before_it_is_looked_at(stub: Any) -> None:
     engine = Executing(stub.Execute, tell)
+    engine.resume()
     engine.pause()
     engine._stopped = False
 
@@ -174,6 +177,7 @@ def test_no_call_is_left_to_the_garbage_collector(serve: Any) -> None:
             return call
 
         engine = Executing(open_stream, tell)
+        engine.resume()
         operation = _operations.get_value("d", "key", pb.COMPRESSION_UNSPECIFIED)
         assert Pending(engine, operation, DEADLINE).result() is not None
         engine.close(CLOSED)

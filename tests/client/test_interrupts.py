@@ -1,7 +1,8 @@
-"""Ctrl-C at any line of ours: whatever it interrupts, the dicts show what is stored, and nothing hangs."""
+"""Ctrl-C at any line of ours, or of gRPC: the dicts show what is stored, nothing hangs, no thread is left."""
 
 import itertools
 import linecache
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import neardict
+from served import Served
 from shown import shown
 
 PACKAGE = str(Path(neardict.__file__).parent)
@@ -84,3 +86,120 @@ def test_an_interrupt_wherever_it_comes_leaves_dicts_that_show_what_is_stored(
             assert one._versions.held.keys() <= shown(one).keys(), number
             assert not one._flights, number
     assert number > 10
+
+
+STORM = """
+import gc, os, random, signal, sys, threading, time
+import neardict
+
+target, domain, seed, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+chance = random.Random(seed)
+armed = False
+
+class Raised(Exception):
+    pass
+
+def handle(*_):
+    if armed:
+        raise Raised
+
+signal.signal(signal.SIGALRM, handle)
+# What is raised in a finalizer, or a hook of os.fork, Python prints and forgets.
+sys.unraisablehook = lambda unraisable: None
+store = neardict.connect(target, timeout=10)
+elsewhere = neardict.connect(target, watch=False)
+elsewhere.set_many(domain, {str(number): number for number in range(50)})
+elsewhere.set_value(domain, "large", "v" * 50_000)
+cache, mirror = store.dict(domain, load=False), store.dict(domain)
+
+def expires():
+    store.set_value(domain, "expires", 1, ttl=100)
+    mirror.refresh("expires")
+
+def begin_and_end():
+    with neardict.connect(target, timeout=10) as another:
+        another.dict(f"{domain}.{chance.randrange(9)}")
+        another.server_info()
+
+def fork():
+    if not (child := os.fork()):
+        os._exit(0)
+    while True:
+        try:
+            return os.waitpid(child, 0)
+        except Raised:
+            pass
+        except ChildProcessError:
+            return  # just before, it had been waited for
+
+ACTS = [
+    lambda: len(cache),
+    lambda: bool(cache),
+    lambda: next(store.all_keys(domain)),
+    lambda: list(store.all_entries(domain)),
+    lambda: mirror.refresh(),
+    lambda: store.server_info(),
+    lambda: store.get_value(domain, "large"),
+    lambda: store.set_value(domain, "large", "v" * 50_000),
+    lambda: store.get_value(domain, "1"),
+    lambda: mirror.update({"2": 2, "3": 3}),
+    lambda: store.dict(f"{domain}.{chance.randrange(9)}", load=False),
+    expires,
+    begin_and_end,
+    fork,
+]
+interrupted = 0
+end = time.monotonic() + seconds
+while time.monotonic() < end or interrupted < 100:
+    act = chance.choice(ACTS)
+    longest = 0.02 if act in (begin_and_end, fork) else 0.002
+    try:
+        try:
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00001, longest))
+            act()
+        finally:
+            armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Raised:
+        interrupted += 1
+    # Whatever it was, the next call works.
+    assert store.get_value(domain, "4") == 4
+
+assert len(cache) >= 50
+assert store.server_info().version
+assert store.get_value(domain, "large") == "v" * 50_000
+deadline = time.monotonic() + 60
+while not mirror.fresh or dict(mirror) != {entry.key: entry.value for entry in elsewhere.all_entries(domain)}:
+    assert time.monotonic() < deadline, "the mirror is not whole"
+    time.sleep(0.01)
+# No call goes on, and no threads but those that a store has.
+while store._calls._made or sum(one.name == "neardict calls" for one in threading.enumerate()) > 5:
+    assert time.monotonic() < deadline, "calls go on"
+    gc.collect()
+    time.sleep(0.01)
+began = time.monotonic()
+store.close()
+elsewhere.close()
+assert time.monotonic() - began < 5, "close takes long"
+gc.collect()  # stores that were not even made
+while left := [one.name for one in threading.enumerate() if "neardict" in one.name]:
+    assert time.monotonic() < deadline, left
+    time.sleep(0.01)
+print(interrupted)
+"""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_signal_handler_that_raises_at_any_moment_breaks_nothing(
+    server: Served, domain: str, seed: int
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", STORM, server.address, domain, str(seed), "8"],
+        timeout=150,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) >= 100

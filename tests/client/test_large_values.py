@@ -441,11 +441,12 @@ def test_a_service_that_does_not_understand_it_is_sent_nothing_compressed(
     class Old:
         def __init__(self, stub: Any) -> None:
             self._stub = stub
+            self.GetServerInfo = self
 
-        def GetServerInfo(self, request: Any, **more: Any) -> Any:  # noqa: N802  # the contract's name
-            info = self._stub.GetServerInfo(request, **more)
-            info.ClearField("compressions")
-            return info
+        def future(self, request: Any, **more: Any) -> Any:
+            call = self._stub.GetServerInfo.future(request, **more)
+            call.result().ClearField("compressions")
+            return call
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._stub, name)

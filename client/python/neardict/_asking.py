@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _requests
 from ._contents import MISSING
 from ._edit import LEAST_ATTEMPTS, not_whole, pauses, unsettled
+from ._flight import Flight
 from ._listing import Listing
 from ._near import MOST_LOOK_UPS, OUTDATED
 from ._observed import ObservedDict
 from ._progress import Progress
-from .errors import AbsentKeyError, DataLossError, UndecodableValueError
+from .errors import AbsentKeyError, DataLossError, NeardictError, UndecodableValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from .store import Store
 
 _Result = TypeVar("_Result")
-
-
-class Flight(Future[Any]):
-    """A look-up under way, with the thread that makes it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.leader = threading.get_ident()
 
 
 class AskingDict(ObservedDict):
@@ -68,8 +60,9 @@ class AskingDict(ObservedDict):
                     return value
             except BaseException as error:
                 self._land(key, mine)
-                # An error of the service is everybody's; an interrupt is of this thread alone.
-                if not isinstance(error, Exception):
+                # An error of the service is everybody's; an interrupt, whatever a signal handler raises, is
+                # of this thread alone.
+                if not isinstance(error, NeardictError):
                     mine.cancel()
                 elif not mine.done():
                     mine.set_exception(error)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import _timeouts
 from ._observed import ObservedDict
 from ._session import TRUST_SECONDS
+from ._threads import join, start
 from .errors import InvalidArgumentError, NeardictError
 
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ class AuditThread:
         self._auditor = auditor
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="neardict audit", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        start(self._thread)
 
     def stop(self) -> None:
         """Begins no look-up any more; `join` waits for the one under way."""
@@ -134,8 +137,7 @@ class AuditThread:
 
     def join(self) -> None:
         """Waits until the thread has ended."""
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        join(self._thread)
 
     def _run(self) -> None:
         while not self._stop.wait(self._auditor.pause()):

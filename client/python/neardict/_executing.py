@@ -13,8 +13,8 @@ import grpc
 
 from ._pipeline import Pipeline
 from ._retries import AGAIN, LOST, UNSUPPORTED
-from ._statuses import without_frames
-from ._threads import join
+from ._statuses import detached
+from ._threads import join, start
 from ._where import where
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ class Executing:
     """One stream at a time, while there is something to do, and a thread that reads it.
 
     Whoever waits for a result holds no lock that the thread needs, and takes none to send an operation, since
-    a signal handler may use the store while the code that it interrupts does. Hence the thread begins at once
-    and not with the first operation: what starts a thread can be interrupted when it has half done it.
+    a signal handler may use the store while the code that it interrupts does. `resume` begins the thread.
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class Executing:
         # For those who end the thread, or begin it anew.
         self._running = threading.RLock()
         self._thread: threading.Thread | None = None
-        self.resume()
 
     def takes(self, operation: Operation) -> bool:
         """Returns whether the operation may be put; if not, it has to be a call of its own."""
@@ -99,7 +97,7 @@ class Executing:
                 self._stopped = False
                 self._thread = threading.Thread(target=self._work, name="neardict execute", daemon=True)
                 try:
-                    self._thread.start()
+                    start(self._thread)
                 except BaseException:
                     self._thread = None
                     raise
@@ -198,11 +196,11 @@ class Executing:
                 if look:
                     self._inbox.put(_LOOK)
         except grpc.RpcError as error:
-            without_frames(error)
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            failure = detached(error)
+            if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self.supported = False
                 return UNSUPPORTED
-            return error
+            return failure
         except Exception as error:
             logger.error("a result could not be taken in, and the stream begins again: %s", where(error))
         finally:

@@ -7,6 +7,8 @@ import time
 import weakref
 from typing import NamedTuple, Protocol
 
+from ._threads import join, start
+
 # So few outdated entries are not worth clearing away.
 _FEW = 100
 # An entry that is there, though by the wall clock it has expired, is looked up again after so many seconds:
@@ -38,7 +40,10 @@ class ExpiryTimer:
     """
 
     def __init__(self) -> None:
-        self._wake = threading.Condition()
+        # Entered as a lock of C, and not through the condition, which is Python: an interrupt in that would
+        # leave it taken.
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
         self._due: list[_Due] = []  # a heap
         # The number of the latest entry of each dict and key: those before it are of no use any more.
         self._latest: dict[tuple[int, str], int] = {}
@@ -48,7 +53,7 @@ class ExpiryTimer:
 
     def add(self, cache: Expiring, key: str, revision: int, expires: float) -> None:
         """Arranges for `cache.expire(key, revision)` at `expires`, seconds since the epoch."""
-        with self._wake:
+        with self._lock:
             if self._closed:
                 return
             if expires <= (now := time.time()):
@@ -62,17 +67,17 @@ class ExpiryTimer:
                 heapq.heapify(self._due)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="neardict expiry", daemon=True)
-                self._thread.start()
+                start(self._thread)
             elif self._due[0] is due:
                 self._wake.notify()
 
     def close(self) -> None:
         """Ends the thread. Entries that expire later stay in their dicts."""
-        with self._wake:
+        with self._lock:
             self._closed = True
             self._wake.notify()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is not None:
+            join(self._thread)
 
     def forked(self) -> None:
         """In the child of a fork there is no thread, and the lock may be held by one that is gone."""
@@ -81,7 +86,7 @@ class ExpiryTimer:
 
     def _run(self) -> None:
         while True:
-            with self._wake:
+            with self._lock:
                 if self._closed:
                     return
                 wait = self._due[0].expires - time.time() if self._due else None

@@ -3,11 +3,14 @@
 import contextlib
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from types import FrameType
 from typing import Protocol
 
+from ._threads import finish
 from ._where import where
 from .errors import ClosedError
 
@@ -15,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 class Store(Protocol):
+    # Whether it has to be paused in the thread that forks.
+    of_loop: bool
+
     def pause(self) -> bool:
         """Ends its streams, for the time of a fork; returns whether to call `resume` after it."""
         ...
@@ -55,18 +61,20 @@ def follow(store: Store) -> None:
 @contextlib.contextmanager
 def call() -> Iterator[None]:
     """Around what uses gRPC."""
-    token = begin()
+    token = object()
     try:
+        begin(token)
         yield
     finally:
         end(token)
 
 
-def begin() -> object:
-    """Does what entering `call` does: for where many are made, since a context costs more."""
-    token = object()
+def begin(token: object) -> None:
+    """Does what entering `call` does: for where many are made, since a context costs more.
+
+    The token is the caller's own, so that an interrupt finds it.
+    """
     _calls[token] = None
-    return token
 
 
 def end(token: object) -> None:
@@ -75,43 +83,73 @@ def end(token: object) -> None:
 
 
 def _before() -> None:
-    global _depth, _lost_if_child
+    frame = sys._getframe(1)
     _forking.acquire()
-    _depth += 1
-    if _depth > 1:
-        return  # one within another, by a signal handler or another hook
+    _prune(frame)
+    if frame in _forks:
+        return  # the hook is there twice
+    _forks.append(frame)
+    if len(_forks) == 1:
+        finish(lambda: _pause([store for store in list(_stores) if not store.of_loop]))
+        # In this thread, which may be the loop's.
+        _pause([store for store in list(_stores) if store.of_loop])
+
+
+def _pause(stores: list[Store]) -> None:
+    global _lost_if_child
     raised: BaseException | None = None
-    for store in list(_stores):
+    for store in stores:
+        # Before it is, so that it is resumed wherever an interrupt comes.
+        _paused.append(store)
         try:
             paused = store.pause()
         except BaseException as error:
             # Ctrl-C, for one, which Python prints and forgets here. What has been left is done now.
             raised, paused = error, store.pause()
-        if paused:
-            _paused.append(store)
+        if not paused:
+            _paused.remove(store)
     _lost_if_child = bool(_calls)
     if raised is not None:
         raise raised
 
 
 def _after_in_parent() -> None:
-    global _depth
-    _depth -= 1
-    try:
-        while not _depth and _paused:
-            store = _paused.pop()
-            try:
-                store.resume()
-            except Exception as error:
-                logger.error("a store does not go on after a fork: %s", where(error))
-    finally:
-        _forking.release()
+    frame = sys._getframe(1)
+    _forking.acquire()
+    _prune(frame)
+    if frame in _forks:
+        del _forks[_forks.index(frame) :]
+    if not _forks:
+        if _paused:
+            finish(_resume)
+        while _forking._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
+            _forking.release()
+
+
+def _resume() -> None:
+    while _paused:
+        store = _paused[-1]
+        try:
+            store.resume()
+        except Exception as error:
+            logger.error("a store does not go on after a fork: %s", where(error))
+        _paused.remove(store)
+
+
+def _prune(frame: FrameType) -> None:
+    """Forgets forks that are over, though an interrupt came before that could be noted."""
+    calling = set()
+    caller: FrameType | None = frame
+    while caller is not None:
+        calling.add(caller)
+        caller = caller.f_back
+    _forks[:] = [fork for fork in _forks if fork in calling]
 
 
 def _after_in_child() -> None:
-    global _lost, _forking, _depth
+    global _lost, _forking
     _forking = threading.RLock()
-    _depth = 0
+    _forks.clear()
     _lost = _lost or _lost_if_child
     _calls.clear()
     _paused.clear()
@@ -121,8 +159,11 @@ def _after_in_child() -> None:
 
 # From before a fork until after it: of two threads at once one would forget what the other has paused.
 _forking = threading.RLock()
-# How many forks are under way, one within the other.
-_depth = 0
+# The frames that call os.fork, one within the other. A frame, and not a count, since an interrupt may come in
+# the first steps of a hook, which Python then leaves out.
+_forks: list[FrameType] = []
 _paused: list[Store] = []
 _lost_if_child = False
+# The hooks of the parent twice: what one signal leaves out is done by the second.
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent)

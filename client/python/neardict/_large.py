@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _chunks, _compression, _replies, _timeouts
 from ._pages import Page, Pages
-from ._patience import patiently
-from ._statuses import too_late
 from .errors import DataLossError, LimitExceededError, NeardictError, UnavailableError
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
+
+    from ._call_threads import CallThreads
 
 _Answer = TypeVar("_Answer")
 
@@ -26,6 +26,7 @@ class Large:
         self,
         target: str,
         stub: Any,
+        calls: CallThreads,
         translated: Callable[[], AbstractContextManager[None]],
         timeout: float,
         *,
@@ -33,6 +34,7 @@ class Large:
     ) -> None:
         self._target = target
         self._stub = stub
+        self._calls = calls
         self._translated = translated
         self._timeout = timeout
         self._compress = compress
@@ -84,16 +86,17 @@ class Large:
 
         def attempt() -> pb.GetValueResponse:
             incoming = _chunks.Incoming(self._target, request.key, self.accepted)
-            with self._translated():
-                call = self._stub.ReadValue(wanted, timeout=None if timeout is None else left.left())
-                try:
-                    for part in patiently(call, self._timeout) if timeout is None else call:
-                        incoming.add(part)
-                        self._hold(self._bounds.value_problem, incoming.size(), timeout)
-                except TimeoutError:
-                    raise too_late(self._target) from None
-                finally:
-                    call.cancel()
+            seconds = None if timeout is None else left.left()
+            idle = self._timeout if timeout is None else None
+            with (
+                self._translated(),
+                self._calls.stream(
+                    lambda: self._stub.ReadValue(wanted, timeout=seconds), idle=idle, seconds=seconds
+                ) as parts,
+            ):
+                for part in parts:
+                    incoming.add(part)
+                    self._hold(self._bounds.value_problem, incoming.size(), timeout)
             return incoming.answer()
 
         return _retried(attempt, left)
@@ -142,11 +145,8 @@ class Large:
         return self._compress and bool(self._understood)
 
     def _info(self, timeout: float | None) -> pb.GetServerInfoResponse:
-        with self._translated():
-            info: pb.GetServerInfoResponse | None = self._stub.GetServerInfo(
-                pb.GetServerInfoRequest(),
-                timeout=self._timeout if timeout is None else _timeouts.check(timeout),
-            )
+        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+        info: pb.GetServerInfoResponse | None = self._unary("GetServerInfo", pb.GetServerInfoRequest, seconds)
         return _replies.checked(info, _replies.info_problem, self._target)
 
     def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
@@ -155,16 +155,17 @@ class Large:
         left = _chunks.Time(timeout, self._timeout, outgoing.size)
 
         def attempt() -> pb.WriteValueResponse:
-            with self._translated():
-                call = self._stub.WriteValue.future(outgoing.parts(), timeout=left.left())
-                try:
-                    response: pb.WriteValueResponse = call.result()
-                finally:
-                    # An interrupt must not leave it to go on by itself.
-                    call.cancel()
-                return _replies.checked(response, _replies.written_problem, self._target)
+            response: pb.WriteValueResponse = self._unary("WriteValue", outgoing.parts, left.left())
+            return _replies.checked(response, _replies.written_problem, self._target)
 
         return _retried(attempt, left)
+
+    def _unary(self, name: str, request: Callable[[], Any], seconds: float) -> Any:
+        """Calls the RPC; an interrupt does not leave it to go on by itself."""
+        with self._translated():
+            return self._calls.unary(
+                lambda: getattr(self._stub, name).future(request(), timeout=seconds), seconds
+            ).result()
 
 
 def _retried(attempt: Callable[[], _Answer], left: _chunks.Time) -> _Answer:

@@ -27,7 +27,10 @@ _stores: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def leave_at_exit(store: Any) -> None:
-    """Closes the store when the process ends, unless it is closed before."""
+    """Gives the store's leases back when the process ends, unless it is closed before.
+
+    It can be used still: functions that the program registered with atexit before may come after this one.
+    """
     _stores.add(store)
 
 
@@ -35,7 +38,7 @@ def leave_at_exit(store: Any) -> None:
 def _leave() -> None:
     for store in list(_stores):
         with contextlib.suppress(Exception):
-            store.close()
+            store.leave()
 
 
 def check(consistency: str, on_disconnect: str) -> bool:

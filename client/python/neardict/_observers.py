@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from ._threads import start
 from ._where import where
 from .errors import InvalidArgumentError
 
@@ -154,7 +155,7 @@ class Teller:
             with self._lock:
                 if self._thread is None and not self._closed:
                     self._thread = threading.Thread(target=self._run, name="neardict callbacks", daemon=True)
-                    self._thread.start()
+                    start(self._thread)
 
     def close(self) -> None:
         """Ends the thread; what has not been told yet is not told any more."""

@@ -10,7 +10,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ._threads import join
+from ._threads import join, start
 from ._where import where
 from .errors import ClosedError
 
@@ -108,7 +108,7 @@ class Reloader:
             if self._thread is None and not self._paused and not self._closed:
                 self._thread = threading.Thread(target=self._work, name="neardict reload", daemon=True)
                 try:
-                    self._thread.start()
+                    start(self._thread)
                 except BaseException:
                     self._thread = None
                     raise

@@ -13,6 +13,7 @@ import grpc
 
 from . import _replies, _requests
 from ._changes import NOT_SENT, Change
+from ._news import News
 from ._retries import CHANCE
 from .errors import ServiceError
 from .v1 import storage_pb2 as pb
@@ -97,7 +98,7 @@ class Session:
         # Guards all below, and makes events of the stream and of the clock come one after the other.
         self._lock = threading.RLock()
         self.closed = False
-        self._news = threading.Condition(self._lock)
+        self._news = News()
         # How many streams have ended.
         self.failures = 0
         self._domains: dict[str, _Domain] = {}
@@ -158,9 +159,8 @@ class Session:
 
     def wait(self, name: str, seconds: float) -> None:
         """Returns when the service has answered the subscription, or the stream fails, or time is over."""
-        with self._lock:
-            failures = self.failures
-            self._news.wait_for(lambda: self.failures != failures or self.settled(name), timeout=seconds)
+        failures = self.failures
+        self._news.wait_for(lambda: self.failures != failures or self.settled(name), seconds)
 
     # What the driver tells.
 

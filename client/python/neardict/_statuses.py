@@ -37,6 +37,37 @@ def without_frames(error: grpc.RpcError) -> grpc.RpcError:
     return error.with_traceback(None)
 
 
+class Failure(grpc.RpcError):
+    """How a call has failed, without the call: to be looked at, and collected, in any thread.
+
+    What gRPC raises may be the call itself, which takes a lock to say how it ended and when it is collected.
+    """
+
+    def __init__(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:
+        super().__init__(code, details)
+        self._code = code
+        self._details = details
+        self._trailing_metadata = trailing_metadata
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def trailing_metadata(self) -> Any:
+        return self._trailing_metadata
+
+
+def detached(error: Any) -> Failure:
+    """Returns how the call has failed that raised this; not to be called where a signal handler may raise."""
+    if isinstance(error, Failure):
+        return error
+    without_frames(error)
+    # Not its debug_error_string, for which gRPC waits for ever where a call was cancelled here.
+    return Failure(error.code(), error.details() or "", error.trailing_metadata() or ())
+
+
 def rejected(message: pb.Rejected, target: str) -> errors.NeardictError:
     """Returns the error to raise for a subscription that `target` rejected, as for a call that failed."""
     code = _code(message.code)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ._reading import Line, Reading
 from ._session import PING_SECONDS
-from ._threads import join
+from ._threads import aside, join
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -25,6 +25,11 @@ class Watching:
 
     def start(self) -> None:
         """Starts the threads, if they do not run yet."""
+        if self._threads is None:
+            # Not here, where an interrupt would leave half of them.
+            aside(self._start)
+
+    def _start(self) -> None:
         with self._lock:
             if self._threads is None and not self._closed:
                 reading = Reading(self._session, self._line)

@@ -16,7 +16,7 @@ NeardictError
 ├── ServiceError                            the service failed, or answered out of contract
 ├── BulkError                               some keys of a bulk operation failed; the others are done
 ├── NotHeldError                            what is asked for is not held here; the message says what to do
-└── ClosedError (RuntimeError)              the store was closed, or belongs to another process
+└── ClosedError (RuntimeError)              the store was closed, or is of another process or event loop
 """
 
 from collections.abc import Mapping
@@ -144,4 +144,8 @@ class NotHeldError(NeardictError):
 
 
 class ClosedError(NeardictError, RuntimeError):
-    """The store was closed, or was made before a fork, in another process."""
+    """The store cannot be used here any more, or not here; the message says what to do.
+
+    It was closed, or was made before a fork, in another process; the interpreter is exiting; a store of
+    asyncio is used in another event loop than its own, or in none.
+    """

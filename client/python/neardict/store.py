@@ -13,7 +13,9 @@ from . import (
     _chunks,
     _clock,
     _compression,
+    _exiting,
     _forks,
+    _green_threads,
     _lease,
     _operations,
     _replies,
@@ -24,8 +26,10 @@ from . import (
 )
 from ._auditor import Auditor, AuditThread
 from ._bulk import CALLS, Begun, bulk
+from ._call_threads import CallThreads, Reply
 from ._changes import Changes, Listener
 from ._executing import Executing
+from ._exiting import is_finalizing
 from ._expiry import ExpiryTimer
 from ._large import Large
 from ._lease import Consistency
@@ -33,7 +37,6 @@ from ._near import OnDisconnect
 from ._observers import Teller
 from ._operations import RPC, Kind, checked, response, word
 from ._pages import Page
-from ._patience import patiently
 from ._pending import Pending, tell
 from ._pipeline import Operation
 from ._progress import OnProgress
@@ -41,7 +44,8 @@ from ._reading import Line
 from ._reload import Reloader
 from ._requests import Written
 from ._session import Session
-from ._statuses import to_error, too_late, without_frames
+from ._statuses import to_error, too_late
+from ._threads import aside
 from ._value_type import V
 from ._watching import Watching
 from .cached_dict import CachedDict
@@ -66,6 +70,8 @@ class Store:
     A store does not survive a fork: in the child its methods raise ClosedError, and its dicts are empty.
     """
 
+    of_loop = False  # for _forks
+
     def __init__(
         self,
         target: str | None = None,
@@ -78,19 +84,25 @@ class Store:
         self.target = _channel.resolve_target(target)
         _channel.check_credentials(credentials)
         _forks.check()
+        _exiting.check()
+        _green_threads.check()
         compress = _compression.check(compression)
         self._timeout = _timeouts.check(timeout)
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
-        self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
+        self._calls = CallThreads()
+        self._large = Large(
+            self.target, self._stub, self._calls, self._translated, self._timeout, compress=compress
+        )
         self._closed = ""
         self._over = False  # nothing is left to be closed
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
         self._line = Line(self.target, credentials)
         self._watching = Watching(session, self._line)
-        self._watched = False  # before a fork
+        # What ran before a fork.
+        self._watched = self._ran = False
         if watch:
             self.changes.session = session
         self.expiry = ExpiryTimer()
@@ -98,9 +110,11 @@ class Store:
         self.tell = self._teller.schedule
         self._reloader = Reloader()
         self.reload = self._reloader.schedule
-        for part in (self._executing, self._watching, self._teller, self._reloader):
+        for part in (self._executing, self._calls, self._watching, self._teller, self._reloader):
             weakref.finalize(self, part.drop).atexit = False
         self._audit: AuditThread | None = None
+        # Only now, so that it ends with the store if this is interrupted.
+        self._executing.resume()
         _forks.follow(self)
 
     def __enter__(self) -> Self:
@@ -123,6 +137,18 @@ class Store:
         if self._over:
             return
         self._closed = self._closed or f"this store, of {self.target}, is closed: connect again"
+        if is_finalizing():
+            return  # there are no threads to be waited for
+        aside(self._end)
+        self._over = True
+
+    def leave(self) -> None:
+        """Ends the stream of changes for good, and gives leases back; what dicts are asked, they ask for."""
+        if not self._over:
+            aside(self._watching.close)
+
+    def _end(self) -> None:
+        """Ends everything, where no signal handler interrupts it."""
         if self._audit is not None:
             self._audit.stop()
         self.expiry.close()
@@ -132,9 +158,9 @@ class Store:
         self._executing.close(ClosedError(self._closed))
         self._channel.close()
         self._reloader.join()
+        self._calls.close()
         if self._audit is not None:
             self._audit.join()
-        self._over = True
 
     @overload
     def dict(
@@ -225,6 +251,7 @@ class Store:
         if self._audit is not None:
             raise InvalidArgumentError("this store is audited already")
         self._audit = AuditThread(self, auditor)
+        self._audit.start()
         if self._closed:
             self._audit.stop()
 
@@ -343,7 +370,11 @@ class Store:
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Returns the service's version, limits, backends and routes."""
-        info = self.call(self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout)
+        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+        with self._translated():
+            info: pb.GetServerInfoResponse | None = self._calls.unary(
+                lambda: self._stub.GetServerInfo.future(pb.GetServerInfoRequest(), timeout=seconds), seconds
+            ).result()
         return server_info.of(_replies.checked(info, _replies.info_problem, self.target))
 
     # What follows is for this package: requests and responses as messages.
@@ -459,31 +490,36 @@ class Store:
         self._large.accept(request)
         if timeout is not None:
             timeout = _timeouts.check(timeout)
-        with self._translated():
-            call: Any = self._stub.AllKeys(request, timeout=timeout)
-            try:
-                # A listing may be long: without a bound for all of it there is one for each part.
-                yield from patiently(call, self._timeout) if timeout is None else call
-            except TimeoutError:
-                raise too_late(self.target) from None
-            finally:
-                call.cancel()
-
-    def call(self, method: Callable[..., _Answer], request: Any, timeout: float | None) -> _Answer:
-        with self._translated():
-            seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-            return method(request, timeout=seconds)
+        # A listing may be long: without a bound for all of it there is one for each part.
+        idle = self._timeout if timeout is None else None
+        with (
+            self._translated(),
+            self._calls.stream(
+                lambda: self._stub.AllKeys(request, timeout=timeout), idle=idle, seconds=timeout
+            ) as pages,
+        ):
+            yield from pages
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
-        # It may be called again, where it was interrupted.
+        # Noted there, as it may be called again, where it was interrupted.
+        aside(self._pause)
+        return self._watched or self._ran
+
+    def _pause(self) -> None:
         self._reloader.pause()
         self._watched = self._watching.pause() or self._watched
-        return self._executing.pause() or self._watched
+        self._ran = self._executing.pause() or self._ran
+        self._ran = self._calls.pause() or self._ran
 
     def resume(self) -> None:
         """Opens the streams again, in the parent after a fork."""
+        aside(self._resume)
+
+    def _resume(self) -> None:
+        self._ran = False
         self._executing.resume()
+        self._calls.resume()
         if self._watched:
             self._watched = False
             self._watching.start()
@@ -524,12 +560,16 @@ class Store:
             pending = Pending(self._executing, operation, seconds, unsent)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
         with self._translated():
-            future = getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds)
-        return Begun(future.cancel, lambda: self._called(future, kind, operation), most=CALLS)
+            reply = self._calls.unary(
+                lambda: getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds),
+                seconds,
+            )
+        return Begun(reply.cancel, lambda: self._called(reply, kind, operation), most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
-        token = _forks.begin()
+        token = object()
         try:
+            _forks.begin(token)
             outcome = pending.result()
         except TimeoutError:
             raise too_late(self.target) from None
@@ -540,9 +580,9 @@ class Store:
             return found
         return self._begin(kind, operation, pending.deadline - time.monotonic())()
 
-    def _called(self, future: Any, kind: Kind, operation: Operation) -> Any:
+    def _called(self, reply: Reply, kind: Kind, operation: Operation) -> Any:
         with self._translated():
-            answer = future.result()
+            answer = reply.result()
         found = checked(kind, operation, answer, self.target, operation.accept)
         if operation.accept:
             self._large.hold((found.entry.value,))
@@ -575,13 +615,16 @@ class Store:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Around what uses the channel: turns what gRPC raises into errors of ours."""
+        """Around calls that are waited for: turns what gRPC raises into errors of ours."""
         self.check_open()
         try:
-            with _forks.call():
-                yield
+            yield
         except grpc.RpcError as error:
-            raise self._error(without_frames(error)) from None
+            raise self._error(error) from None
+        except TimeoutError as error:
+            if isinstance(error, NeardictError):
+                raise
+            raise too_late(self.target) from None
         except ValueError:
             # What a closed channel raises, when another thread closed it since the check.
             self.check_open()
@@ -592,8 +635,8 @@ class Store:
         return self._line.open(requests)
 
     def check_open(self) -> None:
-        if self._closed:
-            raise ClosedError(self._closed)
+        if self._closed or is_finalizing():
+            raise ClosedError(self._closed or _exiting.MESSAGE)
 
     def _error(self, error: grpc.RpcError) -> NeardictError:
         return ClosedError(self._closed) if self._closed else to_error(error, self.target)

@@ -21,12 +21,12 @@ class AuditTask:
     def __init__(self, store: Store, auditor: Auditor) -> None:
         self._store = store
         self._auditor = auditor
-        self._task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
         """Ends the task."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

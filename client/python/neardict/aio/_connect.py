@@ -17,9 +17,9 @@ def connect(
 ) -> Store:
     """Returns a store at `target`, by default NEARDICT_TARGET, else localhost:50051.
 
-    To be called on the event loop that will use it. Does not wait for the connection: a service that
-    cannot be reached is reported by the first call, with UnavailableError. `timeout` bounds each call,
-    in seconds. `credentials` turn on TLS.
+    To be called on the event loop that will use it; raises ClosedError where none runs. Does not wait for the
+    connection: a service that cannot be reached is reported by the first call, with UnavailableError.
+    `timeout` bounds each call, in seconds. `credentials` turn on TLS.
 
     With watch=False the store opens no stream of changes: its dicts see what is written through the store,
     and at a `refresh` what others have written. That suits a short program, or one that alone writes.

@@ -46,6 +46,7 @@ class Executing:
         self._pipeline = Pipeline()
         self._call: Any = None
         self._task: asyncio.Task[object] | None = None
+        self._writing: asyncio.Task[object] | None = None
         self._guard: AsyncGenerator[None, None] | None = None
         # Set when there may be something to write.
         self._news = asyncio.Event()
@@ -93,6 +94,10 @@ class Executing:
         self.refuse(error)
         if (task := self._task) is not None:
             await asyncio.wait([task])
+
+    def tasks(self) -> list[asyncio.Task[object]]:
+        """Returns what runs on the loop."""
+        return [task for task in (self._task, self._writing) if task is not None]
 
     async def close(self, error: Exception) -> None:
         """Does as `end`, for one that need not end with the loop any more."""
@@ -200,7 +205,7 @@ class Executing:
         """Opens a stream, and reads it to its end. Returns what that means for operations without result."""
         self._ended = False
         self._call = call = self._open_stream()
-        writing = self._loop.create_task(self._write(call), name="neardict execute write")
+        writing = self._writing = self._loop.create_task(self._write(call), name="neardict execute write")
         try:
             while (response := await call.read()) is not grpc.aio.EOF:
                 self._take(response)

@@ -97,6 +97,18 @@ class Watching:
         finally:
             self._line.close()
 
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Returns what runs on the loop."""
+        return [self._ticking] if self._ticking is not None else []
+
+    def abandon(self) -> None:
+        """Ends the stream and the thread, where the loop has ended, or stands still."""
+        self._session.close()
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            relay.end(lambda: False)
+        self._line.close()
+
     def drop(self) -> None:
         """Ends the stream, thread and task in a moment: nobody can use them any more. For finalizers."""
         self._dropped = True

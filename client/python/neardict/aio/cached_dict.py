@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Sequence,
     )
 
+    from .._observers import Observer
     from .._progress import OnProgress
     from ..v1 import storage_pb2 as pb
     from .store import Store
@@ -220,8 +221,19 @@ class CachedDict(ObservedDict, Generic[V]):
 
     # Asking the service.
 
+    def on_change(
+        self,
+        callback: Callable[[str, Any, int], object],
+        *,
+        on_reset: Callable[[], object] | None = None,
+    ) -> Observer:
+        """Calls `callback(key, value, revision)` for each change, as neardict.CachedDict, on the loop."""
+        self._store.check_open()
+        return super().on_change(callback, on_reset=on_reset)
+
     async def fetch(self, key: object, default: V | _Other = MISSING) -> V | _Other:
         """Returns the value, from the service if it is not held; the default, or KeyError, if absent."""
+        self._store.check_loop()
         self._look_at_clock()
         value: Any = dict.get(self, key, MISSING)  # type: ignore[misc]  # any object may be asked for
         if value is MISSING and _requests.may_exist(key) and not self._knows_absent(key):
@@ -243,6 +255,7 @@ class CachedDict(ObservedDict, Generic[V]):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Returns the values of those keys that have one, asking for all that are not held at once."""
+        self._store.check_loop()
         keys = list(_requests.check_keys(keys))
         self._look_at_clock()
         missing = [
@@ -264,6 +277,7 @@ class CachedDict(ObservedDict, Generic[V]):
     async def snapshot(self) -> dict[str, V]:
         """Returns a plain dict of the whole domain, asking the service unless this is a whole mirror."""
         self._look_at_clock()
+        self._store.check_loop()
         whole = self._load and self._shows_all() and self._is_whole()
         return self._copy_held() if whole else await self._list()
 

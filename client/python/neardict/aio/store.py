@@ -24,7 +24,9 @@ from .. import (
     _chunks,
     _clock,
     _compression,
+    _exiting,
     _forks,
+    _green_threads,
     _lease,
     _operations,
     _progress,
@@ -37,6 +39,7 @@ from .. import (
 from .._auditor import Auditor
 from .._bulk import CALLS
 from .._changes import Changes, Listener
+from .._exiting import is_finalizing
 from .._lease import Consistency
 from .._near import OnDisconnect
 from .._operations import RPC, Kind, checked, response, word
@@ -56,6 +59,7 @@ from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
 from ._bulk import Begun, bulk
 from ._expiry import LoopExpiry
+from ._home import current, elsewhere, home, not_awaited, silence
 from ._large import Large, each
 from ._pending import LATE, Pendings
 from ._reload import Mirror, reload
@@ -64,6 +68,9 @@ from ._watching import Watching
 from .cached_dict import CachedDict
 from .linearizable import LinearizableDict
 
+# For so long, in seconds, one who closes in another thread waits for the loop.
+_LOOP_SECONDS = 5.0
+
 
 class Store:
     """A connection to the service, of one event loop. An async context manager; `close` may be repeated.
@@ -71,6 +78,8 @@ class Store:
     What `neardict.Store` says of timeouts, errors, retries and forks holds here too. A call that is
     cancelled may have taken effect if it was a write.
     """
+
+    of_loop = True  # for _forks
 
     def __init__(
         self,
@@ -84,6 +93,9 @@ class Store:
         self.target = _channel.resolve_target(target)
         _channel.check_credentials(credentials)
         _forks.check()
+        _exiting.check()
+        _green_threads.check()
+        self._loop = home()
         compress = _compression.check(compression)
         self._timeout = _timeouts.check(timeout)
         self._credentials = credentials
@@ -121,8 +133,49 @@ class Store:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a store is of its event loop alone: call neardict.aio.connect in the other process")
 
+    def __enter__(self) -> NoReturn:
+        not_awaited(self)
+
+    def __exit__(self, *exc_info: object) -> None:
+        """There, so that `with` comes as far as to the message."""
+
     async def close(self) -> None:
-        """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
+        """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents.
+
+        In another event loop than the store's it does the same, or what can be done if that has ended.
+        """
+        if current() is self._loop:
+            await self._close()
+        elif not self._closed:
+            await self._close_elsewhere()
+
+    async def _close_elsewhere(self) -> None:
+        if self._loop.is_running() and current() is not None:
+            # In another thread.
+            closing = self._close()
+            try:
+                future = asyncio.run_coroutine_threadsafe(closing, self._loop)
+                async with asyncio.timeout(_LOOP_SECONDS):
+                    await asyncio.wrap_future(future)
+                return
+            except (RuntimeError, TimeoutError):  # it has just ended, or does not go on
+                closing.close()
+        self._closed = f"this store, of {self.target}, is closed: connect again"
+        silence(*self._tasks, *self._watching.tasks(), *self._pendings.executing.tasks())
+        if self._audit is not None:
+            silence(self._audit.task)
+        self._teller.close()
+        if is_finalizing():
+            return  # there are no threads to be waited for
+        self._watching.abandon()
+        # What it would tell, it would tell on the loop.
+        with contextlib.suppress(RuntimeError):
+            self._pendings.executing.refuse(ClosedError(self._closed))
+        for channel in (self._stream_channel, self._channel):
+            with contextlib.suppress(RuntimeError):
+                await channel.close()
+
+    async def _close(self) -> None:
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
             # At once: if this is cancelled, nobody is left waiting.
@@ -551,6 +604,7 @@ class Store:
     async def _read_bulk(
         self, kind: Kind, requests: Mapping[str, Any], timeout: float | None, **heard: Any
     ) -> "dict_type[str, Any]":
+        self.check_loop()
         return await bulk(requests, lambda request: self._begin(kind, word(kind, request), timeout), **heard)
 
     async def _write_bulk(
@@ -595,6 +649,15 @@ class Store:
     def check_open(self) -> None:
         if self._closed:
             raise ClosedError(self._closed)
+        if current() is not self._loop:
+            raise elsewhere(self, self._loop)
+        if is_finalizing():
+            raise ClosedError(_exiting.MESSAGE)
+
+    def check_loop(self) -> None:
+        """Raises ClosedError in another event loop than the store's, where what is held is not kept fresh."""
+        if current() is not self._loop and not self._closed:
+            raise elsewhere(self, self._loop)
 
     def _error(self, error: grpc.RpcError) -> NeardictError:
         return ClosedError(self._closed) if self._closed else to_error(error, self.target)

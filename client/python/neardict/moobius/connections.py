@@ -35,10 +35,10 @@ class _Connections:
                 connection = self._open[target] = Connection(target)
             return connection
 
-    def close(self) -> None:
-        """Ends all of them, when the interpreter exits."""
+    def leave(self) -> None:
+        """Ends their streams when the interpreter exits. What the program does then can write."""
         for connection in list(self._open.values()):
-            connection.store.close()
+            connection.store.leave()
 
 
 _connections = _Connections()
@@ -51,7 +51,7 @@ def connection_to(target: str | None) -> Connection:
 
 @atexit.register
 def _at_exit() -> None:
-    _connections.close()
+    _connections.leave()
 
 
 def _after_fork() -> None:
