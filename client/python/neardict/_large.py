@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from . import _chunks, _compression, _timeouts
+from . import _chunks, _compression
 from ._patience import patiently
+from ._retries import Attempts, Retried
 from ._statuses import too_late
-from .errors import DataLossError, LimitExceededError, UnavailableError
+from .errors import DataLossError, LimitExceededError
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-_Answer = TypeVar("_Answer")
-
 
 class Large:
-    """Does in chunks what cannot be done in messages. `translated` is around what uses the channel."""
+    """Does in chunks what cannot be done in messages.
+
+    `translated` is around what uses the channel; `retried` makes an attempt, again and again until its time
+    is over; `seconds` is how many there are for a timeout, None being the store's own.
+    """
 
     def __init__(
         self,
         target: str,
         stub: Any,
         translated: Callable[[], AbstractContextManager[None]],
-        timeout: float,
+        retried: Retried,
+        seconds: Callable[[float | None], float],
         *,
         compress: bool,
     ) -> None:
         self._target = target
         self._stub = stub
         self._translated = translated
-        self._timeout = timeout
+        self._retried = retried
+        self._seconds = seconds
         self._compress = compress
         # How values may be compressed that are answered.
         self.accepted = pb.COMPRESSION_ZSTD if compress else pb.COMPRESSION_UNSPECIFIED
@@ -76,7 +80,7 @@ class Large:
 
     def read(self, request: pb.GetValueRequest, timeout: float | None) -> pb.GetValueResponse:
         """Calls ReadValue. Without a timeout each part may take as long as another call."""
-        left = _chunks.Time(timeout, float("inf"))
+        left = Attempts(self._seconds(timeout), since_failure=timeout is None)
         wanted = pb.ReadValueRequest(domain=request.domain, key=request.key)
         self.accept(wanted)
 
@@ -85,7 +89,7 @@ class Large:
             with self._translated():
                 call = self._stub.ReadValue(wanted, timeout=None if timeout is None else left.left())
                 try:
-                    for part in patiently(call, self._timeout) if timeout is None else call:
+                    for part in patiently(call, self._seconds(None)) if timeout is None else call:
                         incoming.add(part)
                 except TimeoutError:
                     raise too_late(self._target) from None
@@ -93,7 +97,7 @@ class Large:
                     call.cancel()
             return incoming.answer()
 
-        return _retried(attempt, left)
+        return self._retried(left, attempt)
 
     def pages(
         self, request: pb.AllKeysRequest, pages: Iterator[pb.AllKeysResponse]
@@ -106,7 +110,8 @@ class Large:
             revision = page.domain_revision
             yield page
         # Only now, so that the service need not hold the listing all the while.
-        for key in large_keys:
+        # Each once, also if the listing had to begin again.
+        for key in dict.fromkeys(large_keys):
             try:
                 answer = self.read(pb.GetValueRequest(domain=request.domain, key=key), None)
             except DataLossError:
@@ -117,18 +122,23 @@ class Large:
 
     def _compresses(self, timeout: float | None) -> bool:
         if self._compress and self._understood is None:
-            with self._translated():
-                info = self._stub.GetServerInfo(
-                    pb.GetServerInfoRequest(),
-                    timeout=self._timeout if timeout is None else _timeouts.check(timeout),
-                )
+            left = Attempts(self._seconds(timeout))
+
+            def attempt() -> pb.GetServerInfoResponse:
+                with self._translated():
+                    info: pb.GetServerInfoResponse = self._stub.GetServerInfo(
+                        pb.GetServerInfoRequest(), timeout=left.left()
+                    )
+                return info
+
+            info = self._retried(left, attempt)
             self._understood = pb.COMPRESSION_ZSTD in info.compressions
         return self._compress and bool(self._understood)
 
     def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
         compress = self._compresses(timeout)
         outgoing = _chunks.Outgoing(request, compress=compress)
-        left = _chunks.Time(timeout, self._timeout, outgoing.size)
+        left = _chunks.upload(timeout, self._seconds(None), outgoing.size)
 
         def attempt() -> pb.WriteValueResponse:
             with self._translated():
@@ -140,13 +150,4 @@ class Large:
                     call.cancel()
                 return response
 
-        return _retried(attempt, left)
-
-
-def _retried(attempt: Callable[[], _Answer], left: _chunks.Time) -> _Answer:
-    for pause in left.pauses():
-        try:
-            return attempt()
-        except UnavailableError:
-            time.sleep(pause)
-    return attempt()
+        return self._retried(left, attempt)

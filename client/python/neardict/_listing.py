@@ -13,6 +13,7 @@ from .errors import UndecodableValueError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ._calls import Calls
     from .v1 import storage_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Listing:
-    """What a listing of the domain, as the call of this number, has brought so far."""
+    """What a listing of the domain, as the call of this number, has brought so far.
+
+    Who makes it ends that call.
+    """
 
     call: int
     revision: int = 0
@@ -30,6 +34,15 @@ class Listing:
     values: dict[str, Any] = field(default_factory=dict)
     # About how many entries there are, if the service knows.
     total: int | None = None
+
+    def begin_again(self, calls: Calls) -> None:
+        """It broke, and comes anew from its beginning, as another call. What it has brought stays held."""
+        self.call, ended = calls.begin(), self.call
+        calls.end(ended)
+        self.keys.clear()
+        self.unreadable.clear()
+        self.values.clear()
+        self.revision, self.total = 0, None
 
     @property
     def loaded(self) -> int:

@@ -6,6 +6,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from . import errors
+from ._outages import plain
 from .v1 import storage_pb2 as pb
 
 _SIMPLE: dict[grpc.StatusCode, type[errors.NeardictError]] = {
@@ -61,8 +62,8 @@ def _error(
         # With a reason it is the service that answers, of its backend; without one nothing answered.
         if not reason:
             message = (
-                f"cannot reach neardict at {target}: start it with `neardict serve`, or set NEARDICT_TARGET "
-                f"or connect(target) to where it runs ({message})"
+                f"cannot reach neardict at {target}: {plain(message)}. Start it with `neardict serve`, or "
+                "name where it runs: connect(target), --target, or NEARDICT_TARGET"
             )
         return errors.UnavailableError(message, reason=reason)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -83,8 +84,8 @@ def _error(
 def too_late(target: str) -> errors.DeadlineExceededError:
     """Returns the error for an answer that did not come in time."""
     return errors.DeadlineExceededError(
-        f"no answer from neardict at {target} in time: it is slow, or cannot be reached; raise the timeout, "
-        "or look at the service"
+        f"deadline exceeded: neardict at {target} did not respond in time. Raise `timeout`, or check the "
+        "service"
     )
 
 

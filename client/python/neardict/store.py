@@ -3,7 +3,7 @@
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
@@ -29,14 +29,16 @@ from ._large import Large
 from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
-from ._operations import RPC, Kind, response, word
+from ._operations import RPC, Kind, late, response, word
 from ._patience import patiently
 from ._pending import Pending, tell
 from ._pipeline import Operation
 from ._progress import OnProgress
 from ._reading import Line
+from ._retries import Attempts
 from ._session import Session
 from ._statuses import to_error, too_late, without_frames
+from ._threads import Naps
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
@@ -76,7 +78,10 @@ class Store:
         self._channel = _channel.connect(self.target, credentials)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
-        self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
+        self._naps = Naps()
+        self._large = Large(
+            self.target, self._stub, self._translated, self._retried, self._seconds, compress=compress
+        )
         self._closed = ""
         self._over = False  # nothing is left to be closed
         self.changes = Changes()
@@ -114,6 +119,7 @@ class Store:
         if self._over:
             return
         self._closed = self._closed or f"this store, of {self.target}, is closed: connect again"
+        self._naps.end()
         if self._audit is not None:
             self._audit.stop()
         self.expiry.close()
@@ -371,14 +377,40 @@ class Store:
         )
 
     def pages(
-        self, request: pb.AllKeysRequest, *, timeout: float | None = None
+        self,
+        request: pb.AllKeysRequest,
+        *,
+        timeout: float | None = None,
+        restart: Callable[[], None] | None = None,
     ) -> Iterator[pb.AllKeysResponse]:
-        return self._large.pages(request, self._pages(request, timeout))
+        """Yields the pages of a listing. One that breaks begins again with `restart`, which is called."""
+        return self._large.pages(request, self._pages(request, timeout, restart))
 
-    def _pages(self, request: pb.AllKeysRequest, timeout: float | None) -> Iterator[pb.AllKeysResponse]:
+    def _pages(
+        self, request: pb.AllKeysRequest, timeout: float | None, restart: Callable[[], None] | None
+    ) -> Iterator[pb.AllKeysResponse]:
         self._large.accept(request)
-        if timeout is not None:
-            timeout = _timeouts.check(timeout)
+        attempts = Attempts(self._seconds(timeout), since_failure=timeout is None)
+        while True:
+            begun = False
+            try:
+                listed = self._listed(request, None if timeout is None else attempts.left())
+                with contextlib.closing(listed) as pages:
+                    for page in pages:
+                        begun = True
+                        yield page
+                return
+            except NeardictError as error:
+                if begun and restart is None:
+                    raise  # what was yielded would come twice
+                pause = attempts.pause(error)
+            self._nap(pause)
+            if restart is not None:
+                restart()
+
+    def _listed(
+        self, request: pb.AllKeysRequest, timeout: float | None
+    ) -> Generator[pb.AllKeysResponse, None, None]:
         with self._translated():
             call: Any = self._stub.AllKeys(request, timeout=timeout)
             try:
@@ -390,9 +422,30 @@ class Store:
                 call.cancel()
 
     def call(self, method: Callable[..., _Answer], request: Any, timeout: float | None) -> _Answer:
-        with self._translated():
-            seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-            return method(request, timeout=seconds)
+        attempts = Attempts(self._seconds(timeout))
+
+        def attempt() -> _Answer:
+            with self._translated():
+                return method(request, timeout=attempts.left())
+
+        return self._retried(attempts, attempt)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else _timeouts.check(timeout)
+
+    def _retried(self, attempts: Attempts, attempt: Callable[[], _Answer]) -> _Answer:
+        """Makes the attempt, again and again until it succeeds, is hopeless or its time is over."""
+        while True:
+            try:
+                return attempt()
+            except NeardictError as error:
+                pause = attempts.pause(error)
+            self._nap(pause)
+
+    def _nap(self, seconds: float) -> None:
+        """Waits before another attempt. Raises ClosedError as soon as the store is closed."""
+        self._naps.wait(seconds)
+        self.check_open()
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
@@ -422,8 +475,7 @@ class Store:
         if not self._executing.takes(operation):
             return self._begin(kind, operation, timeout)()
         self.check_open()
-        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-        return self._finish(Pending(self._executing, operation, seconds), kind, operation)
+        return self._finish(Pending(self._executing, operation, self._seconds(timeout)), kind, operation)
 
     def _begin(
         self,
@@ -433,23 +485,32 @@ class Store:
         unsent: list[Operation] | None = None,
     ) -> Begun:
         """Sends an operation, or puts it there; what is returned can be called once, for the response."""
-        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+        seconds = self._seconds(timeout)
         self.check_open()
         if self._executing.takes(operation):
             # Known before it is sent, since an answer may come meanwhile.
             sure = self._executing.supported is True
             pending = Pending(self._executing, operation, seconds, unsent)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
-        with self._translated():
-            future = getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds)
-        return Begun(future.cancel, lambda: self._called(future), most=CALLS)
+        request, attempts = operation.request(kind), Attempts(seconds)
+
+        def begin() -> Any:
+            with self._translated():
+                return getattr(self._stub, RPC[kind]).future(request, timeout=attempts.left())
+
+        first = [begin()]
+        return Begun(
+            first[0].cancel,
+            lambda: self._retried(attempts, lambda: self._called(first.pop() if first else begin())),
+            most=CALLS,
+        )
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         token = _forks.begin()
         try:
             outcome = pending.result()
         except TimeoutError:
-            raise too_late(self.target) from None
+            raise late(operation, self.target) from None
         finally:
             _forks.end(token)
         found = response(kind, outcome, self.target)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 
-from .. import _chunks, _compression, _timeouts
+from .. import _chunks, _compression
+from .._retries import Attempts
 from .._statuses import to_error, too_late
 from ..errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
 from ..v1 import storage_pb2 as pb
@@ -21,6 +22,12 @@ _Answer = TypeVar("_Answer")
 _INLINE_BYTES = 128 * 1024
 
 
+class Retried(Protocol):
+    """As neardict._retries.Retried."""
+
+    async def __call__(self, attempts: Attempts, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer: ...
+
+
 class Large:
     """Does in chunks what cannot be done in messages, as `neardict._large` does."""
 
@@ -29,14 +36,16 @@ class Large:
         target: str,
         stub: Any,
         translated: Callable[[], AbstractContextManager[None]],
-        timeout: float,
+        retried: Retried,
+        seconds: Callable[[float | None], float],
         *,
         compress: bool,
     ) -> None:
         self._target = target
         self._stub = stub
         self._translated = translated
-        self._timeout = timeout
+        self._retried = retried
+        self._seconds = seconds
         self._compress = compress
         # How values may be compressed that are answered.
         self.accepted = pb.COMPRESSION_ZSTD if compress else pb.COMPRESSION_UNSPECIFIED
@@ -79,7 +88,7 @@ class Large:
 
     async def read(self, request: pb.GetValueRequest, timeout: float | None) -> pb.GetValueResponse:
         """Calls ReadValue. Without a timeout each part may take as long as another call."""
-        left = _chunks.Time(timeout, float("inf"))
+        left = Attempts(self._seconds(timeout), since_failure=timeout is None)
         wanted = pb.ReadValueRequest(domain=request.domain, key=request.key)
         self.accept(wanted)
 
@@ -90,7 +99,7 @@ class Large:
                 parts = aiter(call)
                 try:
                     while True:
-                        async with asyncio.timeout(self._timeout if timeout is None else None):
+                        async with asyncio.timeout(self._seconds(None) if timeout is None else None):
                             incoming.add(await anext(parts))
                 except StopAsyncIteration:
                     pass
@@ -100,7 +109,7 @@ class Large:
                     call.cancel()
             return incoming.answer()
 
-        return await _retried(attempt, left)
+        return await self._retried(left, attempt)
 
     async def pages(
         self, request: pb.AllKeysRequest, pages: AsyncGenerator[pb.AllKeysResponse, None]
@@ -113,7 +122,8 @@ class Large:
             revision = page.domain_revision
             yield page
         # Only now, so that the service need not hold the listing all the while.
-        for key in large_keys:
+        # Each once, also if the listing had to begin again.
+        for key in dict.fromkeys(large_keys):
             try:
                 answer = await self.read(pb.GetValueRequest(domain=request.domain, key=key), None)
             except DataLossError:
@@ -124,18 +134,23 @@ class Large:
 
     async def _compresses(self, timeout: float | None) -> bool:
         if self._compress and self._understood is None:
-            with self._translated():
-                info = await self._stub.GetServerInfo(
-                    pb.GetServerInfoRequest(),
-                    timeout=self._timeout if timeout is None else _timeouts.check(timeout),
-                )
+            left = Attempts(self._seconds(timeout))
+
+            async def attempt() -> pb.GetServerInfoResponse:
+                with self._translated():
+                    info: pb.GetServerInfoResponse = await self._stub.GetServerInfo(
+                        pb.GetServerInfoRequest(), timeout=left.left()
+                    )
+                return info
+
+            info = await self._retried(left, attempt)
             self._understood = pb.COMPRESSION_ZSTD in info.compressions
         return self._compress and bool(self._understood)
 
     async def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
         compress = await self._compresses(timeout)
         outgoing = await asyncio.to_thread(_chunks.Outgoing, request, compress=compress)
-        left = _chunks.Time(timeout, self._timeout, outgoing.size)
+        left = _chunks.upload(timeout, self._seconds(None), outgoing.size)
 
         async def parts() -> AsyncGenerator[pb.WriteValueRequest, None]:
             messages = outgoing.parts()
@@ -162,7 +177,7 @@ class Large:
                     raise
                 return response
 
-        return await _retried(attempt, left)
+        return await self._retried(left, attempt)
 
 
 async def each(
@@ -184,15 +199,6 @@ async def each(
             failures.add(key, error)
     failures.check()
     return answers
-
-
-async def _retried(attempt: Callable[[], Awaitable[_Answer]], left: _chunks.Time) -> _Answer:
-    for pause in left.pauses():
-        try:
-            return await attempt()
-        except UnavailableError:
-            await asyncio.sleep(pause)
-    return await attempt()
 
 
 async def _aside(value: pb.Value) -> pb.Value:

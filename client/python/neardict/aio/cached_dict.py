@@ -7,6 +7,7 @@ import copy
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _requests
@@ -423,16 +424,20 @@ class CachedDict(ObservedDict):
     async def _read_all(self, on_progress: OnProgress | None = None) -> Listing:
         """Reads the whole domain, and holds it."""
         progress = None if on_progress is None else Progress(on_progress)
+        calls = self._store.changes.calls
         while True:
-            with self._store.changes.calls.under_way() as call:
-                listing = Listing(call)
+            listing = Listing(calls.begin())
+            begin_again = partial(listing.begin_again, calls)
+            try:
                 request = _requests.all_keys(self._domain, entries=True)
-                async with aclosing(self._store.pages(request)) as pages:
+                async with aclosing(self._store.pages(request, restart=begin_again)) as pages:
                     async for page in pages:
                         self._take_page(listing, page)
                         if progress is not None:
                             progress.tell(listing.loaded, listing.total)
                 self._end_listing(listing)
+            finally:
+                calls.end(listing.call)
             if self._is_whole():
                 if progress is not None:
                     progress.tell(listing.loaded, listing.loaded)

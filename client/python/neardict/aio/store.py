@@ -14,7 +14,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -37,10 +37,11 @@ from .._bulk import CALLS
 from .._changes import Changes, Listener
 from .._lease import Consistency
 from .._near import OnDisconnect
-from .._operations import RPC, Kind, response, word
+from .._operations import RPC, Kind, late, response, word
 from .._pipeline import Operation
 from .._progress import OnProgress
 from .._reading import Line
+from .._retries import Attempts
 from .._session import Session
 from .._statuses import to_error, too_late
 from ..entry import Entry
@@ -56,6 +57,8 @@ from ._teller import LoopTeller
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .linearizable import LinearizableDict
+
+_Answer = TypeVar("_Answer")
 
 
 class Store:
@@ -85,7 +88,10 @@ class Store:
         # Its own connection, whose fate and flow control are those of no other call.
         self._stream_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         self._pendings = Pendings(storage_pb2_grpc.StorageServiceStub(self._stream_channel).Execute)
-        self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
+        self._closing = asyncio.Event()
+        self._large = Large(
+            self.target, self._stub, self._translated, self._retried, self._seconds, compress=compress
+        )
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -118,6 +124,7 @@ class Store:
         """Ends the connection; calls under way raise ClosedError. Dicts of the store keep their contents."""
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
+            self._closing.set()
             # At once: if this is cancelled, nobody is left waiting.
             self._pendings.executing.refuse(ClosedError(self._closed))
             if self._audit is not None:
@@ -366,16 +373,40 @@ class Store:
         return response
 
     def pages(
-        self, request: pb.AllKeysRequest, *, timeout: float | None = None
+        self,
+        request: pb.AllKeysRequest,
+        *,
+        timeout: float | None = None,
+        restart: Callable[[], None] | None = None,
     ) -> AsyncGenerator[pb.AllKeysResponse, None]:
-        return self._large.pages(request, self._pages(request, timeout))
+        """Yields the pages of a listing. One that breaks begins again with `restart`, which is called."""
+        return self._large.pages(request, self._pages(request, timeout, restart))
 
     async def _pages(
-        self, request: pb.AllKeysRequest, timeout: float | None
+        self, request: pb.AllKeysRequest, timeout: float | None, restart: Callable[[], None] | None
     ) -> AsyncGenerator[pb.AllKeysResponse, None]:
         self._large.accept(request)
-        if timeout is not None:
-            timeout = _timeouts.check(timeout)
+        attempts = Attempts(self._seconds(timeout), since_failure=timeout is None)
+        while True:
+            begun = False
+            try:
+                listed = self._listed(request, None if timeout is None else attempts.left())
+                async with contextlib.aclosing(listed) as pages:
+                    async for page in pages:
+                        begun = True
+                        yield page
+                return
+            except NeardictError as error:
+                if begun and restart is None:
+                    raise  # what was yielded would come twice
+                pause = attempts.pause(error)
+            await self._nap(pause)
+            if restart is not None:
+                restart()
+
+    async def _listed(
+        self, request: pb.AllKeysRequest, timeout: float | None
+    ) -> AsyncGenerator[pb.AllKeysResponse, None]:
         with self._translated():
             call = self._stub.AllKeys(request, timeout=timeout)
             messages = aiter(call)
@@ -397,12 +428,12 @@ class Store:
         if not self._pendings.executing.takes(operation):
             return self._begin(kind, operation, timeout).finish()
         self.check_open()
-        self._pendings.begin(operation, self._timeout if timeout is None else _timeouts.check(timeout))
+        self._pendings.begin(operation, self._seconds(timeout))
         return self._finish(kind, operation)
 
     def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
         """Sends an operation; what is returned can be finished once, for the response."""
-        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+        seconds = self._seconds(timeout)
         self.check_open()
         if self._pendings.executing.takes(operation):
             sure = self._pendings.executing.supported is True
@@ -410,13 +441,23 @@ class Store:
             return Begun(
                 lambda: self._pendings.cancel(operation), lambda: self._finish(kind, operation), sure
             )
-        call = getattr(self._stub, RPC[kind])(operation.request(kind), timeout=seconds)
-        return Begun(call.cancel, lambda: self._called(call), sure=True, most=CALLS)
+        request, attempts = operation.request(kind), Attempts(seconds)
+
+        def begin() -> Any:
+            return getattr(self._stub, RPC[kind])(request, timeout=attempts.left())
+
+        first = [begin()]
+        return Begun(
+            first[0].cancel,
+            lambda: self._retried(attempts, lambda: self._called(first.pop() if first else begin())),
+            sure=True,
+            most=CALLS,
+        )
 
     async def _finish(self, kind: Kind, operation: Operation) -> Any:
         outcome = await self._pendings.result(operation)
         if outcome is LATE:
-            raise too_late(self.target)
+            raise late(operation, self.target)
         found = response(kind, outcome, self.target)
         if found is not None:
             return found
@@ -427,9 +468,32 @@ class Store:
             return await call
 
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
-        with self._translated():
-            seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-            return await method(request, timeout=seconds)
+        attempts = Attempts(self._seconds(timeout))
+
+        async def attempt() -> Any:
+            with self._translated():
+                return await method(request, timeout=attempts.left())
+
+        return await self._retried(attempts, attempt)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else _timeouts.check(timeout)
+
+    async def _retried(self, attempts: Attempts, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Makes the attempt, again and again until it succeeds, is hopeless or its time is over."""
+        while True:
+            try:
+                return await attempt()
+            except NeardictError as error:
+                pause = attempts.pause(error)
+            await self._nap(pause)
+
+    async def _nap(self, seconds: float) -> None:
+        """Waits before another attempt. Raises ClosedError as soon as the store is closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        self.check_open()
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
