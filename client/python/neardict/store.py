@@ -42,7 +42,15 @@ from ._threads import Naps
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
-from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
+from .errors import (
+    AbsentKeyError,
+    ClosedError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NeardictError,
+    UnavailableError,
+)
 from .linearizable import LinearizableDict
 from .v1 import storage_pb2 as pb
 from .v1 import storage_pb2_grpc
@@ -55,8 +63,8 @@ class Store:
 
     Every call waits at most `timeout` seconds, a listing at most so long for each part of it, and raises
     the errors that `neardict.errors` lists: UnavailableError and DeadlineExceededError from any of them.
-    Reads and writes are retried for a few seconds while the service cannot be reached; a write is applied
-    once all the same.
+    Until then it is tried again while the service, or its backend, cannot be reached, as during a restart; a
+    write is applied once all the same.
 
     A store does not survive a fork: in the child its methods raise ClosedError, and its dicts are empty.
     """
@@ -420,6 +428,27 @@ class Store:
                 raise too_late(self.target) from None
             finally:
                 call.cancel()
+
+    def reach(self, wait: float | None = None) -> pb.GetServerInfoResponse:
+        """Returns what the service is, as soon as it answers. Raises UnavailableError.
+
+        It is tried once, or again and again for `wait` seconds.
+        """
+        attempts = Attempts(wait or 0)
+
+        def attempt() -> pb.GetServerInfoResponse:
+            # No single attempt takes all the time, if the service hangs.
+            seconds = min(attempts.left(), self._timeout) if wait else self._timeout
+            try:
+                with self._translated():
+                    info: pb.GetServerInfoResponse = self._stub.GetServerInfo(
+                        pb.GetServerInfoRequest(), timeout=seconds
+                    )
+                return info
+            except DeadlineExceededError as error:
+                raise UnavailableError(str(error)) from None
+
+        return self._retried(attempts, attempt)
 
     def call(self, method: Callable[..., _Answer], request: Any, timeout: float | None) -> _Answer:
         attempts = Attempts(self._seconds(timeout))

@@ -10,6 +10,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -45,7 +46,15 @@ from .._retries import Attempts
 from .._session import Session
 from .._statuses import to_error, too_late
 from ..entry import Entry
-from ..errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
+from ..errors import (
+    AbsentKeyError,
+    ClosedError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NeardictError,
+    UnavailableError,
+)
 from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
@@ -89,6 +98,8 @@ class Store:
         self._stream_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         self._pendings = Pendings(storage_pb2_grpc.StorageServiceStub(self._stream_channel).Execute)
         self._closing = asyncio.Event()
+        # Until then the service may take to start, by the monotonic clock; None if it is not waited for.
+        self._answers_by: float | None = None
         self._large = Large(
             self.target, self._stub, self._translated, self._retried, self._seconds, compress=compress
         )
@@ -109,7 +120,16 @@ class Store:
         _forks.follow(self)
 
     async def __aenter__(self) -> Self:
+        try:
+            await self.reach()
+        except BaseException:
+            await self.close()
+            raise
         return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Waits as `async with` does, for `store = await connect(wait=...)`."""
+        return self.__aenter__().__await__()
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
@@ -467,6 +487,28 @@ class Store:
         with self._translated():
             return await call
 
+    def wait_for_service(self, seconds: float) -> None:
+        """Has `async with`, `await` and the first calls wait for so long until the service answers."""
+        self._answers_by = time.monotonic() + seconds
+
+    async def reach(self) -> None:
+        """Returns as soon as the service answers, if it is to be waited for. Raises UnavailableError."""
+        if self._answers_by is None:
+            return
+        attempts = Attempts(self._answers_by - time.monotonic())
+
+        async def attempt() -> None:
+            # No single attempt takes all the time, if the service hangs.
+            seconds = min(attempts.left(), self._timeout)
+            try:
+                with self._translated():
+                    await self._stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=seconds)
+            except DeadlineExceededError as error:
+                raise UnavailableError(str(error)) from None
+
+        await self._retried(attempts, attempt)
+        self._answers_by = None
+
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
         attempts = Attempts(self._seconds(timeout))
 
@@ -477,7 +519,11 @@ class Store:
         return await self._retried(attempts, attempt)
 
     def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else _timeouts.check(timeout)
+        if timeout is not None:
+            return _timeouts.check(timeout)
+        if self._answers_by is not None:
+            return max(self._timeout, self._answers_by - time.monotonic())
+        return self._timeout
 
     async def _retried(self, attempts: Attempts, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Makes the attempt, again and again until it succeeds, is hopeless or its time is over."""

@@ -36,7 +36,13 @@ DURATION = Duration()
 
 
 def connection_options(command: _Command) -> _Command:
-    """Adds --target and --timeout."""
+    """Adds --target, --timeout and --wait."""
+    command = click.option(
+        "--wait",
+        type=DURATION,
+        metavar="DURATION",
+        help="Wait so long for the service to come up; by default it is an error at once if nobody answers.",
+    )(command)
     command = click.option(
         "--timeout",
         type=DURATION,
@@ -51,21 +57,42 @@ def connection_options(command: _Command) -> _Command:
 
 
 def with_store(command: Callable[Concatenate[Store, _Rest], None]) -> Callable[_Rest, None]:
-    """Gives the command a store as its first argument, made from --target and --timeout.
+    """Gives the command a store as its first argument, made from --target, --timeout and --wait.
 
-    Both may stand before the command's name or behind it; behind wins.
+    Each may stand before the command's name or behind it; behind wins. The command begins when the service
+    has answered: a person at a shell is told at once if nobody does, and not when a call's time is over.
     """
+
+    @functools.wraps(command)
+    def reached(store: Store, *args: Any, **kwargs: Any) -> None:
+        store.reach(wait())
+        command(store, *args, **kwargs)
+
+    return with_unreached_store(reached)
+
+
+def with_unreached_store(command: Callable[Concatenate[Store, _Rest], None]) -> Callable[_Rest, None]:
+    """Does as `with_store`, for a command that calls `reach` itself."""
 
     @connection_options
     @functools.wraps(command)
-    def connected(*args: Any, target: str | None, timeout: float | None, **kwargs: Any) -> None:
+    def connected(
+        *args: Any, target: str | None, timeout: float | None, wait: float | None, **kwargs: Any
+    ) -> None:
         before = click.get_current_context().find_root().params
         with connect(
             target or before["target"], timeout=timeout or before["timeout"] or DEFAULT_TIMEOUT
         ) as store:
             command(store, *args, **kwargs)
 
-    return cast("Callable[_Rest, None]", connected)  # less what click passes for the two options
+    return cast("Callable[_Rest, None]", connected)  # less what click passes for the options
+
+
+def wait() -> float | None:
+    """Returns --wait, None if it was not given."""
+    context = click.get_current_context()
+    given: float | None = context.params["wait"] or context.find_root().params["wait"]
+    return given
 
 
 def listing_timeout() -> float | None:
