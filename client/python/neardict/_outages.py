@@ -12,6 +12,7 @@ _MEANING = (
     ("certificate", "the TLS handshake failed, by a certificate"),
     ("handshake", "the TLS handshake failed, or it speaks another protocol"),
     ("ssl", "the TLS handshake failed, or it speaks another protocol"),
+    ("before receiving settings", "it took the connection and did not answer"),
     ("settings frame", "it speaks another protocol, or wants TLS"),
     ("ping timeout", "the connection went silent"),
     ("keepalive", "the connection went silent"),
