@@ -356,10 +356,14 @@ def test_one_that_fails_while_others_of_its_domain_succeed_holds_them_up_no_long
     assert take_all(pipeline) == []
     pipeline.received(found(fine), 0)
     assert take_all(pipeline) == behind
-    # It is still tried again, by itself, and less often each time.
-    assert pipeline.due is not None
-    pipeline.add_due(pipeline.due)
-    assert take_all(pipeline) == [damaged.number]
+    # It is still tried again, by itself, and holds up nothing any more.
+    for _ in range(3):
+        assert pipeline.due is not None
+        pipeline.add_due(pipeline.due)
+        assert take_all(pipeline) == [damaged.number]
+        pipeline.received(unavailable(damaged), 0)
+        behind = add(pipeline, operation())
+        assert take_all(pipeline) == behind
 
 
 def test_who_gives_up_while_its_domain_waits_lets_the_others_go_on() -> None:
@@ -487,7 +491,6 @@ class Machine(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from([AGAIN, LOST, UNSUPPORTED, *BROKEN]))
     def lose(self, outcome: Any) -> None:
         self.sent.clear()
-        self.aside.clear()
         settled = self.pipeline.lost(outcome, self.now)
         for one in settled:
             self.order[one.domain].remove(one)

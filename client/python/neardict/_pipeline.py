@@ -45,6 +45,7 @@ class Operation:
 
     __slots__ = (
         "abandoned",
+        "alone",
         "broken",
         "cost",
         "deadline",
@@ -74,6 +75,8 @@ class Operation:
         self.number = 0
         # How many attempts the backend has failed, and how many streams broke for reasons of their own.
         self.failures = self.broken = 0
+        # Whether it fails while others of its domain succeed, so that these need not wait for it.
+        self.alone = False
         self.in_flight = False
         self.last: Any = None
         self.outcome: Any = None
@@ -294,7 +297,9 @@ class Pipeline:
         operation.failures += 1
         domain = operation.domain
         due = self._locked.get(domain)
-        if due is None:
+        if operation.alone:
+            due = now + self._jitter() * backoff(operation.failures)
+        elif due is None:
             # Those that failed together are sent together, and in their order.
             due = self._locked[domain] = now + self._jitter() * backoff(operation.failures)
             behind = [one for one in self._queue.values() if one.domain == domain]
@@ -310,6 +315,8 @@ class Pipeline:
     def _unlock(self, domain: str) -> None:
         """The backend has answered: what waits behind those that it failed goes on."""
         if self._locked.pop(domain, None) is not None:
+            for _, _, failed in self._later:
+                failed.alone = failed.alone or failed.domain == domain
             for operation in self._held.pop(domain, {}).values():
                 self._enqueue(operation)
 
