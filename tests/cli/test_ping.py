@@ -36,4 +36,5 @@ def test_ping_waits_for_a_service_that_comes_up(tmp_path: Path) -> None:
 def test_ping_waits_no_longer_than_it_is_told_and_says_why_it_waited_for_nothing() -> None:
     done = CommandLine("127.0.0.1:1")("ping", "--wait", "500ms")
     assert done.code == 5
-    assert "cannot reach neardict at 127.0.0.1:1: start it" in done.err
+    assert "cannot reach neardict at 127.0.0.1:1: connection refused. Start it" in done.err
+    assert "--target" in done.err
