@@ -7,9 +7,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import click
 
-from .. import connect
 from .._channel import DEFAULT_TIMEOUT
 from ..store import Store
+from ..v1 import storage_pb2 as pb
 
 _Rest = ParamSpec("_Rest")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -56,23 +56,34 @@ def connection_options(command: _Command) -> _Command:
     )(command)
 
 
+class PromptStore(Store):
+    """Tells a person at a shell at once that nobody answers, and not when the time of a call is over.
+
+    Before its first call it looks for the service once, or for `wait` seconds. From then on it is patient, as
+    other stores are.
+    """
+
+    def __init__(self, target: str | None, *, timeout: float, wait: float | None) -> None:
+        super().__init__(target, timeout=timeout)
+        self._wait = wait
+        self._reached = False
+
+    def reach(self, wait: float | None = None) -> pb.GetServerInfoResponse:
+        self._reached = True
+        return super().reach(self._wait if wait is None else wait)
+
+    def _seconds(self, timeout: float | None) -> float:
+        # Every call asks first how long it may take.
+        if not self._reached:
+            self.reach()
+        return super()._seconds(timeout)
+
+
 def with_store(command: Callable[Concatenate[Store, _Rest], None]) -> Callable[_Rest, None]:
     """Gives the command a store as its first argument, made from --target, --timeout and --wait.
 
-    Each may stand before the command's name or behind it; behind wins. The command begins when the service
-    has answered: a person at a shell is told at once if nobody does, and not when a call's time is over.
+    Each may stand before the command's name or behind it; behind wins.
     """
-
-    @functools.wraps(command)
-    def reached(store: Store, *args: Any, **kwargs: Any) -> None:
-        store.reach(wait())
-        command(store, *args, **kwargs)
-
-    return with_unreached_store(reached)
-
-
-def with_unreached_store(command: Callable[Concatenate[Store, _Rest], None]) -> Callable[_Rest, None]:
-    """Does as `with_store`, for a command that calls `reach` itself."""
 
     @connection_options
     @functools.wraps(command)
@@ -80,19 +91,14 @@ def with_unreached_store(command: Callable[Concatenate[Store, _Rest], None]) -> 
         *args: Any, target: str | None, timeout: float | None, wait: float | None, **kwargs: Any
     ) -> None:
         before = click.get_current_context().find_root().params
-        with connect(
-            target or before["target"], timeout=timeout or before["timeout"] or DEFAULT_TIMEOUT
+        with PromptStore(
+            target or before["target"],
+            timeout=timeout or before["timeout"] or DEFAULT_TIMEOUT,
+            wait=wait or before["wait"],
         ) as store:
             command(store, *args, **kwargs)
 
     return cast("Callable[_Rest, None]", connected)  # less what click passes for the options
-
-
-def wait() -> float | None:
-    """Returns --wait, None if it was not given."""
-    context = click.get_current_context()
-    given: float | None = context.params["wait"] or context.find_root().params["wait"]
-    return given
 
 
 def listing_timeout() -> float | None:

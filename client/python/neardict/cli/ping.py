@@ -9,21 +9,21 @@ from ..store import Store
 from ..v1 import storage_pb2 as pb
 from . import output
 from .json_text import printable
-from .options import wait, with_unreached_store
+from .options import with_store
 
 
 @click.command()
 @click.option(
     "--count", default=1, type=click.IntRange(1, 1_000_000), help="How many round trips to measure."
 )
-@with_unreached_store
+@with_store
 def command(store: Store, count: int) -> None:
     """Ask the service what it is, and how quickly it answers.
 
     Exits with 5 if it cannot be reached, so it can serve as a health check.
     """
     started = time.perf_counter()
-    info = store.reach(wait())
+    info = store.reach()
     connected = time.perf_counter() - started
     trips = [_round_trip(store) for _ in range(count)]
     if output.for_people():

@@ -31,6 +31,7 @@ def command(store: Store, domain: str, prefix: str, from_revision: int, values: 
     On a terminal: a change on each line. In a pipe: lines of JSON. Goes on when the service is back after
     an interruption; if changes may be missing then, a line on the error output says so.
     """
+    store.server_info()  # raises if there is no service to begin with
     interrupted = False
     for event in follow(store, domain, from_revision):
         if isinstance(event, pb.Change):
