@@ -26,6 +26,15 @@ _MEANING = (
     ("timeout", "connecting timed out"),
 )
 
+# With these it is the address that says so, and not a connection that is slow.
+REFUSED = {
+    "connection refused",
+    "there is no such socket",
+    "network is unreachable",
+    "no route to host",
+    "its name cannot be resolved",
+}
+
 
 def plain(details: str) -> str:
     """Returns why a call could not be made, from what gRPC said of it; that itself if it is not known."""

@@ -6,7 +6,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from . import errors
-from ._outages import plain
+from ._outages import REFUSED, plain
 from .v1 import storage_pb2 as pb
 
 _SIMPLE: dict[grpc.StatusCode, type[errors.NeardictError]] = {
@@ -60,12 +60,15 @@ def _error(
         return errors.ConflictError(message, reason=reason, current_revision=current)
     if code is grpc.StatusCode.UNAVAILABLE:
         # With a reason it is the service that answers, of its backend; without one nothing answered.
-        if not reason:
-            message = (
-                f"cannot reach neardict at {target}: {plain(message)}. Start it with `neardict serve`, or "
-                "name where it runs: connect(target), --target, or NEARDICT_TARGET"
-            )
-        return errors.UnavailableError(message, reason=reason)
+        if reason:
+            return errors.UnavailableError(message, reason=reason)
+        meaning = plain(message)
+        unavailable = errors.UnavailableError(
+            f"cannot reach neardict at {target}: {meaning}. Start it with `neardict serve`, or name where it "
+            "runs: connect(target), --target, or NEARDICT_TARGET"
+        )
+        unavailable._is_refused = meaning in REFUSED
+        return unavailable
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return too_late(target)
     if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -430,25 +430,28 @@ class Store:
                 call.cancel()
 
     def reach(self, wait: float | None = None) -> pb.GetServerInfoResponse:
-        """Returns what the service is, as soon as it answers. Raises UnavailableError.
+        """Returns what the service is, as soon as it answers, within `wait` seconds. Raises UnavailableError.
 
-        It is tried once, or again and again for `wait` seconds.
+        Without `wait` it has the time of a call, and a port that is refused, or the like, is told at once.
         """
-        attempts = Attempts(wait or 0)
-
-        def attempt() -> pb.GetServerInfoResponse:
-            # No single attempt takes all the time, if the service hangs.
-            seconds = min(attempts.left(), self._timeout) if wait else self._timeout
+        attempts = Attempts(self._timeout if wait is None else wait)
+        while True:
             try:
+                # No single attempt takes all the time, if the service hangs.
+                seconds = min(attempts.left(), self._timeout)
                 with self._translated():
                     info: pb.GetServerInfoResponse = self._stub.GetServerInfo(
                         pb.GetServerInfoRequest(), timeout=seconds
                     )
                 return info
-            except DeadlineExceededError as error:
-                raise UnavailableError(str(error)) from None
-
-        return self._retried(attempts, attempt)
+            except NeardictError as error:
+                if wait is None and getattr(error, "_is_refused", False):
+                    raise
+                if isinstance(error, DeadlineExceededError):
+                    pause = attempts.pause(UnavailableError(str(error)))
+                else:
+                    pause = attempts.pause(error)
+            self._nap(pause)
 
     def call(self, method: Callable[..., _Answer], request: Any, timeout: float | None) -> _Answer:
         attempts = Attempts(self._seconds(timeout))
