@@ -64,7 +64,7 @@ async def serving(
         backends: dict[str, tuple[str, base.Backend]] = {}
         for name, kind, settings in chosen(config.backends):
             hub = hubs[name] = measures.hub(name)
-            surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched)
+            surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched, name)
             backend = await _open(name, kind, settings, surroundings, hub, term)
             stack.push_async_callback(backend.close)
             backends[name] = (config.backends[name].implementation, measures.backend(name, backend))

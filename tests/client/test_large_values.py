@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
 import time
@@ -340,10 +339,8 @@ async def test_asyncio_dicts_follow_large_values_of_others(
 
 
 def test_gRPC_does_not_keep_chunks_to_send_them_again() -> None:  # noqa: N802  # its name
-    config = dict(_channel.OPTIONS)["grpc.service_config"]
-    apart = [entry for entry in json.loads(config)["methodConfig"] if "retryPolicy" not in entry]
-    streams = [name["method"] for entry in apart for name in entry["name"]]
-    assert streams == ["Execute", "Watch", "ReadValue", "WriteValue"]
+    # It would by a retry policy, which neither these calls nor any other have.
+    assert "retryPolicy" not in str(dict(_channel.OPTIONS).get("grpc.service_config", ""))
 
 
 def test_what_is_large_is_counted_in_bytes() -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from neardict import _pipeline
 from neardict._pipeline import Operation, Pipeline, milliseconds
-from neardict._retries import AGAIN, ATTEMPTS, LOST, UNSUPPORTED
+from neardict._retries import AGAIN, ATTEMPTS, LONGEST_SECONDS, LOST, UNSUPPORTED
 from neardict.v1 import storage_pb2 as pb
 
 from .execute_server import error
@@ -168,24 +168,100 @@ def test_a_result_that_comes_twice_or_for_nobody_is_passed_over() -> None:
     assert pipeline.received(found(one, one, operation()), 0) == [one]
 
 
-def test_what_was_on_a_lost_stream_is_tried_again_five_times_all_at_once_and_in_order() -> None:
+class Ended(grpc.RpcError):
+    """How a stream ends."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+
+TRANSIENT = [LOST, Ended(grpc.StatusCode.UNAVAILABLE), Ended(grpc.StatusCode.CANCELLED)]
+PERMANENT = [
+    UNSUPPORTED,
+    Ended(grpc.StatusCode.INVALID_ARGUMENT),
+    Ended(grpc.StatusCode.PERMISSION_DENIED),
+    Ended(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    Ended(grpc.StatusCode.UNAUTHENTICATED),
+]
+# May be the fault of one operation on the stream, or of nobody.
+BROKEN = [Ended(grpc.StatusCode.INTERNAL), Ended(grpc.StatusCode.UNKNOWN), Ended(grpc.StatusCode.ABORTED)]
+
+
+def ended_by(outcome: Any) -> str:
+    if isinstance(outcome, Ended):
+        return outcome.code().name
+    return "LOST" if outcome is LOST else "UNSUPPORTED"
+
+
+@pytest.mark.parametrize("outcome", TRANSIENT, ids=ended_by)
+def test_what_was_on_a_lost_stream_is_tried_again_until_its_deadline_all_at_once_and_in_order(
+    outcome: Any,
+) -> None:
     pipeline = Pipeline()
-    all_of_them = [operation() for _ in range(3000)]
-    add(pipeline, *all_of_them)
+    all_of_them = [operation(deadline=100) for _ in range(3000)]
+    expected = add(pipeline, *all_of_them)
+    now = 0.0
+    for _ in range(200):
+        assert take_all(pipeline) == expected[:1024]
+        assert pipeline.lost(outcome, now) == []
+        due = pipeline.due
+        assert due is not None
+        assert now < due <= now + LONGEST_SECONDS
+        now = due
+        pipeline.add_due(now)
+        if now > 99:
+            break
+    take_all(pipeline)
+    assert pipeline.lost(outcome, 100) == all_of_them
+    assert all(one.outcome is outcome for one in all_of_them)
+
+
+@pytest.mark.parametrize("outcome", BROKEN, ids=ended_by)
+def test_streams_that_break_for_a_reason_of_their_own_are_opened_five_times(outcome: Any) -> None:
+    pipeline = Pipeline()
+    one = operation(deadline=100)
+    add(pipeline, one)
     now = 0.0
     for attempt in range(ATTEMPTS):
-        assert len(take_all(pipeline)) == 1024, attempt
-        settled = pipeline.lost(LOST, now)
-        if attempt < ATTEMPTS - 1:
-            assert settled == []
-            assert pipeline.due is not None
-            assert pipeline.due > now
-            assert pipeline.take() is None
-            now += 3
-            pipeline.add_due(now)
-            assert pipeline.due is None
-    assert settled == all_of_them
-    assert all(one.outcome is LOST for one in all_of_them)
+        assert len(take_all(pipeline)) == 1
+        settled = pipeline.lost(outcome, now)
+        assert settled == ([one] if attempt == ATTEMPTS - 1 else [])
+        now += LONGEST_SECONDS
+        pipeline.add_due(now)
+
+
+@pytest.mark.parametrize("outcome", PERMANENT, ids=ended_by)
+def test_what_no_other_attempt_changes_is_told_at_once(outcome: Any) -> None:
+    pipeline = Pipeline()
+    sent, queued = operation(), operation()
+    add(pipeline, sent)
+    take_all(pipeline)
+    add(pipeline, queued)
+    assert pipeline.lost(outcome, 0) == [sent, queued]
+    assert pipeline.due is None
+
+
+def test_attempts_come_less_often_until_something_is_answered() -> None:
+    pipeline = Pipeline(jitter=lambda: 1.0)
+    one, other = operation(), operation()
+    add(pipeline, one, other)
+    waited = []
+    now = 0.0
+    for attempt in range(8):
+        take_all(pipeline)
+        if attempt == 6:
+            pipeline.received(found(other), now)
+        pipeline.lost(LOST, now)
+        assert pipeline.due is not None
+        waited.append(pipeline.due - now)
+        now = pipeline.due
+        pipeline.add_due(now)
+    assert waited[:6] == sorted(waited[:6])
+    assert waited[0] < waited[5] == pytest.approx(LONGEST_SECONDS)
+    assert waited[6] == pytest.approx(waited[0])
 
 
 def test_after_a_fork_everything_goes_on_at_once_in_its_order_and_no_attempt_is_counted() -> None:
@@ -195,7 +271,7 @@ def test_after_a_fork_everything_goes_on_at_once_in_its_order_and_no_attempt_is_
     for _ in range(2 * ATTEMPTS):
         take_all(pipeline)
         assert pipeline.lost(AGAIN, 0) == []
-        pipeline.add_due(0)
+        assert pipeline.waits
         assert [one.number for one in all_of_them] == sorted(one.number for one in all_of_them)
 
 
@@ -204,7 +280,106 @@ def test_nothing_is_tried_again_after_its_deadline() -> None:
     soon, late = operation(deadline=0.05), operation(deadline=10)
     add(pipeline, soon, late)
     take_all(pipeline)
-    assert pipeline.lost(LOST, 0) == [soon]
+    assert pipeline.lost(LOST, 0.05) == [soon]
+
+
+def test_the_service_is_told_what_is_left_of_the_time() -> None:
+    pipeline = Pipeline()
+    one = operation(deadline=10)
+    one.timeout = 10_000
+    add(pipeline, one)
+    take_all(pipeline)
+    pipeline.lost(LOST, 4)
+    pipeline.add_due(5)
+    request = pipeline.take()
+    assert request is not None
+    assert request.operations[0].timeout_milliseconds == 6000
+
+
+# Their order.
+
+
+def test_what_comes_while_a_stream_is_down_stands_behind_what_was_on_it() -> None:
+    pipeline = Pipeline()
+    sent = add(pipeline, *(operation() for _ in range(3)))
+    take_all(pipeline)
+    pipeline.lost(LOST, 0)
+    later = add(pipeline, *(operation() for _ in range(3)))
+    assert not pipeline.waits
+    pipeline.add_due(3)
+    assert take_all(pipeline) == sent + later
+
+
+def unavailable(*operations: Operation) -> pb.ExecuteResponse:
+    return pb.ExecuteResponse(results=[error(one.number, grpc.StatusCode.UNAVAILABLE) for one in operations])
+
+
+def test_what_comes_while_a_backend_is_down_stands_behind_what_it_has_failed() -> None:
+    pipeline = Pipeline()
+    first, second, third = operation(), operation(), operation()
+    expected = add(pipeline, first, second, third)
+    take_all(pipeline)
+    # Of those that are in flight each fails by itself, in whatever order that is told.
+    pipeline.received(unavailable(second), 0)
+    expected += add(pipeline, operation(), operation())
+    other = add(pipeline, operation("other"))
+    assert take_all(pipeline) == other  # of another domain, whose backend may be up
+    pipeline.received(unavailable(first, third), 0)
+    assert take_all(pipeline) == []
+    assert pipeline.due is not None
+    pipeline.add_due(pipeline.due)
+    assert take_all(pipeline) == expected
+
+
+def test_what_was_queued_waits_too_and_a_lost_stream_changes_nothing_of_the_order() -> None:
+    pipeline = Pipeline()
+    first = operation()
+    expected = add(pipeline, first)
+    take_all(pipeline)
+    expected += add(pipeline, operation(), operation())
+    pipeline.received(unavailable(first), 0)
+    assert take_all(pipeline) == []
+    expected += add(pipeline, operation())
+    pipeline.lost(LOST, 0)
+    expected += add(pipeline, operation())
+    pipeline.add_due(3)
+    assert take_all(pipeline) == expected
+
+
+def test_one_that_fails_while_others_of_its_domain_succeed_holds_them_up_no_longer() -> None:
+    pipeline = Pipeline()
+    damaged, fine = operation(), operation()
+    add(pipeline, damaged, fine)
+    take_all(pipeline)
+    pipeline.received(unavailable(damaged), 0)
+    behind = add(pipeline, operation())
+    assert take_all(pipeline) == []
+    pipeline.received(found(fine), 0)
+    assert take_all(pipeline) == behind
+    # It is still tried again, by itself, and holds up nothing any more.
+    for _ in range(3):
+        assert pipeline.due is not None
+        pipeline.add_due(pipeline.due)
+        assert take_all(pipeline) == [damaged.number]
+        pipeline.received(unavailable(damaged), 0)
+        behind = add(pipeline, operation())
+        assert take_all(pipeline) == behind
+
+
+def test_who_gives_up_while_its_domain_waits_lets_the_others_go_on() -> None:
+    pipeline = Pipeline()
+    failed = operation()
+    add(pipeline, failed)
+    take_all(pipeline)
+    pipeline.received(unavailable(failed), 0)
+    gone, behind = operation(), operation()
+    add(pipeline, gone, behind)
+    pipeline.abandon(gone)
+    pipeline.abandon(failed)
+    assert pipeline.due is not None
+    pipeline.add_due(pipeline.due)
+    assert take_all(pipeline) == [behind.number]
+    assert pipeline.due is None
 
 
 @pytest.mark.parametrize("code", list(grpc.StatusCode))
@@ -232,7 +407,7 @@ def test_what_waits_to_be_tried_again_is_refused_with_everything_else() -> None:
     take_all(pipeline)
     add(pipeline, queued)
     closed = RuntimeError()
-    assert Counter(map(id, pipeline.refuse(closed, 0))) == Counter(map(id, (again, sent, queued)))
+    assert Counter(map(id, pipeline.refuse(closed))) == Counter(map(id, (again, sent, queued)))
     assert pipeline.due is None
     assert not pipeline.waits
 
@@ -242,14 +417,15 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pipeline = Pipeline()
+        self.pipeline = Pipeline(jitter=lambda: 1.0)  # the same in each run of an example
         self.now = 0.0
         self.alive: list[Operation] = []  # neither settled nor abandoned
         self.settled: Counter[int] = Counter()
         self.all: list[Operation] = []
-        self.order: dict[
-            str, list[Operation]
-        ] = {}  # by domain, what has been added on this stream and not sent
+        # By domain, what has been added and is not answered: none is sent before those in front of it, unless
+        # these failed while others succeeded, and so stand aside.
+        self.order: dict[str, list[Operation]] = {}
+        self.aside: set[int] = set()
         self.sent: dict[int, Operation] = {}
 
     def settle(self, operations: list[Operation]) -> None:
@@ -279,15 +455,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        request = self.pipeline.take()
+        request = self.pipeline.take() if self.pipeline.waits or self.pipeline._cancelled else None
         for number in numbers(request):
             (one,) = [one for one in self.all if one.number == number]
             assert not one.abandoned
             assert number not in self.sent
-            before = self.order[one.domain]
-            while before[0] is not one:
-                assert before.pop(0).abandoned  # none is overtaken
-            before.pop(0)
+            for before in self.order[one.domain]:
+                if before is one:
+                    break
+                # None is overtaken.
+                assert before.abandoned or before.number in self.sent or id(before) in self.aside
             self.sent[number] = one
 
     @precondition(lambda self: self.sent)
@@ -301,22 +478,31 @@ class Machine(RuleBasedStateMachine):
             response = found(*chosen)
         else:
             response = pb.ExecuteResponse(results=[error(one.number, code) for one in chosen])
-        self.settle(self.pipeline.received(response, self.now))
+        settled = self.pipeline.received(response, self.now)
+        if how == "unavailable":
+            assert settled == []
+        for one in settled:
+            self.order[one.domain].remove(one)
+            for failed in self.order[one.domain]:
+                if failed.failures and failed.number not in self.sent:
+                    self.aside.add(id(failed))
+        self.settle(settled)
 
-    @rule(outcome=st.sampled_from([AGAIN, LOST, UNSUPPORTED]))
+    @rule(outcome=st.sampled_from([AGAIN, LOST, UNSUPPORTED, *BROKEN]))
     def lose(self, outcome: Any) -> None:
         self.sent.clear()
-        self.order.clear()
-        self.settle(self.pipeline.lost(outcome, self.now))
-        assert not self.pipeline.waits
+        settled = self.pipeline.lost(outcome, self.now)
+        for one in settled:
+            self.order[one.domain].remove(one)
+        self.settle(settled)
+        if outcome is not AGAIN:
+            assert not self.pipeline.waits
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 3.0]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        later = [one for due, _, one in sorted(self.pipeline._later) if due <= self.now and not one.abandoned]
         self.pipeline.add_due(self.now)
-        for one in later:
-            self.order.setdefault(one.domain, []).append(one)
+        assert self.pipeline.due is None or self.pipeline.due > self.now
 
     @invariant()
     def windows_are_kept_and_nothing_is_settled_twice(self) -> None:
@@ -330,8 +516,10 @@ class Machine(RuleBasedStateMachine):
         assert pipeline._sent == sum(one.cost for one in self.sent.values())
         for domain, held in pipeline._held.items():
             assert held
-            # With its result the next ones follow.
-            assert loads[domain] > 0
+            # With a result the next ones follow, or when what failed is tried again.
+            assert loads[domain] > 0 or domain in pipeline._locked
+        for domain, due in pipeline._locked.items():
+            assert (domain, due) in {(one.domain, at) for at, _, one in pipeline._later}
         # Nothing that somebody waits for is forgotten.
         known = {
             id(one)
@@ -346,7 +534,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         waiting = list(self.alive)
-        self.settle(self.pipeline.refuse(RuntimeError(), self.now))
+        self.settle(self.pipeline.refuse(RuntimeError()))
         assert not self.alive
         assert all(self.settled[id(one)] == 1 for one in waiting)
 
@@ -360,10 +548,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pipeline, "REQUEST_CANCELLED", 2)
 
 
-def test_each_operation_is_settled_once_or_abandoned_whatever_happens(
-    small: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_pipeline, "jitter", lambda: 1.0)  # the same in each run of an example
+def test_each_operation_is_settled_once_or_abandoned_whatever_happens(small: None) -> None:
     run_state_machine_as_test(
         Machine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
     )

@@ -79,9 +79,11 @@ def test_a_file_that_is_removed_or_replaced_takes_no_more_writes_and_the_log_say
             refused = ask(channel, "SetValue", write)
         assert isinstance(refused, Refusal)
         assert refused.code is grpc.StatusCode.UNAVAILABLE
-        assert "removed, or replaced" in refused.message
+        assert "the file of SQLite (backend `sqlite`) was removed, or replaced" in refused.message
         assert server.stop() == 0
-    assert server.output.count("cannot be used any more: its file was removed") == 1
+    assert (
+        server.output.count("cannot be used any more: the file of SQLite (backend `sqlite`) was removed") == 1
+    )
 
 
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])

@@ -106,13 +106,17 @@ class AskingDict(ObservedDict):
         self, on_progress: OnProgress | None = None, before: dict[str, Any] | None = None
     ) -> Listing:
         progress = None if on_progress is None else Progress(on_progress)
-        with self._store.changes.calls.under_way() as call:
-            listing = Listing(call, before=before or {})
-            for page in self._store.pages(_requests.all_keys(self._domain, entries=True)):
+        calls = self._store.changes.calls
+        listing = Listing(calls.begin(), before=before or {})
+        try:
+            request = _requests.all_keys(self._domain, entries=True)
+            for page in self._store.pages(request, restart=lambda: listing.begin_again(calls)):
                 self._take_page(listing, page)
                 if progress is not None:
                     progress.tell(listing.loaded, listing.total)
             self._end_listing(listing)
+        finally:
+            calls.end(listing.call)
         if progress is not None:
             progress.tell(listing.loaded, listing.loaded)
         return listing

@@ -1,13 +1,11 @@
 """How a client reaches the service: its address, and the options of the connection."""
 
-import json
 import os
 import re
 from typing import Any
 
 import grpc
 
-from . import _retries
 from ._replies import MOST_MESSAGE_VALUE_BYTES
 from .errors import InvalidArgumentError
 
@@ -15,38 +13,13 @@ DEFAULT_TARGET = "localhost:50051"
 # Long enough for a service that restarts, short enough for a person who waits.
 DEFAULT_TIMEOUT = 10.0  # seconds
 
-_SERVICE = "neardict.v1.StorageService"
-# Retries of calls are gRPC's own. Streams begin again by themselves, and their messages are theirs to repeat.
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [{"service": _SERVICE}],
-            "retryPolicy": {
-                "maxAttempts": _retries.ATTEMPTS,
-                "initialBackoff": f"{_retries.FIRST_SECONDS}s",
-                "maxBackoff": f"{_retries.LONGEST_SECONDS}s",
-                "backoffMultiplier": _retries.MULTIPLIER,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        },
-        # Streams begin again by themselves, and their messages are theirs to repeat. `_chunks` does it for
-        # values in chunks, since gRPC would keep a copy of all of them to send them again.
-        {
-            "name": [
-                {"service": _SERVICE, "method": method}
-                for method in ("Execute", "Watch", "ReadValue", "WriteValue")
-            ]
-        },
-    ]
-}
-
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
 # https://github.com/grpc/grpc/blob/master/doc/naming.md
 _GRPC_NAMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
 
 OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # gRPC gives up retrying requests above 256 KiB otherwise.
+    # Calls are tried again by `_retries`, until their deadline: gRPC would do it five times at most. It does
+    # send again by itself what never left, for which it would keep no more than 256 KiB.
     ("grpc.per_rpc_retry_buffer_size", 64 * 1024 * 1024),
     # What a service can be configured to send in a message, and as much again: whatever it accepted, a client
     # can read. Without a bound one message could take all memory.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _compression, _replies, _timeouts
 from ._bulk import HOPELESS
-from ._retries import ATTEMPTS, jitter, pause_between
+from ._retries import Attempts
 from .errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
 from .v1 import storage_pb2 as pb
 
@@ -147,27 +146,9 @@ class Incoming:
         return ""
 
 
-class Time:
-    """What is left of the time for a call; retries are made in it. `size` is what it sends, in bytes."""
-
-    def __init__(self, timeout: float | None, default: float, size: int = 0) -> None:
-        self._end = time.monotonic() + (
-            default + size / _SLOWEST if timeout is None else _timeouts.check(timeout)
-        )
-
-    def left(self) -> float:
-        return max(0.001, self._end - time.monotonic())
-
-    def pauses(self) -> Iterator[float]:
-        """Yields how long to wait before each further attempt, as gRPC does it for other calls.
-
-        gRPC cannot, since it would have to keep the chunks.
-        """
-        for attempts in range(1, ATTEMPTS):
-            pause = jitter() * pause_between(attempts)
-            if pause >= self.left():
-                return
-            yield pause
+def upload(timeout: float | None, default: float, size: int) -> Attempts:
+    """Returns the attempts of a call that sends `size` bytes, in `timeout` seconds if that is given."""
+    return Attempts(default + size / _SLOWEST if timeout is None else _timeouts.check(timeout))
 
 
 class Failures:

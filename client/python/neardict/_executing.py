@@ -120,7 +120,7 @@ class Executing:
         """Settles all that is known here and has no result."""
         with self._lock:
             self._add_all()
-            refused = self._pipeline.refuse(outcome, time.monotonic())
+            refused = self._pipeline.refuse(outcome)
         # A thread waits perhaps for the one that was taken.
         self._inbox.put(_LOOK)
         self._tell(refused)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from . import _chunks, _compression, _replies, _timeouts
+from . import _chunks, _compression, _replies
 from ._pages import Page, Pages
-from .errors import DataLossError, LimitExceededError, NeardictError, UnavailableError
+from ._retries import Attempts, Retried
+from .errors import DataLossError, LimitExceededError, NeardictError
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
     from ._call_threads import CallThreads
 
-_Answer = TypeVar("_Answer")
-
 
 class Large:
-    """Does in chunks what cannot be done in messages. `translated` is around what uses the channel."""
+    """Does in chunks what cannot be done in messages.
+
+    `translated` is around what uses the channel; `retried` makes an attempt, again and again until its time
+    is over; `seconds` is how many there are for a timeout, None being the store's own.
+    """
 
     def __init__(
         self,
@@ -28,7 +30,8 @@ class Large:
         stub: Any,
         calls: CallThreads,
         translated: Callable[[], AbstractContextManager[None]],
-        timeout: float,
+        retried: Retried,
+        seconds: Callable[[float | None], float],
         *,
         compress: bool,
     ) -> None:
@@ -36,7 +39,8 @@ class Large:
         self._stub = stub
         self._calls = calls
         self._translated = translated
-        self._timeout = timeout
+        self._retried = retried
+        self._seconds = seconds
         self._compress = compress
         # How values may be compressed that are answered.
         self.accepted = pb.COMPRESSION_ZSTD if compress else pb.COMPRESSION_UNSPECIFIED
@@ -80,14 +84,14 @@ class Large:
 
     def read(self, request: pb.GetValueRequest, timeout: float | None) -> pb.GetValueResponse:
         """Calls ReadValue. Without a timeout each part may take as long as another call."""
-        left = _chunks.Time(timeout, float("inf"))
+        left = Attempts(self._seconds(timeout), since_failure=timeout is None)
         wanted = pb.ReadValueRequest(domain=request.domain, key=request.key)
         self.accept(wanted)
 
         def attempt() -> pb.GetValueResponse:
             incoming = _chunks.Incoming(self._target, request.key, self.accepted)
             seconds = None if timeout is None else left.left()
-            idle = self._timeout if timeout is None else None
+            idle = self._seconds(None) if timeout is None else None
             with (
                 self._translated(),
                 self._calls.stream(
@@ -99,13 +103,14 @@ class Large:
                     self._hold(self._bounds.value_problem, incoming.size(), timeout)
             return incoming.answer()
 
-        return _retried(attempt, left)
+        return self._retried(left, attempt)
 
-    def pages(self, request: pb.AllKeysRequest, pages: Iterator[pb.AllKeysResponse]) -> Iterator[Page]:
+    def pages(
+        self, request: pb.AllKeysRequest, listing: Pages, pages: Iterator[pb.AllKeysResponse]
+    ) -> Iterator[Page]:
         """Yields the pages, and then what they name as too large for them, in pages like theirs."""
         large_keys: list[str] = []
         revision = 0
-        listing = Pages(request, self._target)
         for message in pages:
             page = listing.read(message)
             if request.accept:
@@ -114,7 +119,8 @@ class Large:
             revision = page.domain_revision
             yield page
         # Only now, so that the service need not hold the listing all the while.
-        for key in large_keys:
+        # Each once, also if the listing had to begin again.
+        for key in dict.fromkeys(large_keys):
             try:
                 answer = self.read(pb.GetValueRequest(domain=request.domain, key=key), None)
             except (DataLossError, _replies.TooLargeError):
@@ -145,20 +151,26 @@ class Large:
         return self._compress and bool(self._understood)
 
     def _info(self, timeout: float | None) -> pb.GetServerInfoResponse:
-        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-        info: pb.GetServerInfoResponse | None = self._unary("GetServerInfo", pb.GetServerInfoRequest, seconds)
-        return _replies.checked(info, _replies.info_problem, self._target)
+        left = Attempts(self._seconds(timeout))
+
+        def attempt() -> pb.GetServerInfoResponse:
+            info: pb.GetServerInfoResponse | None = self._unary(
+                "GetServerInfo", pb.GetServerInfoRequest, left.left()
+            )
+            return _replies.checked(info, _replies.info_problem, self._target)
+
+        return self._retried(left, attempt)
 
     def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
         compress = self._compresses(timeout)
         outgoing = _chunks.Outgoing(request, compress=compress)
-        left = _chunks.Time(timeout, self._timeout, outgoing.size)
+        left = _chunks.upload(timeout, self._seconds(None), outgoing.size)
 
         def attempt() -> pb.WriteValueResponse:
             response: pb.WriteValueResponse = self._unary("WriteValue", outgoing.parts, left.left())
             return _replies.checked(response, _replies.written_problem, self._target)
 
-        return _retried(attempt, left)
+        return self._retried(left, attempt)
 
     def _unary(self, name: str, request: Callable[[], Any], seconds: float) -> Any:
         """Calls the RPC; an interrupt does not leave it to go on by itself."""
@@ -166,12 +178,3 @@ class Large:
             return self._calls.unary(
                 lambda: getattr(self._stub, name).future(request(), timeout=seconds), seconds
             ).result()
-
-
-def _retried(attempt: Callable[[], _Answer], left: _chunks.Time) -> _Answer:
-    for pause in left.pauses():
-        try:
-            return attempt()
-        except UnavailableError:
-            time.sleep(pause)
-    return attempt()

@@ -15,6 +15,7 @@ from .errors import UndecodableValueError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ._calls import Calls
     from ._pages import Page
     from .v1 import storage_pb2 as pb
 
@@ -25,7 +26,10 @@ _EXPIRES = operator.methodcaller("HasField", "expire_time")
 
 @dataclass
 class Listing:
-    """What a listing of the domain, as the call of this number, has brought so far."""
+    """What a listing of the domain, as the call of this number, has brought so far.
+
+    Who makes it ends that call.
+    """
 
     call: int
     revision: int = 0
@@ -38,6 +42,15 @@ class Listing:
     before: dict[str, Any] = field(default_factory=dict)
     # About how many entries there are, if the service knows.
     total: int | None = None
+
+    def begin_again(self, calls: Calls) -> None:
+        """It broke, and comes anew from its beginning, as another call. What it has brought stays held."""
+        self.call, ended = calls.begin(), self.call
+        calls.end(ended)
+        self.keys.clear()
+        self.unreadable.clear()
+        self.values.clear()
+        self.revision, self.total = 0, None
 
     @property
     def loaded(self) -> int:

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import grpc
 
-from . import _compression, _replies, _requests, _statuses, values
+from . import _compression, _replies, _requests, _retries, _statuses, values
 from ._pipeline import LARGEST_BYTES, Operation
 from ._request_ids import new_request_id
 from ._retries import LOST, UNSUPPORTED
-from .errors import UnavailableError
+from .errors import NeardictError, UnavailableError
 from .v1 import storage_pb2 as pb
 
 Kind = Literal["get_value", "set_value", "delete_key"]
@@ -127,16 +127,33 @@ def response(kind: Kind, operation: Operation, outcome: Any, target: str) -> Any
         if outcome.HasField(kind):
             # What would come compressed from a call is not sent on a stream.
             return checked(kind, operation, getattr(outcome, kind), target)
-        if outcome.HasField("error"):
-            raise _statuses.failed(outcome.error, target) from None
-        raise _replies.protocol_error(target, "returned a result of the wrong type")
-    if outcome is UNSUPPORTED:
+        if not outcome.HasField("error"):
+            raise _replies.protocol_error(target, "returned a result of the wrong type")
+    elif outcome is UNSUPPORTED:
         return None
+    raise _failure(outcome, target) from None
+
+
+def late(operation: Operation, target: str) -> NeardictError:
+    """Returns the error for an operation whose time is over: what came of its last attempt, if it has one.
+
+    If another was in flight its answer is missing, and the error says both.
+    """
+    last = None if operation.last is None else _failure(operation.last, target)
+    if last is None or operation.in_flight:
+        return _retries.late(_statuses.too_late(target), last)
+    return last
+
+
+def _failure(outcome: Any, target: str) -> NeardictError:
+    if isinstance(outcome, pb.OperationResult):
+        return _statuses.failed(outcome.error, target)
     if outcome is LOST:
-        raise UnavailableError(f"{target}, or what is between, ends each stream at once: try again")
+        return UnavailableError(f"{target}, or what is between, ends each stream at once: try again")
     if isinstance(outcome, grpc.RpcError):
-        raise _statuses.to_error(outcome, target) from None
-    raise outcome from None
+        return _statuses.to_error(outcome, target)
+    error: NeardictError = outcome
+    return error
 
 
 def checked(kind: Kind, operation: Operation, answer: Any, target: str, accept: int = 0) -> Any:

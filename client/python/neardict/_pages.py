@@ -68,6 +68,10 @@ class Pages:
     def __init__(self, request: pb.AllKeysRequest, target: str) -> None:
         self._target = target
         self._request = request
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """The listing broke, and comes anew from its beginning."""
         self._revision: int | None = None
         self._empty = 0
         self._seen = {""}

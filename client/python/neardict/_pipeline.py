@@ -9,11 +9,11 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ._retries import AGAIN, jitter, pause_after
+from ._retries import AGAIN, ATTEMPTS, backoff, is_transient, jitter, most_streams
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
 # So much of one domain may be unanswered, and of a stream: the contract says why. An operation counts as
 # one, and one more for each 4 KiB. Beyond its first, an operation also needs that its domain has less than
@@ -37,20 +37,25 @@ class Operation:
     """An operation on its way. `outcome` is its result, or why there will be none, once it is settled.
 
     `waiter` is whom to tell that it is settled. After `deadline`, by the monotonic clock, it is not tried
-    again. `timeout` is what the service is told of that, in milliseconds. `is_large` says that it would hold
-    up what stands behind it on a stream, so that it is a call of its own. `accept` is how what is looked up
-    may be compressed. What it does, subclasses know.
+    again. `timeout` is what the service is told of that, in milliseconds. `last` is how the attempt before
+    has failed, None if none has; `in_flight` whether one has been sent that has no answer. `is_large` says
+    that it would hold up what stands behind it on a stream, so that it is a call of its own. `accept` is how
+    what is looked up may be compressed. What it does, subclasses know.
     """
 
     __slots__ = (
         "abandoned",
         "accept",
-        "attempt",
+        "alone",
+        "broken",
         "cost",
         "deadline",
         "domain",
+        "failures",
+        "in_flight",
         "is_large",
         "key",
+        "last",
         "number",
         "outcome",
         "size",
@@ -69,8 +74,13 @@ class Operation:
         self.deadline = math.inf
         self.timeout = 0
         self.number = 0
-        self.attempt = 1
         self.accept = pb.COMPRESSION_UNSPECIFIED
+        # How many attempts the backend has failed, and how many streams broke for reasons of their own.
+        self.failures = self.broken = 0
+        # Whether it fails while others of its domain succeed, so that these need not wait for it.
+        self.alone = False
+        self.in_flight = False
+        self.last: Any = None
         self.outcome: Any = None
         self.abandoned = False
 
@@ -95,14 +105,17 @@ class Pipeline:
     """Operations of one stream after the other. To be used under a lock. `now` is the monotonic clock's.
 
     Invariant: each operation that was added is settled once, or abandoned. Those of one domain are sent in
-    the order in which they were added, or are due to be tried again.
+    the order in which they were added, also after a stream was lost or their backend was down: while one
+    waits to be tried again, those behind it wait too. They do not wait for one that fails while others of the
+    domain succeed, as that is its own matter.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, jitter: Callable[[], float] = jitter) -> None:
+        self._jitter = jitter
         self._numbers = itertools.count(1)
         # All by number, in order, so that an abandoned one takes no room, however long its domain stalls.
         self._queue: OrderedDict[int, Operation] = OrderedDict()
-        # Not sent, as too much of their domain is unanswered. These hold its next ones.
+        # Not sent, as too much of their domain is unanswered, or it is locked. These hold its next ones.
         self._held: dict[str, OrderedDict[int, Operation]] = {}
         # What was sent and has no result, and the cost of that.
         self._unanswered: dict[int, Operation] = {}
@@ -111,38 +124,49 @@ class Pipeline:
         self._load: dict[str, int] = {}
         self._total = 0
         self._cancelled: list[int] = []
-        # What is to be tried again, by when; the count keeps the order of those of one time.
+        # What failed alone and is to be tried again, by when, and in the order of their numbers.
         self._later: list[tuple[float, int, Operation]] = []
-        self._count = itertools.count()
+        # Domains of which nothing is sent until that time, since their backend was down.
+        self._locked: dict[str, float] = {}
+        # How many streams were lost since the last answer, and when the next one is to be opened.
+        self._losses = 0
+        self._next_stream: float | None = None
 
     @property
     def waits(self) -> bool:
         """Whether `take` may have something to send."""
-        return bool(self._queue) and self._sent < MOST_OF_STREAM
+        return bool(self._queue) and self._sent < MOST_OF_STREAM and self._next_stream is None
 
     @property
     def due(self) -> float | None:
-        """When the next operation is to be tried again."""
-        return self._later[0][0] if self._later else None
+        """When something is to be tried again."""
+        later = self._later[0][0] if self._later else None
+        if self._next_stream is None:
+            return later
+        return self._next_stream if later is None else min(later, self._next_stream)
 
     def add(self, operation: Operation) -> None:
         """Queues the operation."""
-        number = operation.number = next(self._numbers)
-        domain = operation.domain
-        load = self._load.get(domain, 0)
-        if domain in self._held or not self._has_room(load):
-            self._held.setdefault(domain, OrderedDict())[number] = operation
-        else:
-            self._load[domain] = load + operation.cost
-            self._total += operation.cost
-            self._queue[number] = operation
+        operation.number = next(self._numbers)
+        self._enqueue(operation)
 
     def add_due(self, now: float) -> None:
         """Queues what is to be tried again by now."""
+        if self._next_stream is not None and self._next_stream <= now:
+            self._next_stream = None
+        again: dict[str, list[Operation]] = {}
         while self._later and self._later[0][0] <= now:
             operation = heapq.heappop(self._later)[2]
-            if not operation.abandoned:
-                self.add(operation)
+            # Also if it is abandoned: its domain is locked until then.
+            again.setdefault(operation.domain, []).append(operation)
+        for domain, operations in again.items():
+            if self._locked.get(domain, math.inf) <= now:
+                del self._locked[domain]
+            # Before those that came later, and perhaps stand here only because these were to be waited for.
+            waiting = [one for one in operations if not one.abandoned]
+            waiting += self._held.pop(domain, {}).values()
+            for operation in sorted(waiting, key=_number):
+                self._enqueue(operation)
 
     def abandon(self, operation: Operation) -> None:
         """Nobody waits for the operation any more: it is not settled. `take` may have more to send."""
@@ -173,6 +197,7 @@ class Pipeline:
                 self._unload(operation)
                 continue
             self._unanswered[number] = operation
+            operation.in_flight = True
             self._sent += operation.cost
             message = add()
             operation.fill(message)
@@ -191,23 +216,60 @@ class Pipeline:
 
     def received(self, response: pb.ExecuteResponse, now: float) -> list[Operation]:
         """Settles what the response answers, and returns it. What helps nobody yet is tried again later."""
+        self._losses = 0
         settled: list[Operation] = []
         for result in response.results:
             operation = self._unanswered.pop(result.number, None)
             if operation is not None:
                 self._sent -= operation.cost
                 self._unload(operation)
-                if result.HasField("error"):
-                    settled += self._settle((operation,), result, now)
-                elif not operation.abandoned:
-                    operation.outcome = result
-                    settled.append(operation)
+                if operation.abandoned:
+                    continue
+                if result.HasField("error") and is_transient(result.error) and operation.deadline > now:
+                    self._try_later(operation, result, now)
+                    continue
+                operation.outcome = result
+                settled.append(operation)
+                if self._locked:
+                    self._unlock(operation.domain)
         return settled
 
     def lost(self, outcome: Any, now: float) -> list[Operation]:
         """The stream has ended with this outcome, which settles what is not to be tried again: returned."""
+        ended = self._forget_all()
+        most = most_streams(outcome)
+        settled: list[Operation] = []
+        left: list[Operation] = []
+        for operation in ended:
+            if outcome is not AGAIN:
+                operation.broken += operation.in_flight and most == ATTEMPTS
+                operation.last = outcome
+            operation.in_flight = False
+            if most == 1 or operation.broken >= ATTEMPTS or operation.deadline <= now:
+                operation.outcome = outcome
+                settled.append(operation)
+            else:
+                left.append(operation)
+        if outcome is not AGAIN and left:
+            self._losses += 1
+            self._next_stream = now + self._jitter() * backoff(self._losses)
+        for operation in left:
+            operation.timeout = operation.timeout and milliseconds(operation.deadline - now)
+            self._enqueue(operation)
+        return settled
+
+    def refuse(self, outcome: Any) -> list[Operation]:
+        """Settles everything with this outcome, after which nothing is tried again, and returns it."""
+        refused = self._forget_all()
+        for operation in refused:
+            operation.outcome = outcome
+        return refused
+
+    def _forget_all(self) -> list[Operation]:
+        """Returns all that is neither settled nor abandoned, in its order, and forgets it."""
         held = [operation for those in self._held.values() for operation in those.values()]
-        ended = [*self._unanswered.values(), *self._queue.values(), *held]
+        later = [operation for _, _, operation in self._later]
+        known = [*self._unanswered.values(), *self._queue.values(), *held, *later]
         self._unanswered.clear()
         self._sent = 0
         self._queue.clear()
@@ -215,29 +277,50 @@ class Pipeline:
         self._load.clear()
         self._total = 0
         self._cancelled.clear()
-        return self._settle(ended, outcome, now)
-
-    def refuse(self, outcome: Any, now: float) -> list[Operation]:
-        """Settles everything with this outcome, after which nothing is tried again, and returns it."""
-        later = [operation for _, _, operation in sorted(self._later)]
         self._later.clear()
-        return self.lost(outcome, now) + self._settle(later, outcome, now)
+        self._locked.clear()
+        self._next_stream = None
+        return sorted((operation for operation in known if not operation.abandoned), key=_number)
 
-    def _settle(self, operations: Iterable[Operation], outcome: Any, now: float) -> list[Operation]:
-        """Settles those that are not to be tried again, and returns them."""
-        settled: list[Operation] = []
-        factor = jitter()  # of all of them, which keeps their order
-        for operation in operations:
-            if operation.abandoned:
-                continue
-            pause = pause_after(outcome, operation.attempt, factor, operation.deadline - now)
-            if pause is None:
-                operation.outcome = outcome
-                settled.append(operation)
-            else:
-                operation.attempt += outcome is not AGAIN
-                heapq.heappush(self._later, (now + pause, next(self._count), operation))
-        return settled
+    def _enqueue(self, operation: Operation) -> None:
+        domain = operation.domain
+        load = self._load.get(domain, 0)
+        if domain in self._held or domain in self._locked or not self._has_room(load):
+            self._held.setdefault(domain, OrderedDict())[operation.number] = operation
+        else:
+            self._load[domain] = load + operation.cost
+            self._total += operation.cost
+            self._queue[operation.number] = operation
+
+    def _try_later(self, operation: Operation, result: pb.OperationResult, now: float) -> None:
+        """Has the operation tried again in a while, and what stands behind it wait for that."""
+        operation.in_flight = False
+        operation.last = result
+        operation.failures += 1
+        domain = operation.domain
+        due = self._locked.get(domain)
+        if operation.alone:
+            due = now + self._jitter() * backoff(operation.failures)
+        elif due is None:
+            # Those that failed together are sent together, and in their order.
+            due = self._locked[domain] = now + self._jitter() * backoff(operation.failures)
+            behind = [one for one in self._queue.values() if one.domain == domain]
+            for queued in behind:
+                del self._queue[queued.number]
+                self._unload(queued)
+            if behind:
+                behind += self._held.get(domain, {}).values()
+                self._held[domain] = OrderedDict((one.number, one) for one in behind)
+        operation.timeout = operation.timeout and milliseconds(operation.deadline - now)
+        heapq.heappush(self._later, (due, operation.number, operation))
+
+    def _unlock(self, domain: str) -> None:
+        """The backend has answered: what waits behind those that it failed goes on."""
+        if self._locked.pop(domain, None) is not None:
+            for _, _, failed in self._later:
+                failed.alone = failed.alone or failed.domain == domain
+            for operation in self._held.pop(domain, {}).values():
+                self._enqueue(operation)
 
     def _has_room(self, load: int) -> bool:
         """Returns whether a domain with this load may have more."""
@@ -248,7 +331,7 @@ class Pipeline:
         domain = operation.domain
         load = self._load[domain] - operation.cost
         self._total -= operation.cost
-        if held := self._held.get(domain):
+        if (held := self._held.get(domain)) and domain not in self._locked:
             while held and self._has_room(load):
                 number, following = held.popitem(last=False)
                 load += following.cost
@@ -260,3 +343,7 @@ class Pipeline:
             self._load[domain] = load
         else:
             del self._load[domain]
+
+
+def _number(operation: Operation) -> int:
+    return operation.number

@@ -1,37 +1,53 @@
-"""How often, and after what time, one tries again where the service cannot be reached.
+"""When what failed is tried again, for how long, and with what error it ends. No I/O.
 
-For unary calls gRPC does it, by service config; what travels on a stream has to be repeated by hand. It is
-safe for every operation of ours: reads change nothing, and each write carries a request_id, which the
-service applies once.
+It is safe for every operation of ours: reads change nothing, and each write carries a request_id, which the
+service applies once. So a call is tried until its deadline, whatever the service is restarted for.
 """
 
 from __future__ import annotations
 
 import random
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
-from .v1 import storage_pb2 as pb
+from .errors import DeadlineExceededError, NeardictError, UnavailableError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .v1 import storage_pb2 as pb
+
+_Answer = TypeVar("_Answer")
+
+# The backoff. Attempts that meet a port without a listener cost nothing, and gRPC connects once a second at
+# most, so what is back is found soon.
+FIRST_SECONDS = 0.05
+LONGEST_SECONDS = 0.5
+MULTIPLIER = 2.0
+# Beyond this the power would only overflow.
+_MOST_DOUBLINGS = 16
+# How many streams an operation may have been on that failed for a reason which may be its own.
 ATTEMPTS = 5
-FIRST_SECONDS = 0.1
-LONGEST_SECONDS = 2.0
-MULTIPLIER = 2.5
 
 # Outcomes of operations that are neither results nor errors of gRPC.
 AGAIN = object()  # the stream was ended on this side, and operations may go on the next one at once
 LOST = object()  # the stream ended, and nothing says why
 UNSUPPORTED = object()  # the service has no such stream
 
-_UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
-# How a stream ends that says something of every operation on it. After any other end, one that had no
-# result may have it on the next stream.
-_LASTING = {
+# The status table: what a failure says of the next attempt. Transient ones pass by themselves, as a restart
+# does; CANCELLED is how a call ends that meets a server just as it stops.
+TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+# Permanent ones say something of every operation on a stream. Any other end of a stream, as INTERNAL, may be
+# due to one operation on it, and nothing is known of the others.
+PERMANENT = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNAUTHENTICATED,
 }
+_UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
 # Not the generator of the module random, which is the program's own: it may have seeded it. The system's, so
@@ -40,32 +56,89 @@ CHANCE = random.SystemRandom()
 
 
 def jitter() -> float:
-    """Returns a factor for pauses: never two clients in step."""
-    return CHANCE.uniform(0.8, 1.2)
+    """Returns a factor for backoffs: never two clients in step."""
+    return CHANCE.uniform(0.5, 1.0)
 
 
-def pause_between(attempts: int) -> float:
-    """Returns for how many seconds to wait after so many attempts, times the jitter."""
-    return min(FIRST_SECONDS * MULTIPLIER ** (attempts - 1), LONGEST_SECONDS)
+def backoff(attempts: int) -> float:
+    """Returns for how many seconds to wait after so many attempts that failed, times the jitter."""
+    return min(FIRST_SECONDS * MULTIPLIER ** min(attempts - 1, _MOST_DOUBLINGS), LONGEST_SECONDS)
 
 
-def pause_after(outcome: object, attempts: int, factor: float, seconds: float) -> float | None:
-    """Returns for how long to wait until the operation is tried again; None if it is over.
+def is_transient(error: pb.OperationError) -> bool:
+    """Returns whether an operation on a stream failed alone, since its backend cannot be reached now."""
+    return error.code == _UNAVAILABLE
 
-    `outcome` is a result, or how the stream ended, after so many attempts; `seconds` are left of the time for
-    the operation.
+
+def most_streams(outcome: object) -> float:
+    """Returns on how many streams that end like this an operation may be before it ends as they do."""
+    if outcome is AGAIN or outcome is LOST:
+        return float("inf")
+    if isinstance(outcome, grpc.RpcError) and outcome.code() not in PERMANENT:
+        return float("inf") if outcome.code() in TRANSIENT else ATTEMPTS
+    return 1
+
+
+class Attempts:
+    """A call that is made again until its deadline, `seconds` from now on. No I/O.
+
+    With `since_failure`, for what may take as long as it likes while it goes on: `seconds` from when the
+    first attempt has failed. `left` is what the next attempt may take. After one that failed, `pause` says
+    when the next is due.
     """
-    if outcome is AGAIN:
-        return 0.0
-    if attempts == ATTEMPTS or not _worthwhile(outcome):
-        return None
-    pause = factor * pause_between(attempts)
-    return None if pause > seconds else pause
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        since_failure: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = jitter,
+    ) -> None:
+        self._seconds = seconds
+        self._since_failure = since_failure
+        self._clock = clock
+        self._jitter = jitter
+        self._begun = clock()
+        self._end = self._begun + seconds
+        self._failed = 0
+        self._last: UnavailableError | None = None
+
+    def left(self) -> float:
+        """Returns how many seconds are left; none at all if it is not above 0."""
+        return self._end - self._clock()
+
+    def pause(self, error: NeardictError) -> float:
+        """Returns for how many seconds to wait before the next attempt, which begins with that.
+
+        Raises the error to be raised if none is worth while: the last one; or that the time is over, with
+        what came of the attempt before.
+        """
+        if isinstance(error, DeadlineExceededError):
+            raise late(error, self._last) from None
+        if not isinstance(error, UnavailableError):
+            raise error from None
+        now = self._clock()
+        if self._since_failure and not self._failed:
+            self._begun, self._end = now, now + self._seconds
+        self._failed += 1
+        self._last = error
+        # Counted from its beginning: of many that failed together none waits after the other.
+        due = max(self._begun + backoff(self._failed) * self._jitter(), now)
+        if due >= self._end:
+            raise error from None
+        self._begun = due
+        return due - now
 
 
-def _worthwhile(outcome: object) -> bool:
-    if isinstance(outcome, pb.OperationResult):
-        return outcome.HasField("error") and outcome.error.code == _UNAVAILABLE
-    if isinstance(outcome, grpc.RpcError):
-        return outcome.code() not in _LASTING
-    return outcome is LOST
+class Retried(Protocol):
+    """Makes an attempt, again and again until it succeeds, is hopeless or the time is over."""
+
+    def __call__(self, attempts: Attempts, attempt: Callable[[], _Answer]) -> _Answer: ...
+
+
+def late(error: DeadlineExceededError, last: NeardictError | None) -> DeadlineExceededError:
+    """Returns the error for an attempt that had no answer in time, if `last` came of the one before it."""
+    if last is None:
+        return error
+    return DeadlineExceededError(f"{error}; the attempt before it: {last}", reason=last.reason)

@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from . import errors
+from ._outages import REFUSED, plain
 from ._replies import REVISIONS_END, protocol_error
 from .v1 import storage_pb2 as pb
 
@@ -95,12 +96,15 @@ def _error(
         return errors.ConflictError(message, reason=reason, current_revision=int(current))
     if code is grpc.StatusCode.UNAVAILABLE:
         # With a reason it is the service that answers, of its backend; without one nothing answered.
-        if not reason:
-            message = (
-                f"cannot reach neardict at {target}: start it with `neardict serve`, or set NEARDICT_TARGET "
-                f"or connect(target) to where it runs ({message})"
-            )
-        return errors.UnavailableError(message, reason=reason)
+        if reason:
+            return errors.UnavailableError(message, reason=reason)
+        meaning = plain(message)
+        unavailable = errors.UnavailableError(
+            f"cannot reach neardict at {target}: {meaning}. Start it with `neardict serve`, or name where it "
+            "runs: connect(target), --target, or NEARDICT_TARGET"
+        )
+        unavailable._is_refused = meaning in REFUSED
+        return unavailable
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return too_late(target)
     if code is grpc.StatusCode.UNIMPLEMENTED:
@@ -125,8 +129,8 @@ def _is_revision(text: str) -> bool:
 def too_late(target: str) -> errors.DeadlineExceededError:
     """Returns the error for an answer that did not come in time."""
     return errors.DeadlineExceededError(
-        f"no answer from neardict at {target} in time: it is slow, or cannot be reached; raise the timeout, "
-        "or look at the service"
+        f"deadline exceeded: neardict at {target} did not respond in time. Raise `timeout`, or check the "
+        "service"
     )
 
 

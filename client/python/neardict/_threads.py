@@ -10,6 +10,7 @@ thread does that alone, and has the rest done in another, where no handler runs.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import queue
 import threading
 from typing import TYPE_CHECKING, TypeVar
@@ -121,3 +122,33 @@ def finish(work: Callable[[], object]) -> None:
     raised = outcome[0] or raised
     if raised is not None:
         raise raised
+
+
+class Naps:
+    """Waits of threads that `end` cuts short, for good.
+
+    A lock for each, which nobody takes who might be interrupted while he has it: a signal handler may close
+    the store whose call it interrupts.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[threading.Lock, None] = {}
+        self._over = False
+
+    def wait(self, seconds: float) -> None:
+        """Returns when the time is over, or at once after `end`."""
+        lock = threading.Lock()
+        lock.acquire()
+        self._locks[lock] = None
+        try:
+            if not self._over:
+                lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+        finally:
+            self._locks.pop(lock, None)
+
+    def end(self) -> None:
+        """Ends all waits, those to come too."""
+        self._over = True
+        for lock in list(self._locks):
+            with contextlib.suppress(RuntimeError):  # its wait has just ended
+                lock.release()

@@ -10,17 +10,17 @@ from .errors import InvalidArgumentError
 _LONGEST = 365 * 24 * 3600.0  # seconds
 
 
-def check(timeout: Any) -> float:
-    """Returns the seconds that were given as a timeout; a year where it is longer, as infinity is.
+def check(timeout: Any, name: str = "timeout") -> float:
+    """Returns the seconds that were given as the argument; a year where it is longer, as infinity is.
 
     One of 0 or less has passed already. Raises InvalidArgumentError if it is not a number of seconds.
     """
     if not is_number(timeout):
         raise InvalidArgumentError(
-            f"timeout must be a number of seconds, not {type(timeout).__name__}; math.inf waits for ever"
+            f"{name} must be a number of seconds, not {type(timeout).__name__}; math.inf waits for ever"
         )
     if timeout != timeout:  # as NaN alone is
-        raise InvalidArgumentError("timeout must be a number of seconds, not NaN; math.inf waits for ever")
+        raise InvalidArgumentError(f"{name} must be a number of seconds, not NaN; math.inf waits for ever")
     # Compared first, since what is larger may be no float.
     return float(min(timeout, _LONGEST))
 

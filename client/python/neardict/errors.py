@@ -103,6 +103,9 @@ class DataLossError(NeardictError):
 class UnavailableError(NeardictError, ConnectionError):
     """The service, or the backend behind it, cannot be reached. Writes are retried safely before this."""
 
+    # Whether the address itself says that nobody is there, which a connection that is slow does not.
+    _is_refused = False
+
 
 class DeadlineExceededError(NeardictError, TimeoutError):
     """No answer came in time. A write may or may not have happened."""

@@ -3,7 +3,7 @@
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar, overload
 
 import grpc
@@ -35,22 +35,31 @@ from ._large import Large
 from ._lease import Consistency
 from ._near import OnDisconnect
 from ._observers import Teller
-from ._operations import RPC, Kind, checked, response, word
-from ._pages import Page
+from ._operations import RPC, Kind, checked, late, response, word
+from ._pages import Page, Pages
 from ._pending import Pending, tell
 from ._pipeline import Operation
 from ._progress import OnProgress
 from ._reading import Line
 from ._reload import Reloader
 from ._requests import Written
+from ._retries import Attempts
 from ._session import Session
 from ._statuses import to_error, too_late
-from ._threads import aside
+from ._threads import Naps, aside
 from ._value_type import V
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
-from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
+from .errors import (
+    AbsentKeyError,
+    ClosedError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NeardictError,
+    UnavailableError,
+)
 from .linearizable import LinearizableDict
 from .server_info import ServerInfo
 from .v1 import storage_pb2 as pb
@@ -64,8 +73,8 @@ class Store:
 
     Every call waits at most `timeout` seconds, a listing at most so long for each part of it, and raises
     the errors that `neardict.errors` lists: UnavailableError and DeadlineExceededError from any of them.
-    Reads and writes are retried for a few seconds while the service cannot be reached; a write is applied
-    once all the same.
+    Until then it is tried again while the service, or its backend, cannot be reached, as during a restart; a
+    write is applied once all the same.
 
     A store does not survive a fork: in the child its methods raise ClosedError, and its dicts are empty.
     """
@@ -92,8 +101,15 @@ class Store:
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
         self._executing = Executing(self._stub.Execute, tell)
         self._calls = CallThreads()
+        self._naps = Naps()
         self._large = Large(
-            self.target, self._stub, self._calls, self._translated, self._timeout, compress=compress
+            self.target,
+            self._stub,
+            self._calls,
+            self._translated,
+            self._retried,
+            self._seconds,
+            compress=compress,
         )
         self._closed = ""
         self._over = False  # nothing is left to be closed
@@ -149,6 +165,7 @@ class Store:
 
     def _end(self) -> None:
         """Ends everything, where no signal handler interrupts it."""
+        self._naps.end()
         if self._audit is not None:
             self._audit.stop()
         self.expiry.close()
@@ -157,8 +174,8 @@ class Store:
         self._teller.close()
         self._executing.close(ClosedError(self._closed))
         self._channel.close()
-        self._reloader.join()
         self._calls.close()
+        self._reloader.join()
         if self._audit is not None:
             self._audit.join()
 
@@ -370,12 +387,8 @@ class Store:
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Returns the service's version, limits, backends and routes."""
-        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-        with self._translated():
-            info: pb.GetServerInfoResponse | None = self._calls.unary(
-                lambda: self._stub.GetServerInfo.future(pb.GetServerInfoRequest(), timeout=seconds), seconds
-            ).result()
-        return server_info.of(_replies.checked(info, _replies.info_problem, self.target))
+        attempts = Attempts(self._seconds(timeout))
+        return self._retried(attempts, lambda: self._server_info(attempts.left()))
 
     # What follows is for this package: requests and responses as messages.
 
@@ -483,13 +496,49 @@ class Store:
             in_chunks,
         )
 
-    def pages(self, request: pb.AllKeysRequest, *, timeout: float | None = None) -> Iterator[Page]:
-        return self._large.pages(request, self._pages(request, timeout))
+    def pages(
+        self,
+        request: pb.AllKeysRequest,
+        *,
+        timeout: float | None = None,
+        restart: Callable[[], None] | None = None,
+    ) -> Iterator[Page]:
+        """Yields the pages of a listing. One that breaks begins again with `restart`, which is called."""
+        listing = Pages(request, self.target)
 
-    def _pages(self, request: pb.AllKeysRequest, timeout: float | None) -> Iterator[pb.AllKeysResponse]:
+        def begin_again() -> None:
+            listing.begin_again()
+            if restart is not None:
+                restart()
+
+        pages = self._pages(request, timeout, None if restart is None else begin_again)
+        return self._large.pages(request, listing, pages)
+
+    def _pages(
+        self, request: pb.AllKeysRequest, timeout: float | None, restart: Callable[[], None] | None
+    ) -> Iterator[pb.AllKeysResponse]:
         self._large.accept(request)
-        if timeout is not None:
-            timeout = _timeouts.check(timeout)
+        attempts = Attempts(self._seconds(timeout), since_failure=timeout is None)
+        while True:
+            begun = False
+            try:
+                listed = self._listed(request, None if timeout is None else attempts.left())
+                with contextlib.closing(listed) as pages:
+                    for page in pages:
+                        begun = True
+                        yield page
+                return
+            except NeardictError as error:
+                if begun and restart is None:
+                    raise  # what was yielded would come twice
+                pause = attempts.pause(error)
+            self._nap(pause)
+            if restart is not None:
+                restart()
+
+    def _listed(
+        self, request: pb.AllKeysRequest, timeout: float | None
+    ) -> Generator[pb.AllKeysResponse, None, None]:
         # A listing may be long: without a bound for all of it there is one for each part.
         idle = self._timeout if timeout is None else None
         with (
@@ -499,6 +548,49 @@ class Store:
             ) as pages,
         ):
             yield from pages
+
+    def _server_info(self, seconds: float) -> ServerInfo:
+        with self._translated():
+            info: pb.GetServerInfoResponse | None = self._calls.unary(
+                lambda: self._stub.GetServerInfo.future(pb.GetServerInfoRequest(), timeout=seconds), seconds
+            ).result()
+        return server_info.of(_replies.checked(info, _replies.info_problem, self.target))
+
+    def reach(self, wait: float | None = None) -> ServerInfo:
+        """Returns what the service is, as soon as it answers, within `wait` seconds. Raises UnavailableError.
+
+        Without `wait` it has the time of a call, and a port that is refused, or the like, is told at once.
+        """
+        attempts = Attempts(self._timeout if wait is None else wait)
+        while True:
+            try:
+                # No single attempt takes all the time, if the service hangs.
+                return self._server_info(min(attempts.left(), self._timeout))
+            except NeardictError as error:
+                if wait is None and getattr(error, "_is_refused", False):
+                    raise
+                if isinstance(error, DeadlineExceededError):
+                    pause = attempts.pause(UnavailableError(str(error)))
+                else:
+                    pause = attempts.pause(error)
+            self._nap(pause)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else _timeouts.check(timeout)
+
+    def _retried(self, attempts: Attempts, attempt: Callable[[], _Answer]) -> _Answer:
+        """Makes the attempt, again and again until it succeeds, is hopeless or its time is over."""
+        while True:
+            try:
+                return attempt()
+            except NeardictError as error:
+                pause = attempts.pause(error)
+            self._nap(pause)
+
+    def _nap(self, seconds: float) -> None:
+        """Waits before another attempt. Raises ClosedError as soon as the store is closed."""
+        self._naps.wait(seconds)
+        self.check_open()
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
@@ -541,8 +633,7 @@ class Store:
         if not self._executing.takes(operation):
             return self._begin(kind, operation, timeout)()
         self.check_open()
-        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-        return self._finish(Pending(self._executing, operation, seconds), kind, operation)
+        return self._finish(Pending(self._executing, operation, self._seconds(timeout)), kind, operation)
 
     def _begin(
         self,
@@ -552,19 +643,30 @@ class Store:
         unsent: list[Operation] | None = None,
     ) -> Begun:
         """Sends an operation, or puts it there; what is returned can be called once, for the response."""
-        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+        seconds = self._seconds(timeout)
         self.check_open()
         if self._executing.takes(operation):
             # Known before it is sent, since an answer may come meanwhile.
             sure = self._executing.supported is True
             pending = Pending(self._executing, operation, seconds, unsent)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
-        with self._translated():
-            reply = self._calls.unary(
-                lambda: getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds),
-                seconds,
-            )
-        return Begun(reply.cancel, lambda: self._called(reply, kind, operation), most=CALLS)
+        request, attempts = operation.request(kind), Attempts(seconds)
+
+        def begin() -> Reply:
+            with self._translated():
+                left = attempts.left()
+                return self._calls.unary(
+                    lambda: getattr(self._stub, RPC[kind]).future(request, timeout=left), left
+                )
+
+        first = [begin()]
+        return Begun(
+            first[0].cancel,
+            lambda: self._retried(
+                attempts, lambda: self._called(first.pop() if first else begin(), kind, operation)
+            ),
+            most=CALLS,
+        )
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         token = object()
@@ -572,7 +674,7 @@ class Store:
             _forks.begin(token)
             outcome = pending.result()
         except TimeoutError:
-            raise too_late(self.target) from None
+            raise late(operation, self.target) from None
         finally:
             _forks.end(token)
         found = response(kind, operation, outcome, self.target)

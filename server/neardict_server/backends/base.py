@@ -169,6 +169,8 @@ class Surroundings:
     lost: Callable[[str], None] = not_missed
     # Returns the domains that have subscriptions, from before `position` is asked.
     watched: Callable[[], Collection[str]] = no_domains
+    # What the configuration calls the backend: its errors name it.
+    name: str = ""
 
 
 class Backend(Protocol):

@@ -2,6 +2,7 @@
 
 import grpc
 
+from .. import _timeouts
 from .._channel import DEFAULT_TIMEOUT
 from .._compression import Compression
 from .store import Store
@@ -14,6 +15,7 @@ def connect(
     credentials: grpc.ChannelCredentials | None = None,
     watch: bool = True,
     compression: Compression = None,
+    wait: float | None = None,
 ) -> Store:
     """Returns a store at `target`, by default NEARDICT_TARGET, else localhost:50051.
 
@@ -21,10 +23,18 @@ def connect(
     connection: a service that cannot be reached is reported by the first call, with UnavailableError.
     `timeout` bounds each call, in seconds. `credentials` turn on TLS.
 
+    With `wait`, in seconds, `async with connect(...)` and `await connect(...)` wait until the service
+    answers, as for a program that starts beside it. They raise UnavailableError, which says what came of the
+    last attempt, if that takes longer. Without either, the first calls wait for so long.
+
     With watch=False the store opens no stream of changes: its dicts see what is written through the store,
     and at a `refresh` what others have written. That suits a short program, or one that alone writes.
 
     With compression="zstd" values of 16 KiB and more travel compressed, where that makes them smaller. It
     pays on networks of 100 Mbit/s and less; within a machine or a data centre it costs time.
     """
-    return Store(target, timeout=timeout, credentials=credentials, watch=watch, compression=compression)
+    seconds = None if wait is None else _timeouts.check(wait, "wait")
+    store = Store(target, timeout=timeout, credentials=credentials, watch=watch, compression=compression)
+    if seconds is not None:
+        store.wait_for_service(seconds)
+    return store

@@ -71,10 +71,10 @@ class Executing:
             _settle([operation])
             return
         self._pipeline.add(operation)
-        if self._task is None:
-            self._start()
-        else:
+        if self._task is not None:
             self._news.set()
+        elif self._pipeline.waits:
+            self._start()
 
     def abandon(self, operation: Operation) -> None:
         """Nobody waits for the operation any more."""
@@ -86,7 +86,7 @@ class Executing:
         error = self._closed = self._closed or error
         if self._alarm is not None:
             self._alarm.cancel()
-        _settle(self._pipeline.refuse(error, self._loop.time()))
+        _settle(self._pipeline.refuse(error))
         self._end_call()
 
     async def end(self, error: Exception) -> None:
@@ -175,7 +175,7 @@ class Executing:
         if self._closed is None:
             self._look()
         else:
-            _settle(self._pipeline.refuse(self._closed, self._loop.time()))
+            _settle(self._pipeline.refuse(self._closed))
 
     def _look(self) -> None:
         """Sends what there is to send."""

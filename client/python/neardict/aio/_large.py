@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 
-from .. import _chunks, _compression, _replies, _timeouts
+from .. import _chunks, _compression, _replies
 from .._pages import Page, Pages
+from .._retries import Attempts
 from .._statuses import to_error, too_late
 from ..errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
 from ..v1 import storage_pb2 as pb
@@ -23,6 +24,12 @@ _Answer = TypeVar("_Answer")
 _INLINE_BYTES = 128 * 1024
 
 
+class Retried(Protocol):
+    """As neardict._retries.Retried."""
+
+    async def __call__(self, attempts: Attempts, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer: ...
+
+
 class Large:
     """Does in chunks what cannot be done in messages, as `neardict._large` does."""
 
@@ -31,14 +38,16 @@ class Large:
         target: str,
         stub: Any,
         translated: Callable[[], AbstractContextManager[None]],
-        timeout: float,
+        retried: Retried,
+        seconds: Callable[[float | None], float],
         *,
         compress: bool,
     ) -> None:
         self._target = target
         self._stub = stub
         self._translated = translated
-        self._timeout = timeout
+        self._retried = retried
+        self._seconds = seconds
         self._compress = compress
         # How values may be compressed that are answered.
         self.accepted = pb.COMPRESSION_ZSTD if compress else pb.COMPRESSION_UNSPECIFIED
@@ -82,7 +91,7 @@ class Large:
 
     async def read(self, request: pb.GetValueRequest, timeout: float | None) -> pb.GetValueResponse:
         """Calls ReadValue. Without a timeout each part may take as long as another call."""
-        left = _chunks.Time(timeout, float("inf"))
+        left = Attempts(self._seconds(timeout), since_failure=timeout is None)
         wanted = pb.ReadValueRequest(domain=request.domain, key=request.key)
         self.accept(wanted)
 
@@ -93,7 +102,7 @@ class Large:
                 parts = aiter(call)
                 try:
                     while True:
-                        async with asyncio.timeout(self._timeout if timeout is None else None):
+                        async with asyncio.timeout(self._seconds(None) if timeout is None else None):
                             part = await anext(parts)
                         incoming.add(part)
                         await self._hold(self._bounds.value_problem, incoming.size(), timeout)
@@ -105,15 +114,14 @@ class Large:
                     call.cancel()
             return incoming.answer()
 
-        return await _retried(attempt, left)
+        return await self._retried(left, attempt)
 
     async def pages(
-        self, request: pb.AllKeysRequest, pages: AsyncGenerator[pb.AllKeysResponse, None]
+        self, request: pb.AllKeysRequest, listing: Pages, pages: AsyncGenerator[pb.AllKeysResponse, None]
     ) -> AsyncGenerator[Page, None]:
         """Yields the pages, and then what they name as too large for them, in pages like theirs."""
         large_keys: list[str] = []
         revision = 0
-        listing = Pages(request, self._target)
         async with aclosing(pages):
             async for message in pages:
                 page = listing.read(message)
@@ -123,7 +131,8 @@ class Large:
                 revision = page.domain_revision
                 yield page
         # Only now, so that the service need not hold the listing all the while.
-        for key in large_keys:
+        # Each once, also if the listing had to begin again.
+        for key in dict.fromkeys(large_keys):
             try:
                 answer = await self.read(pb.GetValueRequest(domain=request.domain, key=key), None)
             except (DataLossError, _replies.TooLargeError):
@@ -154,17 +163,21 @@ class Large:
         return self._compress and bool(self._understood)
 
     async def _info(self, timeout: float | None) -> pb.GetServerInfoResponse:
-        with self._translated():
-            info: pb.GetServerInfoResponse | None = await self._stub.GetServerInfo(
-                pb.GetServerInfoRequest(),
-                timeout=self._timeout if timeout is None else _timeouts.check(timeout),
-            )
-        return _replies.checked(info, _replies.info_problem, self._target)
+        left = Attempts(self._seconds(timeout))
+
+        async def attempt() -> pb.GetServerInfoResponse:
+            with self._translated():
+                info: pb.GetServerInfoResponse | None = await self._stub.GetServerInfo(
+                    pb.GetServerInfoRequest(), timeout=left.left()
+                )
+            return _replies.checked(info, _replies.info_problem, self._target)
+
+        return await self._retried(left, attempt)
 
     async def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
         compress = await self._compresses(timeout)
         outgoing = await asyncio.to_thread(_chunks.Outgoing, request, compress=compress)
-        left = _chunks.Time(timeout, self._timeout, outgoing.size)
+        left = _chunks.upload(timeout, self._seconds(None), outgoing.size)
 
         async def parts() -> AsyncGenerator[pb.WriteValueRequest, None]:
             messages = outgoing.parts()
@@ -191,7 +204,7 @@ class Large:
                     raise
                 return _replies.checked(response, _replies.written_problem, self._target)
 
-        return await _retried(attempt, left)
+        return await self._retried(left, attempt)
 
 
 async def each(
@@ -213,15 +226,6 @@ async def each(
             failures.add(key, error)
     failures.check()
     return answers
-
-
-async def _retried(attempt: Callable[[], Awaitable[_Answer]], left: _chunks.Time) -> _Answer:
-    for pause in left.pauses():
-        try:
-            return await attempt()
-        except UnavailableError:
-            await asyncio.sleep(pause)
-    return await attempt()
 
 
 async def _aside(value: pb.Value) -> pb.Value:

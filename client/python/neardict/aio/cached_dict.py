@@ -10,6 +10,7 @@ import reprlib
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, TypeVar, overload
 
 from .. import _requests, _shown
@@ -651,17 +652,21 @@ class CachedDict(ObservedDict, Generic[V]):
     ) -> Listing:
         """Reads the whole domain, and holds it."""
         progress = None if on_progress is None else Progress(on_progress)
+        calls = self._store.changes.calls
         deadline = time.monotonic() + self._store.patience
         for attempt in itertools.count():
-            with self._store.changes.calls.under_way() as call:
-                listing = Listing(call, before=before or {})
+            listing = Listing(calls.begin(), before=before or {})
+            begin_again = partial(listing.begin_again, calls)
+            try:
                 request = _requests.all_keys(self._domain, entries=True)
-                async with aclosing(self._store.pages(request)) as pages:
+                async with aclosing(self._store.pages(request, restart=begin_again)) as pages:
                     async for page in pages:
                         self._take_page(listing, page)
                         if progress is not None:
                             progress.tell(listing.loaded, listing.total)
                 self._end_listing(listing)
+            finally:
+                calls.end(listing.call)
             if self._is_whole():
                 if progress is not None:
                     progress.tell(listing.loaded, listing.loaded)

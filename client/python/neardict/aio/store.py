@@ -10,11 +10,12 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
 )
-from typing import Any, NoReturn, Self, overload
+from typing import Any, NoReturn, Self, TypeVar, overload
 
 import grpc
 import grpc.aio
@@ -42,17 +43,26 @@ from .._changes import Changes, Listener
 from .._exiting import is_finalizing
 from .._lease import Consistency
 from .._near import OnDisconnect
-from .._operations import RPC, Kind, checked, response, word
-from .._pages import Page
+from .._operations import RPC, Kind, checked, late, response, word
+from .._pages import Page, Pages
 from .._pipeline import Operation
 from .._progress import OnProgress
 from .._reading import Line
 from .._requests import Written
+from .._retries import Attempts
 from .._session import Session
 from .._statuses import to_error, too_late
 from .._value_type import V
 from ..entry import Entry
-from ..errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
+from ..errors import (
+    AbsentKeyError,
+    ClosedError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NeardictError,
+    UnavailableError,
+)
 from ..server_info import ServerInfo
 from ..v1 import storage_pb2 as pb
 from ..v1 import storage_pb2_grpc
@@ -70,6 +80,8 @@ from .linearizable import LinearizableDict
 
 # For so long, in seconds, one who closes in another thread waits for the loop.
 _LOOP_SECONDS = 5.0
+
+_Answer = TypeVar("_Answer")
 
 
 class Store:
@@ -104,7 +116,12 @@ class Store:
         # Its own connection, whose fate and flow control are those of no other call.
         self._stream_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
         self._pendings = Pendings(storage_pb2_grpc.StorageServiceStub(self._stream_channel).Execute)
-        self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
+        self._closing = asyncio.Event()
+        # Until then the service may take to start, by the monotonic clock; None if it is not waited for.
+        self._answers_by: float | None = None
+        self._large = Large(
+            self.target, self._stub, self._translated, self._retried, self._seconds, compress=compress
+        )
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
@@ -122,7 +139,16 @@ class Store:
         _forks.follow(self)
 
     async def __aenter__(self) -> Self:
+        try:
+            await self.reach()
+        except BaseException:
+            await self.close()
+            raise
         return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Waits as `async with` does, for `store = await connect(wait=...)`."""
+        return self.__aenter__().__await__()
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
@@ -178,6 +204,7 @@ class Store:
     async def _close(self) -> None:
         if not self._closed:
             self._closed = f"this store, of {self.target}, is closed: connect again"
+            self._closing.set()
             # At once: if this is cancelled, nobody is left waiting.
             self._pendings.executing.refuse(ClosedError(self._closed))
             if self._audit is not None:
@@ -499,16 +526,48 @@ class Store:
         return response
 
     def pages(
-        self, request: pb.AllKeysRequest, *, timeout: float | None = None
+        self,
+        request: pb.AllKeysRequest,
+        *,
+        timeout: float | None = None,
+        restart: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Page, None]:
-        return self._large.pages(request, self._pages(request, timeout))
+        """Yields the pages of a listing. One that breaks begins again with `restart`, which is called."""
+        listing = Pages(request, self.target)
+
+        def begin_again() -> None:
+            listing.begin_again()
+            if restart is not None:
+                restart()
+
+        pages = self._pages(request, timeout, None if restart is None else begin_again)
+        return self._large.pages(request, listing, pages)
 
     async def _pages(
-        self, request: pb.AllKeysRequest, timeout: float | None
+        self, request: pb.AllKeysRequest, timeout: float | None, restart: Callable[[], None] | None
     ) -> AsyncGenerator[pb.AllKeysResponse, None]:
         self._large.accept(request)
-        if timeout is not None:
-            timeout = _timeouts.check(timeout)
+        attempts = Attempts(self._seconds(timeout), since_failure=timeout is None)
+        while True:
+            begun = False
+            try:
+                listed = self._listed(request, None if timeout is None else attempts.left())
+                async with contextlib.aclosing(listed) as pages:
+                    async for page in pages:
+                        begun = True
+                        yield page
+                return
+            except NeardictError as error:
+                if begun and restart is None:
+                    raise  # what was yielded would come twice
+                pause = attempts.pause(error)
+            await self._nap(pause)
+            if restart is not None:
+                restart()
+
+    async def _listed(
+        self, request: pb.AllKeysRequest, timeout: float | None
+    ) -> AsyncGenerator[pb.AllKeysResponse, None]:
         with self._translated():
             call = self._stub.AllKeys(request, timeout=timeout)
             messages = aiter(call)
@@ -530,12 +589,12 @@ class Store:
         if not self._pendings.executing.takes(operation):
             return self._begin(kind, operation, timeout).finish()
         self.check_open()
-        self._pendings.begin(operation, self._timeout if timeout is None else _timeouts.check(timeout))
+        self._pendings.begin(operation, self._seconds(timeout))
         return self._finish(kind, operation)
 
     def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
         """Sends an operation; what is returned can be finished once, for the response."""
-        seconds = self._timeout if timeout is None else _timeouts.check(timeout)
+        seconds = self._seconds(timeout)
         self.check_open()
         if self._pendings.executing.takes(operation):
             sure = self._pendings.executing.supported is True
@@ -543,13 +602,25 @@ class Store:
             return Begun(
                 lambda: self._pendings.cancel(operation), lambda: self._finish(kind, operation), sure
             )
-        call = getattr(self._stub, RPC[kind])(operation.request(kind), timeout=seconds)
-        return Begun(call.cancel, lambda: self._called(call, kind, operation), sure=True, most=CALLS)
+        request, attempts = operation.request(kind), Attempts(seconds)
+
+        def begin() -> Any:
+            return getattr(self._stub, RPC[kind])(request, timeout=attempts.left())
+
+        first = [begin()]
+        return Begun(
+            first[0].cancel,
+            lambda: self._retried(
+                attempts, lambda: self._called(first.pop() if first else begin(), kind, operation)
+            ),
+            sure=True,
+            most=CALLS,
+        )
 
     async def _finish(self, kind: Kind, operation: Operation) -> Any:
         outcome = await self._pendings.result(operation)
         if outcome is LATE:
-            raise too_late(self.target)
+            raise late(operation, self.target)
         found = response(kind, operation, outcome, self.target)
         if found is not None:
             return found
@@ -563,10 +634,59 @@ class Store:
             await self._large.hold((found.entry.value,))
         return found
 
+    def wait_for_service(self, seconds: float) -> None:
+        """Has `async with`, `await` and the first calls wait for so long until the service answers."""
+        self._answers_by = time.monotonic() + seconds
+
+    async def reach(self) -> None:
+        """Returns as soon as the service answers, if it is to be waited for. Raises UnavailableError."""
+        if self._answers_by is None:
+            return
+        attempts = Attempts(self._answers_by - time.monotonic())
+
+        async def attempt() -> None:
+            # No single attempt takes all the time, if the service hangs.
+            seconds = min(attempts.left(), self._timeout)
+            try:
+                with self._translated():
+                    await self._stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=seconds)
+            except DeadlineExceededError as error:
+                raise UnavailableError(str(error)) from None
+
+        await self._retried(attempts, attempt)
+        self._answers_by = None
+
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
-        with self._translated():
-            seconds = self._timeout if timeout is None else _timeouts.check(timeout)
-            return await method(request, timeout=seconds)
+        attempts = Attempts(self._seconds(timeout))
+
+        async def attempt() -> Any:
+            with self._translated():
+                return await method(request, timeout=attempts.left())
+
+        return await self._retried(attempts, attempt)
+
+    def _seconds(self, timeout: float | None) -> float:
+        if timeout is not None:
+            return _timeouts.check(timeout)
+        if self._answers_by is not None:
+            return max(self._timeout, self._answers_by - time.monotonic())
+        return self._timeout
+
+    async def _retried(self, attempts: Attempts, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Makes the attempt, again and again until it succeeds, is hopeless or its time is over."""
+        while True:
+            try:
+                return await attempt()
+            except NeardictError as error:
+                pause = attempts.pause(error)
+            await self._nap(pause)
+
+    async def _nap(self, seconds: float) -> None:
+        """Waits before another attempt. Raises ClosedError as soon as the store is closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        self.check_open()
 
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""

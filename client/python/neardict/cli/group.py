@@ -88,7 +88,7 @@ class _Added(click.Command):
 @connection_options
 @click.version_option(package_name="neardict")
 @click.pass_context
-def cli(ctx: click.Context, target: str | None, timeout: float | None) -> None:
+def cli(ctx: click.Context, target: str | None, timeout: float | None, wait: float | None) -> None:
     """A shared dictionary that is near: use a neardict service from the shell.
 
     Prints for people on a terminal, and lines of JSON into a pipe. Exit codes are in docs/cli.md.

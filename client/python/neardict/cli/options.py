@@ -7,8 +7,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import click
 
-from .. import connect
 from .._channel import DEFAULT_TIMEOUT
+from ..server_info import ServerInfo
 from ..store import Store
 
 _Rest = ParamSpec("_Rest")
@@ -36,7 +36,13 @@ DURATION = Duration()
 
 
 def connection_options(command: _Command) -> _Command:
-    """Adds --target and --timeout."""
+    """Adds --target, --timeout and --wait."""
+    command = click.option(
+        "--wait",
+        type=DURATION,
+        metavar="DURATION",
+        help="Wait so long for the service to come up; by default it is an error at once if nobody answers.",
+    )(command)
     command = click.option(
         "--timeout",
         type=DURATION,
@@ -50,22 +56,49 @@ def connection_options(command: _Command) -> _Command:
     )(command)
 
 
-def with_store(command: Callable[Concatenate[Store, _Rest], None]) -> Callable[_Rest, None]:
-    """Gives the command a store as its first argument, made from --target and --timeout.
+class PromptStore(Store):
+    """Tells a person at a shell at once that nobody answers, and not when the time of a call is over.
 
-    Both may stand before the command's name or behind it; behind wins.
+    Before its first call it looks for the service once, or for `wait` seconds. From then on it is patient, as
+    other stores are.
+    """
+
+    def __init__(self, target: str | None, *, timeout: float, wait: float | None) -> None:
+        super().__init__(target, timeout=timeout)
+        self._wait = wait
+        self._reached = False
+
+    def reach(self, wait: float | None = None) -> ServerInfo:
+        self._reached = True
+        return super().reach(self._wait if wait is None else wait)
+
+    def _seconds(self, timeout: float | None) -> float:
+        # Every call asks first how long it may take.
+        if not self._reached:
+            self.reach()
+        return super()._seconds(timeout)
+
+
+def with_store(command: Callable[Concatenate[Store, _Rest], None]) -> Callable[_Rest, None]:
+    """Gives the command a store as its first argument, made from --target, --timeout and --wait.
+
+    Each may stand before the command's name or behind it; behind wins.
     """
 
     @connection_options
     @functools.wraps(command)
-    def connected(*args: Any, target: str | None, timeout: float | None, **kwargs: Any) -> None:
+    def connected(
+        *args: Any, target: str | None, timeout: float | None, wait: float | None, **kwargs: Any
+    ) -> None:
         before = click.get_current_context().find_root().params
-        with connect(
-            target or before["target"], timeout=timeout or before["timeout"] or DEFAULT_TIMEOUT
+        with PromptStore(
+            target or before["target"],
+            timeout=timeout or before["timeout"] or DEFAULT_TIMEOUT,
+            wait=wait or before["wait"],
         ) as store:
             command(store, *args, **kwargs)
 
-    return cast("Callable[_Rest, None]", connected)  # less what click passes for the two options
+    return cast("Callable[_Rest, None]", connected)  # less what click passes for the options
 
 
 def listing_timeout() -> float | None:

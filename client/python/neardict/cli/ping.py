@@ -5,55 +5,31 @@ import time
 
 import click
 
-from ..errors import DeadlineExceededError, UnavailableError
 from ..server_info import ServerInfo
 from ..store import Store
 from . import output
 from .json_text import printable
-from .options import DURATION, with_store
-
-# Between two attempts of --wait; the connection itself is tried about as often.
-_PAUSE = 0.2
-# For about so long, at most, a call tries again to reach a service.
-_ATTEMPTS_SECONDS = 3.0
+from .options import with_store
 
 
 @click.command()
 @click.option(
     "--count", default=1, type=click.IntRange(1, 1_000_000), help="How many round trips to measure."
 )
-@click.option("--wait", type=DURATION, metavar="DURATION", help="Wait so long for the service to come up.")
 @with_store
-def command(store: Store, count: int, wait: float | None) -> None:
+def command(store: Store, count: int) -> None:
     """Ask the service what it is, and how quickly it answers.
 
     Exits with 5 if it cannot be reached, so it can serve as a health check.
     """
     started = time.perf_counter()
-    info = _first_answer(store, time.monotonic() + (wait or 0))
+    info = store.reach()
     connected = time.perf_counter() - started
     trips = [_round_trip(store) for _ in range(count)]
     if output.for_people():
         _print_for_people(store.target, info, connected, trips)
     else:
         output.say(json.dumps(_facts(store.target, info, connected, trips), ensure_ascii=False))
-
-
-def _first_answer(store: Store, deadline: float) -> ServerInfo:
-    unreachable: UnavailableError | None = None
-    while True:
-        left = deadline - time.monotonic()
-        try:
-            # While waiting, no single call may outlast the wait by much. But one that ends before gRPC
-            # has tried all it does cannot say why it failed.
-            return store.server_info(timeout=max(left, _ATTEMPTS_SECONDS) if left > 0 else None)
-        except (UnavailableError, DeadlineExceededError) as error:
-            if isinstance(error, UnavailableError):
-                unreachable = error
-            if time.monotonic() + _PAUSE > deadline:
-                # That the last attempt was cut short tells less than why those before it failed.
-                raise unreachable or error from None
-        time.sleep(_PAUSE)
 
 
 def _round_trip(store: Store) -> float:

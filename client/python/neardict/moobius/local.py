@@ -184,7 +184,9 @@ class LocalStore:
         with self._lock:
             return iter(list(self._database.all_keys()))
 
-    def pages(self, request: pb.AllKeysRequest) -> Iterator[Page]:
+    def pages(
+        self, request: pb.AllKeysRequest, *, restart: Callable[[], None] | None = None
+    ) -> Iterator[Page]:
         begun = self._revision
         yield Page(begun)
         for key in self.all_keys(DOMAIN):

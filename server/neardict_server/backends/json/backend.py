@@ -34,7 +34,9 @@ class JsonBackend:
     async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
         root = surroundings.data_dir / "json" if settings.root_dir is None else settings.root_dir
         outlet = Outlet(surroundings.publish)
-        store = await asyncio.to_thread(JsonStore, root.absolute(), surroundings.clock, outlet.put)
+        store = await asyncio.to_thread(
+            JsonStore, root.absolute(), surroundings.clock, outlet.put, surroundings.name
+        )
         return cls(store, JsonFeed(store, outlet, surroundings))
 
     def __init__(self, store: JsonStore, feed: JsonFeed) -> None:

@@ -15,8 +15,10 @@ logger = logging.getLogger(__name__)
 class Health:
     """May be used from any thread."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, backend: str = "") -> None:
+        """`backend` is its name, for messages."""
         self._root = root
+        self._root_dir = f"root_dir of the backend `{backend}`" if backend else "root_dir"
         self._broken: str | None = None
 
     def check_usable(self) -> None:
@@ -37,13 +39,15 @@ class Health:
         if isinstance(error, files.SyncError):
             # The page cache may now hold what the disk does not: nothing written from here on could be
             # trusted, until a restart.
-            self._broken = "an fsync failed, which ended writing to root_dir: check the disk, then restart"
+            self._broken = (
+                f"an fsync failed, which ended writing to {self._root_dir}: check the disk, then restart"
+            )
             logger.error("fsync failed below %s", self._root, exc_info=error)
             return BackendUnavailableError(self._broken)
         if error.errno in files.NO_ROOM:
             return StorageFullError("the file system of root_dir is full: free some room")
         logger.warning("%s cannot be used: %s", self._root, error)
         return BackendUnavailableError(
-            f"root_dir cannot be used now ({os.strerror(error.errno or 0)}): check that it is there, "
+            f"{self._root_dir} cannot be used now ({os.strerror(error.errno or 0)}): check that it is there, "
             "that the server owns it and may write to it; the server's log tells more"
         )

@@ -34,10 +34,10 @@ class JsonStore:
     that their waits for the disk overlap.
     """
 
-    def __init__(self, root: Path, clock: base.Clock, tell: Tell) -> None:
+    def __init__(self, root: Path, clock: base.Clock, tell: Tell, name: str = "") -> None:
         """Raises OSError if the folder cannot be used or is in use, ValueError if it cannot keep keys.
 
-        `tell` is as Revisions has it.
+        `tell` is as Revisions has it; `name` is the backend's.
         """
         self.tree = files.Tree(root)
         self._owned = ExclusiveLock(root / ".neardict.lock")
@@ -53,7 +53,7 @@ class JsonStore:
             raise
         self.revisions = Revisions(started, opened, clock, tell)
         self._locks = Locks()
-        self._health = Health(root)
+        self._health = Health(root, name)
         self._writes = Writes(
             self.tree,
             self._locks,

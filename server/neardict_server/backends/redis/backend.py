@@ -61,7 +61,8 @@ class RedisBackend:
         return backend
 
     def __init__(self, settings: RedisSettings, surroundings: base.Surroundings) -> None:
-        self._client = RedisClient(settings)
+        self._client = RedisClient(settings, surroundings.name)
+        self._name = surroundings.name
         self._prefix = settings.key_prefix
         self._revisions = Revisions(surroundings.clock)
         self._feed = RedisFeed(self._client, self._prefix, self._revisions, surroundings)
@@ -143,7 +144,7 @@ class RedisBackend:
             return found(names, await self._client.run(READ, keys, *reading(names)))
         keys, data = executing(places, operations)
         announce = (self._revisions.floor, channel_of(self._prefix), domain)
-        outcomes = executed(operations, await self._client.run(EXECUTE, keys, *announce, *data))
+        outcomes = executed(operations, await self._client.run(EXECUTE, keys, *announce, *data), self._name)
         for outcome in reversed(outcomes):
             if isinstance(outcome, (base.Written, base.Deleted)):
                 self._revisions.seen(outcome.revision)

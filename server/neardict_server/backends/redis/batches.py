@@ -61,8 +61,13 @@ def executing(places: Places, operations: Sequence[base.Operation]) -> tuple[lis
     return keys, [WINDOW // 1000, swept, MOST_BYTES, b"".join(words), *large]
 
 
-def executed(operations: Sequence[base.Operation], reply: bytes | list[bytes]) -> list[base.Outcome]:
-    """Returns the outcomes of the operations, or of the first of them, from the reply of EXECUTE."""
+def executed(
+    operations: Sequence[base.Operation], reply: bytes | list[bytes], backend: str = ""
+) -> list[base.Outcome]:
+    """Returns the outcomes of the operations, or of the first of them, from the reply of EXECUTE.
+
+    Errors name the backend.
+    """
     if isinstance(reply, bytes):
         return [corrupt_revision() for _ in operations]
     seconds, microseconds, lines, found = reply
@@ -85,7 +90,7 @@ def executed(operations: Sequence[base.Operation], reply: bytes | list[bytes]) -
             else:
                 outcomes.append(base.Deleted(fact == b"1", int(revision)))
         else:
-            outcomes.append(_failure(operation, word, rest))
+            outcomes.append(_failure(operation, word, rest, backend))
     return outcomes
 
 
@@ -123,11 +128,11 @@ def _lookup(key: str, stored: bytes | None, revision: int, now: int) -> base.Out
         return error
 
 
-def _failure(operation: base.Operation, word: bytes, rest: bytes) -> Exception:
+def _failure(operation: base.Operation, word: bytes, rest: bytes, backend: str) -> Exception:
     if word == b"condition":
         return ConditionFailedError(int(rest))
     if word == b"reused" and not isinstance(operation, base.Get):
         return reused(operation.request_id)
     if word == b"corrupt":
         return corrupt(operation.key)
-    return translate(ResponseError(rest.decode(errors="replace")))
+    return translate(ResponseError(rest.decode(errors="replace")), backend)

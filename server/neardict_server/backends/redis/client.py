@@ -79,7 +79,8 @@ class RedisClient:
     nothing is repeated here.
     """
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, name: str = "") -> None:
+        self._name = name
         self.nodes = reach(settings)
         self._patience = settings.connect_timeout_seconds + settings.command_timeout_seconds
         self._connections = settings.max_connections
@@ -129,7 +130,7 @@ class RedisClient:
                 answered = message is not None
                 yield None
         except (RedisError, OSError) as error:
-            raise translate(error) from None
+            raise translate(error, self._name) from None
         finally:
             await pubsub.aclose()
 
@@ -190,7 +191,7 @@ class RedisClient:
                 logger.info("redis at %s can be used again", self.nodes.address)
 
     def _failed(self, error: Exception) -> StorageError:
-        failure = translate(error)
+        failure = translate(error, self._name)
         if self._usable and isinstance(failure, BackendUnavailableError):
             self._usable = False
             logger.warning("redis at %s cannot be used: %s (%s)", self.nodes.address, failure, code_of(error))

@@ -60,8 +60,18 @@ _CODES_BY_CLASS: dict[type[Exception], str] = {
 }
 
 
-def translate(error: Exception) -> StorageError:
-    """Returns the error to raise in place of one of redis-py's, or of the network's."""
+def translate(error: Exception, backend: str = "") -> StorageError:
+    """Returns the error to raise in place of one of redis-py's, or of the network's; it names the backend."""
+    translated = _translate(error)
+    if not backend:
+        return translated
+    message = str(translated)
+    if message.startswith("Redis "):
+        return type(translated)(f"Redis (backend `{backend}`){message.removeprefix('Redis')}")
+    return type(translated)(f"backend `{backend}`: {message}")
+
+
+def _translate(error: Exception) -> StorageError:
     code = code_of(error)
     known = _BY_CODE.get(code)
     if known is not None:
@@ -75,8 +85,7 @@ def translate(error: Exception) -> StorageError:
     if isinstance(error, exceptions.ResponseError):
         return BackendUnavailableError(f"Redis refused ({code}); its log, or its documentation, tells why")
     return BackendUnavailableError(
-        "Redis cannot be reached, or went away: retry later; a write with the same request_id takes effect "
-        "once"
+        "Redis is down, or cannot be reached: retry later; a write with the same request_id takes effect once"
     )
 
 

@@ -52,14 +52,19 @@ class SqliteBackend:
     @classmethod
     async def open(cls, settings: Settings, surroundings: base.Surroundings) -> Self:
         path = settings.path or surroundings.data_dir / "neardict.sqlite3"
-        return cls(path, surroundings.clock, surroundings.publish)
+        return cls(path, surroundings.clock, surroundings.publish, surroundings.name)
 
     def __init__(
-        self, path: Path, clock: base.Clock = base.wall_clock, publish: base.Publish = base.unheard
+        self,
+        path: Path,
+        clock: base.Clock = base.wall_clock,
+        publish: base.Publish = base.unheard,
+        name: str = "",
     ) -> None:
         """Raises OSError if the file cannot be used or is in use, ValueError if it is no such database."""
         self._clock = clock
         self._path = path
+        self._name = name
         with contextlib.ExitStack() as opened:
             opened.enter_context(ExclusiveLock(path.with_name(f"{path.name}.lock")))
             try:
@@ -71,11 +76,11 @@ class SqliteBackend:
             except sqlite3.Error as error:
                 raise ValueError(f"{path} cannot be opened as a database: {error}") from error
             self._opened = opened.pop_all()
-        self._writer = Writer(path, connection, clock, publish, started=self._started)
+        self._writer = Writer(path, connection, clock, publish, started=self._started, name=name)
         self._closed = False
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
-        with translated():
+        with translated(self._name):
             row = self._reader.execute(_LOOK_AT_ONE, (key, domain)).fetchone()
         if row is None:
             return base.Lookup(None, self._started)
@@ -126,7 +131,7 @@ class SqliteBackend:
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
     ) -> AsyncIterator[base.Page]:
-        with translated():
+        with translated(self._name):
             row = self._reader.execute(
                 "SELECT id, revision FROM domains WHERE name = ?", (domain,)
             ).fetchone()
@@ -141,7 +146,7 @@ class SqliteBackend:
         after, operator = prefix, ">="
         while True:
             try:
-                with translated():
+                with translated(self._name):
                     cursor = self._reader.execute(
                         f"SELECT {columns} FROM entries WHERE domain = ? AND key {operator} ? {bound} "  # noqa: S608  # constants
                         "AND (expires IS NULL OR expires > ?) ORDER BY key",
@@ -185,7 +190,7 @@ class SqliteBackend:
             ).fetchall()
         for domain_id, last in keys:  # the last is returned
             try:
-                with translated():
+                with translated(self._name):
                     rows = self._reader.execute(
                         f"SELECT {columns} FROM entries WHERE domain = ? AND key = ?",  # noqa: S608  # constants
                         (domain_id, last),
@@ -204,7 +209,7 @@ class SqliteBackend:
     def _look(self, domain: str, keys: Sequence[str]) -> list[base.Lookup]:
         """Returns what is stored under the keys at one moment, at most MOST_VALUES of them."""
         ((statement, parameters),) = _LOOK.statements((), keys, after=(domain,))
-        with translated():
+        with translated(self._name):
             rows = self._reader.execute(statement, parameters).fetchall()
         if not rows:
             return [base.Lookup(None, self._started)] * len(keys)
@@ -225,7 +230,7 @@ class SqliteBackend:
         return outcome
 
     async def position(self, domain: str, from_revision: int) -> base.Position:
-        with translated():
+        with translated(self._name):
             row = self._reader.execute(
                 "SELECT id, revision FROM domains WHERE name = ?", (domain,)
             ).fetchone()
@@ -259,7 +264,7 @@ class SqliteBackend:
 
     async def _total(self, domain_id: int | None) -> int:
         """Returns how many entries the domain has, expired ones that are not deleted yet included."""
-        with translated():
+        with translated(self._name):
             (count,) = self._reader.execute(
                 "SELECT count(*) FROM (SELECT 1 FROM entries WHERE domain = ? LIMIT ?)", (domain_id, _FEW)
             ).fetchone()
@@ -268,7 +273,7 @@ class SqliteBackend:
     def _count(self, domain_id: int | None) -> int:
         # In a thread, with a connection of its own.
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
-        with translated(), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        with translated(self._name), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             query = "SELECT count(*) FROM entries WHERE domain = ?"
             count: int = connection.execute(query, (domain_id,)).fetchone()[0]
             return count

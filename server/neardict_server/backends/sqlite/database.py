@@ -121,21 +121,26 @@ def begin(connection: sqlite3.Connection, clock: base.Clock) -> int:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raises a StorageError for an error of SQLite."""
+def translated(backend: str = "") -> Iterator[None]:
+    """Raises a StorageError, which names the backend, for an error of SQLite."""
     try:
         yield
     except sqlite3.Error as error:
-        raise translate(error) from error
+        raise translate(error, backend) from error
 
 
-def translate(error: sqlite3.Error) -> StorageError:
+def translate(error: sqlite3.Error, backend: str = "") -> StorageError:
     code = primary_code(error)
     if code == sqlite3.SQLITE_FULL:
         return StorageFullError("the disk, or the database, is full: free some room")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return CorruptEntryError("the database is damaged: restore it, or recover it with the sqlite3 shell")
-    return BackendUnavailableError("the database cannot be used now; the server's log tells why")
+    return BackendUnavailableError(f"{called(backend)} cannot be used now; the server's log tells why")
+
+
+def called(backend: str) -> str:
+    """Returns what messages call the database of the backend."""
+    return f"SQLite (backend `{backend}`)" if backend else "the database"
 
 
 def primary_code(error: sqlite3.Error) -> int:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ...errors import BackendUnavailableError
 from .. import base
-from .database import primary_code, translate
+from .database import called, primary_code, translate
 from .transaction import Publication, Transaction
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,13 @@ class Writer:
         publish: base.Publish,
         *,
         started: int,
+        name: str = "",
     ) -> None:
-        """`path` is the file's, `started` the revision of domains that nobody has written to."""
+        """`path` is the file's, `started` the revision of domains that nobody has written to.
+
+        `name` is the backend's.
+        """
+        self._name = name
         self._path = path
         self._file = _identity(path)
         self._loop = asyncio.get_running_loop()
@@ -129,7 +134,10 @@ class Writer:
         failure: Exception
         if self._broken is None and _identity(self._path) != self._file:
             # What is written to it from here on nobody would find again.
-            self._broken = "its file was removed, or replaced, while the server ran: restart the server"
+            self._broken = (
+                f"the file of {called(self._name)} was removed, or replaced, while the server ran: restart "
+                "the server"
+            )
             logger.error("%s cannot be used any more: %s", self._path, self._broken)
         if self._broken is not None:
             failure = BackendUnavailableError(self._broken)
@@ -141,11 +149,13 @@ class Writer:
                     outcomes = [_Outcome(job.done, job.run(self._transaction), None) for job in batch]
             return outcomes, self._transaction.publications
         except sqlite3.Error as caught:
-            failure = translate(caught)
+            failure = translate(caught, self._name)
             if primary_code(caught) == sqlite3.SQLITE_IOERR:
                 # After a failed fsync the page cache may hold what the disk does not: nothing that is
                 # written from here on could be trusted, until a restart reads the file anew.
-                self._broken = "an I/O error ended writing to this database: check the disk, then restart"
+                self._broken = (
+                    f"an I/O error ended writing to {called(self._name)}: check the disk, then restart"
+                )
             logger.error("a commit of %d writes failed: %s", _size(batch), caught)
         except Exception as mistake:
             # Ours, and told to the callers: were it to end this thread, all later writes would wait forever.
