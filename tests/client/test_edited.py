@@ -155,7 +155,9 @@ class Waiting:
 
 
 @pytest.mark.parametrize(
-    "function", [waits, functools.partial(waits), Waiting(), Hero("x").wait, lambda v: waits(v)], ids=str
+    "function",
+    [waits, functools.partial(waits), Waiting(), Hero("x").wait, lambda v: waits(v)],
+    ids=["function", "partial", "object", "method", "lambda"],
 )
 def test_what_would_have_to_be_awaited_is_refused(function: Any) -> None:
     with pytest.raises(neardict.InvalidTypeError, match="plain function"):
