@@ -21,6 +21,7 @@ NAMES = [
     "CapabilityMissingError",
     "ClosedError",
     "ConflictError",
+    "ConnectionObserver",
     "DataLossError",
     "DeadlineExceededError",
     "Entry",
@@ -46,8 +47,8 @@ AIO_NAMES = ["CachedDict", "LinearizableDict", "Store", "connect"]
 # What a client with the base install has not. (grpc itself imports grpc_health where it is.)
 FOREIGN = ["neardict_server", "click", "pydantic", "orjson", "redis", "yaml"]
 
-STORE = """all_entries all_keys close delete_key delete_many dict get_entry get_many get_value server_info
-    set_many set_value"""
+STORE = """all_entries all_keys close delete_key delete_many dict get_entry get_many get_value on_connection
+    server_info set_many set_value"""
 READING = "copy domain get get_many items keys refresh snapshot values"
 WRITING = "clear compare_and_set delete_many edit pop popitem save set_many setdefault update"
 METHODS: list[tuple[type, str]] = [

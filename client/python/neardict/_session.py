@@ -93,6 +93,9 @@ class Session:
         # Guards all below, and makes events of the stream and of the clock come one after the other.
         self._lock = threading.RLock()
         self.closed = False
+        # Is told, under the lock, whether the service is there: of each answer to a ping, and of each end of
+        # a stream.
+        self.notice: Callable[[bool], None] = lambda connected: None
         self._news = threading.Condition(self._lock)
         # How many streams have ended.
         self.failures = 0
@@ -139,6 +142,10 @@ class Session:
         """Returns why the service gives no lease of the domain, "" if it is not known to refuse."""
         domain = self._domains.get(name)
         return domain.refused if domain is not None else ""
+
+    def domains(self) -> list[str]:
+        """Returns the names of those that are followed."""
+        return list(self._domains)
 
     def settled(self, name: str) -> bool:
         """Returns whether the service has answered the first subscription to the domain, and a ping.
@@ -193,6 +200,7 @@ class Session:
             self._send = None
             self._pings.clear()
             self._answered = NEVER
+            self.notice(False)
             self._retries.clear()
             self.failures += 1
             self._news.notify_all()
@@ -211,6 +219,10 @@ class Session:
                 self._pinged = self._clock()
                 self._pings[self._ping] = self._pinged
                 self._send(pb.WatchRequest(ping=pb.Ping(number=self._ping)))
+
+    def was_answered(self) -> bool:
+        """Returns whether a ping has been answered on the stream that is open now."""
+        return self._answered > NEVER
 
     def tick(self) -> float | None:
         """Does what is due by the clock; returns in how many seconds to call it again.
@@ -356,6 +368,7 @@ class Session:
         for number in [number for number in self._pings if number <= message.ping]:
             del self._pings[number]
         self._answered = sent
+        self.notice(True)
         uncertain = set(message.uncertain_domains)
         for name, domain in self._domains.items():
             domain.certain = name not in uncertain

@@ -23,6 +23,8 @@ from . import (
 from ._auditor import Auditor, AuditThread
 from ._bulk import CALLS, Begun, bulk
 from ._changes import Changes, Listener
+from ._connection import Connection, Renewal
+from ._connectivity import ConnectionObserver, Connectivity, check_watches
 from ._executing import Executing
 from ._expiry import ExpiryTimer
 from ._large import Large
@@ -36,14 +38,20 @@ from ._pipeline import Operation
 from ._progress import OnProgress
 from ._reading import Line
 from ._session import Session
-from ._statuses import to_error, too_late, without_frames
+from ._statuses import is_of_closed_channel, renewed, to_error, too_late, without_frames
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .entry import Entry
-from .errors import AbsentKeyError, ClosedError, InvalidArgumentError, LimitExceededError, NeardictError
+from .errors import (
+    AbsentKeyError,
+    ClosedError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NeardictError,
+    UnavailableError,
+)
 from .linearizable import LinearizableDict
 from .v1 import storage_pb2 as pb
-from .v1 import storage_pb2_grpc
 
 _Answer = TypeVar("_Answer")
 
@@ -67,28 +75,41 @@ class Store:
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
         compression: _compression.Compression = None,
+        proxy: bool = False,
+        balance: _channel.Balance = "pick_first",
     ) -> None:
-        self.target = _channel.resolve_target(target)
-        _channel.check_credentials(credentials)
+        settings = _channel.settings(target, credentials, proxy=proxy, balance=balance)
+        self.target = settings.target
         _forks.check()
         compress = _compression.check(compression)
         self._timeout = _timeouts.check(timeout)
-        self._channel = _channel.connect(self.target, credentials)
-        self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
-        self._executing = Executing(self._stub.Execute, tell)
+        # It stands for a stub, of the channel of now.
+        self._stub = self._connection = connection = Connection(lambda: _channel.connect(settings))
+        self._executing = executing = Executing(lambda requests: connection.open("Execute", requests), tell)
         self._large = Large(self.target, self._stub, self._translated, self._timeout, compress=compress)
         self._closed = ""
         self._over = False  # nothing is left to be closed
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
-        self._line = Line(self.target, credentials)
-        self._watching = Watching(session, self._line)
+        self._teller = Teller()
+        self.tell = self._teller.schedule
+        self.connectivity = Connectivity(self.target, session.domains, _clock.now, self.tell)
+        session.notice = self.connectivity.notice
+
+        def renew(at_once: bool) -> None:
+            leaving = connection.renew(at_once=at_once)
+            executing.renew()
+            for channel in leaving:
+                channel.close()
+
+        follows = balance == "pick_first"
+        renewal = Renewal(renew, executing.heard, time.monotonic, follows=follows)
+        self._line = Line(settings, renewal.came_up)
+        self._watching = Watching(session, self._line, renewal)
         self._watched = False  # before a fork
         if watch:
             self.changes.session = session
         self.expiry = ExpiryTimer()
-        self._teller = Teller()
-        self.tell = self._teller.schedule
         for part in (self._executing, self._watching, self._teller):
             weakref.finalize(self, part.drop).atexit = False
         self._audit: AuditThread | None = None
@@ -120,7 +141,8 @@ class Store:
         self._watching.close()
         self._teller.close()
         self._executing.close(ClosedError(self._closed))
-        self._channel.close()
+        for channel in self._connection.close():
+            channel.close()
         if self._audit is not None:
             self._audit.join()
         self._over = True
@@ -160,6 +182,19 @@ class Store:
             max_entries=max_entries,
             on_progress=on_progress,
         )
+
+    def on_connection(self, callback: Callable[[bool], object]) -> ConnectionObserver:
+        """Calls `callback(connected)` when the service is lost, and when it is there again.
+
+        And once at first, as soon as it is known which. It is lost when the stream of changes breaks or has
+        been silent for 3 seconds: then dicts do not answer from memory, and calls are tried all the same.
+        Where a callback cannot keep up, the last is told. Otherwise as for `on_change` of a dict.
+        """
+        self.check_open()
+        check_watches(self.changes)
+        observer = self.connectivity.observe(callback)
+        self._watching.start()
+        return observer
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
         """Compares `sample` hits of the store's dicts with the service `every` so many seconds.
@@ -275,7 +310,10 @@ class Store:
 
     def server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
         """Returns the service's version, limits, backends and routes."""
-        return self.call(self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout)
+        info: pb.GetServerInfoResponse = self.call(
+            self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout
+        )
+        return info
 
     # What follows is for this package: requests and responses as messages.
 
@@ -397,7 +435,8 @@ class Store:
     def pause(self) -> bool:
         """Ends the streams for the time of a fork; returns whether to call `resume` after it."""
         # It may be called again, where it was interrupted.
-        self._watched = self._watching.pause() or self._watched
+        with self.connectivity.hold():
+            self._watched = self._watching.pause() or self._watched
         return self._executing.pause() or self._watched
 
     def resume(self) -> None:
@@ -414,6 +453,7 @@ class Store:
             f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
         )
         self.changes.forked()
+        self.connectivity.forked()
         self.expiry.forked()
         self._teller.forked()
 
@@ -440,9 +480,20 @@ class Store:
             sure = self._executing.supported is True
             pending = Pending(self._executing, operation, seconds, unsent)
             return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
+        renewals, deadline = self._connection.renewals, time.monotonic() + seconds
         with self._translated():
             future = getattr(self._stub, RPC[kind]).future(operation.request(kind), timeout=seconds)
-        return Begun(future.cancel, lambda: self._called(future), most=CALLS)
+
+        def finish() -> Any:
+            try:
+                return self._called(future)
+            except UnavailableError:
+                # Cancelled, perhaps, for a better connection, on which it may be repeated.
+                if self._connection.renewals == renewals:
+                    raise
+            return self._begin(kind, operation, deadline - time.monotonic())()
+
+        return Begun(future.cancel, finish, most=CALLS)
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         token = _forks.begin()
@@ -495,10 +546,12 @@ class Store:
                 yield
         except grpc.RpcError as error:
             raise self._error(without_frames(error)) from None
-        except ValueError:
-            # What a closed channel raises, when another thread closed it since the check.
+        except ValueError as error:
+            # What a closed channel raises, when another thread closed it since the check, or renewed it.
             self.check_open()
-            raise
+            if not is_of_closed_channel(error):
+                raise
+            raise renewed(self.target) from None
 
     def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
         """Begins a Watch stream with these requests, and returns the call; for this package."""
