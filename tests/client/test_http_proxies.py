@@ -117,8 +117,7 @@ def test_a_proxy_that_cannot_reach_the_service_is_named(kind: str, proxy: str, t
     nobody = f"127.0.0.1:{free_port()}"
     with (
         proxied(proxy, nobody, tmp_path) as address,
-        # HAProxy tries for some seconds itself, each time.
-        Either(kind, address, timeout=30, watch=False) as client,
+        Either(kind, address, timeout=5, watch=False) as client,
         pytest.raises(neardict.UnavailableError, match=r"HTTP proxy at .* answered 50[23] \("),
     ):
         client(lambda store: store.server_info())
