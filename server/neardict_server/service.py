@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # grpc classes are generic for type checkers only
 
+import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self._executions = executions
         self._limits = limits
         self._info = info
+        # By which a client knows whether it has come to another process that serves.
+        self._instance = uuid.uuid4().hex
         self._uploads = chunks.Uploads(limits.max_value_bytes)
 
     async def GetValue(  # noqa: N802  # the contract's name
@@ -133,6 +136,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     async def Watch(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.WatchRequest], context: _Context
     ) -> AsyncIterator[storage_pb2.WatchResponse]:
+        await context.send_initial_metadata((("neardict-instance", self._instance),))
         async with aclosing(self._streams.serve(request_iterator)) as responses:
             async for response in responses:
                 yield response

@@ -87,7 +87,7 @@ def test_closing_goes_on_where_it_was_interrupted(
         store.close()
     store.close()
     assert threads() <= before
-    assert is_closed(store._channel)
+    assert is_closed(store._connection.channel)
     assert store._line._channel is None
 
 
@@ -130,7 +130,7 @@ def test_a_line_that_is_closed_while_it_opens_a_stream_leaves_none(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opening = Opening(monkeypatch)
-    line = _reading.Line(server.address, None)
+    line = _reading.Line(_channel.Settings(server.address))
     requests: queue.SimpleQueue[None] = queue.SimpleQueue()
     running = Running(line.open, iter(requests.get, None))
     assert opening.inside.wait(DEADLINE)
@@ -219,7 +219,7 @@ def test_an_audit_that_begins_as_the_store_closes_ends(
 
 def test_nothing_waits_for_a_lock_where_a_store_is_dropped() -> None:
     # The garbage collector may run in any thread, and hold up whatever that is doing.
-    watching = Watching(None, None)  # type: ignore[arg-type]  # neither is used
+    watching = Watching(None, None, None)  # type: ignore[arg-type]  # none is used
     watching._threads = (Reading(None, None), threading.Thread())  # type: ignore[arg-type]
     with watching._lock, watching._threads[0]._lock:
         Running(watching.drop).result()

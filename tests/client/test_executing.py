@@ -540,7 +540,7 @@ def test_a_store_that_nobody_uses_any_more_ends_its_thread_and_connection(
     for _ in range(5):
         store = neardict.connect(server.address, watch=False)
         store.set_value(domain, "key", 1)
-        gone, channel = weakref.ref(store), weakref.ref(store._channel)
+        gone, channel = weakref.ref(store), weakref.ref(store._connection.channel)
         del store
         gc.collect()
         assert gone() is None

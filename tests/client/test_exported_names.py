@@ -22,6 +22,7 @@ NAMES = [
     "CapabilityMissingError",
     "ClosedError",
     "ConflictError",
+    "ConnectionObserver",
     "DataLossError",
     "DeadlineExceededError",
     "Entry",
@@ -52,12 +53,12 @@ OF_ONE_CLIENT = {"open_watch", "reload", "spawn", "watch"}
 # What a client with the base install has not. (grpc itself imports grpc_health where it is.)
 FOREIGN = ["neardict_server", "click", "pydantic", "orjson", "redis", "yaml"]
 
-STORE = """all_entries all_keys close delete_key delete_many dict get_entry get_many get_value server_info
-    set_many set_value"""
 READING = "copy domain fetch get get_many has items keys load refresh snapshot snapshot_keys values"
 WRITING = (
     "clear compare_and_set delete delete_many edit pop popitem save set set_many setdefault touch update"
 )
+STORE = """all_entries all_keys close delete_key delete_many dict get_entry get_many get_value on_connection
+    server_info set_many set_value"""
 METHODS: list[tuple[type, str]] = [
     (neardict.Store, STORE),
     (aio.Store, STORE),

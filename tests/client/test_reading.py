@@ -6,10 +6,10 @@ import sys
 # In a process of its own, which gRPC takes with it if the connection can be closed too early.
 CLOSED_MEANWHILE = """
 import grpc
-from neardict import _reading
+from neardict import _channel, _reading
 from neardict.v1 import storage_pb2_grpc
 
-line = _reading.Line("127.0.0.1:1", None)
+line = _reading.Line(_channel.Settings("127.0.0.1:1"))
 
 
 class Stub(storage_pb2_grpc.StorageServiceStub):

@@ -10,8 +10,12 @@ A first program:
         print(scores["alice"]["points"])
 """
 
+from . import _grpc_logs  # noqa: F401  # before what imports grpc
+
+# isort: split
 from . import errors
 from ._connect import connect
+from ._connectivity import ConnectionObserver
 from ._observers import ABSENT, UNKNOWN, Observer
 from ._stats import Stats
 from .cached_dict import CachedDict
@@ -49,6 +53,7 @@ __all__ = [
     "CapabilityMissingError",
     "ClosedError",
     "ConflictError",
+    "ConnectionObserver",
     "DataLossError",
     "DeadlineExceededError",
     "Entry",

@@ -2,12 +2,15 @@
 
 import os
 import re
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import grpc
 
 from ._replies import MOST_MESSAGE_VALUE_BYTES
 from .errors import InvalidArgumentError
+
+# How calls are spread over the addresses behind one name.
+Balance = Literal["pick_first", "round_robin"]
 
 DEFAULT_TARGET = "localhost:50051"
 # Long enough for a service that restarts, short enough for a person who waits.
@@ -17,6 +20,7 @@ _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/\[\]]+):(?P<port>
 # https://github.com/grpc/grpc/blob/master/doc/naming.md
 _GRPC_NAMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
 
+# docs/grpc.md has all of gRPC's options, and what is decided of each.
 OPTIONS: list[tuple[str, Any]] = [
     # Calls are tried again by `_retries`, until their deadline: gRPC would do it five times at most. It does
     # send again by itself what never left, for which it would keep no more than 256 KiB.
@@ -29,15 +33,59 @@ OPTIONS: list[tuple[str, Any]] = [
     # this, where gRPC by itself would let it grow to several times as much.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1024 * 1024),
-    # A peer that vanished without a word is noticed within 15 seconds.
+    # A peer that vanished or hangs is noticed within 15 seconds. The wait for the answer is bounded by the
+    # last of these; by itself it is a minute, whatever the timeout of keepalive is.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A restarted service is found again within a second.
+    # A restarted service is found again within a second, also at another address.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
+    # In spite of its name: how long an attempt to connect may take, TLS and a slow line included.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
+    # gRPC would ask for 2 minutes.
+    ("grpc.dns_ares_query_timeout", 10_000),
+    # How calls are tried again is part of what is promised: no TXT record of a name's zone changes it.
+    ("grpc.service_config_disable_resolution", 1),
+    # Stores do not share connections, so that each can replace its own.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
+# The variables http_proxy, https_proxy and grpc_proxy are meant for the web, and GRPC_ADDRESS_HTTP_PROXY for
+# other calls: a service of one's own network is not behind them.
+_NO_PROXY: list[tuple[str, Any]] = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.address_http_proxy_enabled_addresses", ""),
+]
+
+
+class Settings(NamedTuple):
+    """What all channels of a store have in common."""
+
+    target: str
+    credentials: grpc.ChannelCredentials | None = None
+    proxy: bool = False
+    balance: Balance = "pick_first"
+
+    @property
+    def options(self) -> list[tuple[str, Any]]:
+        """What to give a channel."""
+        own = [] if self.proxy else _NO_PROXY
+        return [*OPTIONS, ("grpc.lb_policy_name", self.balance), *own]
+
+
+def settings(
+    target: str | None, credentials: grpc.ChannelCredentials | None, *, proxy: bool, balance: Balance
+) -> Settings:
+    """Returns them, checked. Raises InvalidArgumentError."""
+    check_credentials(credentials)
+    if not isinstance(proxy, bool):
+        raise InvalidArgumentError(f"proxy must be True or False, not {type(proxy).__name__}")
+    if balance not in get_args(Balance):
+        known = " or ".join(map(repr, get_args(Balance)))
+        raise InvalidArgumentError(f"balance must be {known}, not {balance!r}")
+    return Settings(resolve_target(target), credentials, proxy, balance)
 
 
 def resolve_target(target: str | None) -> str:
@@ -66,10 +114,8 @@ def check_credentials(credentials: grpc.ChannelCredentials | None) -> None:
         )
 
 
-def connect(
-    target: str, credentials: grpc.ChannelCredentials | None, *options: tuple[str, Any]
-) -> grpc.Channel:
-    """Returns a channel to the target, with these options over those of every channel."""
-    if credentials is None:
-        return grpc.insecure_channel(target, [*OPTIONS, *options])
-    return grpc.secure_channel(target, credentials, [*OPTIONS, *options])
+def connect(settings: Settings) -> grpc.Channel:
+    """Returns a channel, which connects when it is used."""
+    if settings.credentials is None:
+        return grpc.insecure_channel(settings.target, settings.options)
+    return grpc.secure_channel(settings.target, settings.credentials, settings.options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -55,6 +56,10 @@ class Executing:
         self._call: Any = None
         self._stopped = False
         self._closed: Exception | None = None
+        # The call that was ended since there is a better connection.
+        self._renewed: Any = None
+        # When something came last, by the monotonic clock.
+        self._heard = -math.inf
         # Whether the service has the stream; None if it has not shown it yet.
         self.supported: bool | None = None
         # Whether the last message had results of several operations.
@@ -72,6 +77,16 @@ class Executing:
         self._inbox.put(operations)
         if self._closed is not None:
             self._refuse(self._closed)
+
+    def heard(self) -> float:
+        """Returns when the service sent something last, by the monotonic clock."""
+        return self._heard
+
+    def renew(self) -> None:
+        """Begins the stream again, with what has no result: there is another connection. From any thread."""
+        if (call := self._call) is not None:
+            self._renewed = call
+            call.cancel()
 
     def pause(self) -> bool:
         """Ends the stream and the thread, until `resume`; returns whether they ran."""
@@ -185,8 +200,9 @@ class Executing:
                 call.cancel()
             for response in call:
                 self.supported = True
+                self._heard = now = time.monotonic()
                 with self._lock:
-                    settled = self._pipeline.received(response, time.monotonic())
+                    settled = self._pipeline.received(response, now)
                     # With less of a domain unanswered more can be sent; and what failed is due at some time.
                     look = self._pipeline.waits or self._pipeline.due is not None
                 self._several = len(settled) > 1
@@ -200,14 +216,14 @@ class Executing:
             if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self.supported = False
                 return UNSUPPORTED
-            return failure
+            return AGAIN if self._renewed is not None and self._renewed is self._call else failure
         except Exception as error:
             logger.error("a result could not be taken in, and the stream begins again: %s", where(error))
         finally:
             over.set()
             if self._call is not None:
                 self._call.cancel()
-                self._call = None
+                self._call = self._renewed = None
             # So that none but the next stream takes what comes from now on.
             self._inbox.put(_LOOK)
             with taking:

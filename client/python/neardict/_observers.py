@@ -155,7 +155,11 @@ class Teller:
             with self._lock:
                 if self._thread is None and not self._closed:
                     self._thread = threading.Thread(target=self._run, name="neardict callbacks", daemon=True)
-                    start(self._thread)
+                    try:
+                        start(self._thread)
+                    except BaseException:
+                        self._thread = None
+                        raise
 
     def close(self) -> None:
         """Ends the thread; what has not been told yet is not told any more."""

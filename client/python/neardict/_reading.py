@@ -34,6 +34,8 @@ LONGEST_PAUSE = 2.0
 _LASTED = 1.0
 # For so long, in seconds, one who ends a stream waits for the service to hear that leases are given back.
 FAREWELL_SECONDS = 0.5
+# The name under which a process that serves says, on each stream of changes, which one it is.
+INSTANCE = "neardict-instance"
 # With these, trying again helps only when somebody has changed something.
 _LASTING = {
     grpc.StatusCode.UNIMPLEMENTED,
@@ -60,9 +62,17 @@ class Line:
     before, which may have gone silent: gRPC would do that until it notices, after a quarter of a minute.
     """
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
-        self.target = target
-        self._credentials = credentials
+    def __init__(
+        self, settings: _channel.Settings, came_up: Callable[[bool], None] = lambda moved: None
+    ) -> None:
+        """`came_up` is called, by any thread, when a stream is answered.
+
+        It is told whether by another peer than the one before.
+        """
+        self.target = settings.target
+        self._settings = settings
+        self._came_up = came_up
+        self._peer: str | None = None
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._closed = False
@@ -73,7 +83,7 @@ class Line:
         After `close` the call is cancelled.
         """
         self._end()
-        channel = _channel.connect(self.target, self._credentials, ("grpc.use_local_subchannel_pool", 1))
+        channel = _channel.connect(self._settings)
         call = storage_pb2_grpc.StorageServiceStub(channel).Watch(requests)
         # Nobody else knows it before: gRPC crashes where a stub is made of a channel that is being closed
         # (https://github.com/grpc/grpc/pull/43455).
@@ -82,6 +92,12 @@ class Line:
         if self._closed:
             self._end()
         return call
+
+    def answered(self, call: Any) -> None:
+        """The service has answered on the stream: looks who does."""
+        peer = next((value for name, value in call.initial_metadata() or () if name == INSTANCE), None)
+        before, self._peer = self._peer, peer or self._peer
+        self._came_up(before not in (None, self._peer))
 
     def close(self) -> None:
         """Ends the stream and its connection for good. From any thread."""
@@ -174,8 +190,10 @@ class Reading:
                 if self._over():
                     call.cancel()
                 self._receiver.opened(requests.put)
-                for message in call:
+                for number, message in enumerate(call):
                     began = min(began, time.monotonic())
+                    if number == 0:
+                        self._line.answered(call)
                     self._receiver.received(message)
             except grpc.RpcError as error:
                 self._ended(without_frames(error))

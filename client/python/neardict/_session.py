@@ -99,6 +99,9 @@ class Session:
         self._lock = threading.RLock()
         self.closed = False
         self._news = News()
+        # Is told, under the lock, whether the service is there: of each answer to a ping, and of each end of
+        # a stream.
+        self.notice: Callable[[bool], None] = lambda connected: None
         # How many streams have ended.
         self.failures = 0
         self._domains: dict[str, _Domain] = {}
@@ -148,6 +151,10 @@ class Session:
         """Returns why the service gives no lease of the domain, "" if it is not known to refuse."""
         domain = self._domains.get(name)
         return domain.refused if domain is not None else ""
+
+    def domains(self) -> list[str]:
+        """Returns the names of those that are followed."""
+        return list(self._domains)
 
     def settled(self, name: str) -> bool:
         """Returns whether the service has answered the first subscription to the domain, and a ping.
@@ -202,6 +209,7 @@ class Session:
             self._send = None
             self._pings.clear()
             self._answered = self.trust.until = NEVER
+            self.notice(False)
             self._retries.clear()
             self.failures += 1
             self._news.notify_all()
@@ -220,6 +228,10 @@ class Session:
                 self._pinged = self._clock()
                 self._pings[self._ping] = self._pinged
                 self._send(pb.WatchRequest(ping=pb.Ping(number=self._ping)))
+
+    def was_answered(self) -> bool:
+        """Returns whether a ping has been answered on the stream that is open now."""
+        return self._answered > NEVER
 
     def tick(self) -> float | None:
         """Does what is due by the clock; returns in how many seconds to call it again.
@@ -385,6 +397,7 @@ class Session:
             del self._pings[number]
         self._answered = sent
         self.trust.until = sent + TRUST_SECONDS
+        self.notice(True)
         for name, domain in self._domains.items():
             domain.certain = name not in uncertain
             domain.settled = domain.settled or domain.live

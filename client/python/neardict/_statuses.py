@@ -6,7 +6,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from . import errors
+from . import _proxies, errors
 from ._outages import REFUSED, plain
 from ._replies import REVISIONS_END, protocol_error
 from .v1 import storage_pb2 as pb
@@ -27,6 +27,16 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
     code = error.code()
     info = _error_info(error)
     return _error(code, error.details() or code.name, info.reason, dict(info.metadata), target)
+
+
+def renewed(target: str) -> errors.UnavailableError:
+    """Returns the error for a call that another connection is to carry, as its own has been given up."""
+    return errors.UnavailableError(f"the connection to neardict at {target} was silent: try again")
+
+
+def is_of_closed_channel(error: ValueError) -> bool:
+    """Returns whether that is what gRPC raises for a call on a channel that has been closed."""
+    return str(error).startswith("Cannot invoke RPC")
 
 
 def without_frames(error: grpc.RpcError) -> grpc.RpcError:
@@ -88,6 +98,8 @@ def _code(number: int) -> grpc.StatusCode:
 def _error(
     code: grpc.StatusCode, message: str, reason: str, metadata: dict[str, str], target: str
 ) -> errors.NeardictError:
+    if not reason and (answered := _proxies.explained(message, target)) is not None:
+        return answered
     if code is grpc.StatusCode.ABORTED:
         current = metadata.get("current_revision", "0")
         # Not by int alone, which takes what is no revision, and raises what is nobody's error.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from ._reading import Line, Reading
@@ -10,15 +11,17 @@ from ._session import PING_SECONDS
 from ._threads import aside, join
 
 if TYPE_CHECKING:
+    from ._connection import Renewal
     from ._session import Session
 
 
 class Watching:
     """One thread opens streams and reads them, another sends pings and gives up streams that are silent."""
 
-    def __init__(self, session: Session, line: Line) -> None:
+    def __init__(self, session: Session, line: Line, renewal: Renewal) -> None:
         self._session = session
         self._line = line
+        self._renewal = renewal
         self._closed = False
         self._lock = threading.RLock()  # a signal handler may make a dict
         self._threads: tuple[Reading, threading.Thread] | None = None
@@ -79,10 +82,16 @@ class Watching:
 
     def _tick(self, reading: Reading) -> None:
         wait: float | None = PING_SECONDS
-        while not reading.stopped.wait(PING_SECONDS if wait is None else wait):
+        while True:
+            due = time.monotonic() + (PING_SECONDS if wait is None else wait)
+            if reading.stopped.wait(max(0.0, due - time.monotonic())):
+                return
             if reading.dropped:
                 reading.give_up()
                 return
+            answered = self._session.was_answered()
             wait = self._session.tick()
             if wait is None:
                 reading.give_up()
+                if answered:
+                    self._renewal.silent(time.monotonic() - due)

@@ -28,6 +28,8 @@ from ._auditor import Auditor, AuditThread
 from ._bulk import CALLS, Begun, bulk
 from ._call_threads import CallThreads, Reply
 from ._changes import Changes, Listener
+from ._connection import Connection, Renewal
+from ._connectivity import ConnectionObserver, Connectivity, check_watches
 from ._executing import Executing
 from ._exiting import is_finalizing
 from ._expiry import ExpiryTimer
@@ -45,7 +47,7 @@ from ._reload import Reloader
 from ._requests import Written
 from ._retries import Attempts
 from ._session import Session
-from ._statuses import to_error, too_late
+from ._statuses import is_of_closed_channel, renewed, to_error, too_late
 from ._threads import Naps, aside
 from ._value_type import V
 from ._watching import Watching
@@ -63,7 +65,6 @@ from .errors import (
 from .linearizable import LinearizableDict
 from .server_info import ServerInfo
 from .v1 import storage_pb2 as pb
-from .v1 import storage_pb2_grpc
 
 _Answer = TypeVar("_Answer")
 
@@ -89,17 +90,19 @@ class Store:
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
         compression: _compression.Compression = None,
+        proxy: bool = False,
+        balance: _channel.Balance = "pick_first",
     ) -> None:
-        self.target = _channel.resolve_target(target)
-        _channel.check_credentials(credentials)
+        settings = _channel.settings(target, credentials, proxy=proxy, balance=balance)
+        self.target = settings.target
         _forks.check()
         _exiting.check()
         _green_threads.check()
         compress = _compression.check(compression)
         self._timeout = _timeouts.check(timeout)
-        self._channel = _channel.connect(self.target, credentials)
-        self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
-        self._executing = Executing(self._stub.Execute, tell)
+        # It stands for a stub, of the channel of now.
+        self._stub = self._connection = connection = Connection(lambda: _channel.connect(settings))
+        self._executing = executing = Executing(lambda requests: connection.open("Execute", requests), tell)
         self._calls = CallThreads()
         self._naps = Naps()
         self._large = Large(
@@ -115,15 +118,26 @@ class Store:
         self._over = False  # nothing is left to be closed
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
-        self._line = Line(self.target, credentials)
-        self._watching = Watching(session, self._line)
+        self._teller = Teller()
+        self.tell = self._teller.schedule
+        self.connectivity = Connectivity(self.target, session.domains, _clock.now, self.tell)
+        session.notice = self.connectivity.notice
+
+        def renew(at_once: bool) -> None:
+            leaving = connection.renew(at_once=at_once)
+            executing.renew()
+            for channel in leaving:
+                channel.close()
+
+        follows = balance == "pick_first"
+        renewal = Renewal(renew, executing.heard, time.monotonic, follows=follows)
+        self._line = Line(settings, renewal.came_up)
+        self._watching = Watching(session, self._line, renewal)
         # What ran before a fork.
         self._watched = self._ran = False
         if watch:
             self.changes.session = session
         self.expiry = ExpiryTimer()
-        self._teller = Teller()
-        self.tell = self._teller.schedule
         self._reloader = Reloader()
         self.reload = self._reloader.schedule
         for part in (self._executing, self._calls, self._watching, self._teller, self._reloader):
@@ -173,7 +187,8 @@ class Store:
         self._watching.close()
         self._teller.close()
         self._executing.close(ClosedError(self._closed))
-        self._channel.close()
+        for channel in self._connection.close():
+            channel.close()
         self._calls.close()
         self._reloader.join()
         if self._audit is not None:
@@ -256,6 +271,19 @@ class Store:
             max_entries=max_entries,
             on_progress=on_progress,
         )
+
+    def on_connection(self, callback: Callable[[bool], object]) -> ConnectionObserver:
+        """Calls `callback(connected)` when the service is lost, and when it is there again.
+
+        And once at first, as soon as it is known which. It is lost when the stream of changes breaks or has
+        been silent for 3 seconds: then dicts do not answer from memory, and calls are tried all the same.
+        Where a callback cannot keep up, the last is told. Otherwise as for `on_change` of a dict.
+        """
+        self.check_open()
+        check_watches(self.changes)
+        observer = self.connectivity.observe(callback)
+        self._watching.start()
+        return observer
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
         """Compares `sample` hits of the store's dicts with the service `every` so many seconds.
@@ -600,7 +628,8 @@ class Store:
 
     def _pause(self) -> None:
         self._reloader.pause()
-        self._watched = self._watching.pause() or self._watched
+        with self.connectivity.hold():
+            self._watched = self._watching.pause() or self._watched
         self._ran = self._executing.pause() or self._ran
         self._ran = self._calls.pause() or self._ran
 
@@ -624,6 +653,7 @@ class Store:
             f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
         )
         self.changes.forked()
+        self.connectivity.forked()
         self.expiry.forked()
         self._teller.forked()
         self._reloader.forked()
@@ -727,10 +757,12 @@ class Store:
             if isinstance(error, NeardictError):
                 raise
             raise too_late(self.target) from None
-        except ValueError:
-            # What a closed channel raises, when another thread closed it since the check.
+        except ValueError as error:
+            # What a closed channel raises, when another thread closed it since the check, or renewed it.
             self.check_open()
-            raise
+            if not is_of_closed_channel(error):
+                raise
+            raise renewed(self.target) from None
 
     def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
         """Begins a Watch stream with these requests, and returns the call; for this package."""

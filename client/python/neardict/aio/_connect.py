@@ -3,7 +3,7 @@
 import grpc
 
 from .. import _timeouts
-from .._channel import DEFAULT_TIMEOUT
+from .._channel import DEFAULT_TIMEOUT, Balance
 from .._compression import Compression
 from .store import Store
 
@@ -16,6 +16,8 @@ def connect(
     watch: bool = True,
     compression: Compression = None,
     wait: float | None = None,
+    proxy: bool = False,
+    balance: Balance = "pick_first",
 ) -> Store:
     """Returns a store at `target`, by default NEARDICT_TARGET, else localhost:50051.
 
@@ -32,9 +34,23 @@ def connect(
 
     With compression="zstd" values of 16 KiB and more travel compressed, where that makes them smaller. It
     pays on networks of 100 Mbit/s and less; within a machine or a data centre it costs time.
+
+    With proxy=True the environment's `grpc_proxy`, `https_proxy` or `http_proxy` is used, except for hosts of
+    `no_proxy`. They are meant for the web, so by default they are not.
+
+    Where several servers stand behind one name, a store uses one of them, and another when that has gone.
+    With balance="round_robin" it connects to all and takes them in turn.
     """
     seconds = None if wait is None else _timeouts.check(wait, "wait")
-    store = Store(target, timeout=timeout, credentials=credentials, watch=watch, compression=compression)
+    store = Store(
+        target,
+        timeout=timeout,
+        credentials=credentials,
+        watch=watch,
+        compression=compression,
+        proxy=proxy,
+        balance=balance,
+    )
     if seconds is not None:
         store.wait_for_service(seconds)
     return store

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ class Executing:
         self._closed: Exception | None = None
         # Whether the call was ended on this side: what it has not answered may go on the next at once.
         self._ended = False
+        # When something came last, by the clock of the loop, which is the monotonic one.
+        self._heard = -math.inf
         # Whether the service has the stream; None if it has not shown it yet.
         self.supported: bool | None = None
 
@@ -116,6 +119,14 @@ class Executing:
             return
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(self._end_call)
+
+    def heard(self) -> float:
+        """Returns when the service sent something last, by the monotonic clock."""
+        return self._heard
+
+    def renew(self) -> None:
+        """Begins the stream again, with what has no result: there is another connection."""
+        self._end_call()
 
     def pause(self) -> bool:
         """Ends the stream before a fork; returns whether to call `resume` after it. From any thread.
@@ -234,7 +245,8 @@ class Executing:
 
     def _take(self, response: pb.ExecuteResponse) -> None:
         self.supported = True
-        _settle(self._pipeline.received(response, self._loop.time()))
+        self._heard = now = self._loop.time()
+        _settle(self._pipeline.received(response, now))
         if self._pipeline.due is not None:
             self._set_alarm()
         if self._pipeline.waits:

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import TypeVar
+
+_Told = TypeVar("_Told")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -12,6 +15,17 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def on_loop(work: Callable[[_Told], object]) -> Callable[[_Told], None]:
+    """Returns what has the loop that runs here do the work, with what it is told, from any thread."""
+    loop = asyncio.get_running_loop()
+
+    def schedule(told: _Told) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(work, told)
+
+    return schedule
 
 
 async def in_thread(work: Callable[[], object], *, name: str) -> None:

@@ -19,6 +19,8 @@ from ._threads import in_thread, running_loop
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._connection import Renewal
+    from .._connectivity import Connectivity
     from .._session import Session
     from ..v1 import storage_pb2 as pb
 
@@ -32,9 +34,11 @@ _LOOK_SECONDS = 1.0
 class Watching:
     """Opens streams, sends pings, and gives up streams that are silent."""
 
-    def __init__(self, session: Session, line: Line) -> None:
+    def __init__(self, session: Session, line: Line, renewal: Renewal, connectivity: Connectivity) -> None:
         self._session = session
+        self._connectivity = connectivity
         self._line = line
+        self._renewal = renewal
         self._loop = asyncio.get_running_loop()
         self._relay: _Relay | None = None
         self._dropped = False
@@ -66,13 +70,18 @@ class Watching:
             return False
         if not self._loop.is_running() or running_loop() is self._loop:
             relay.end(self._session.leave)
-            self._session.lost()
+            self._lose()
         else:
             # The dicts belong to the loop's thread. Leases run out by themselves.
             relay.end(lambda: False)
             with contextlib.suppress(RuntimeError):  # the loop has been closed
-                self._loop.call_soon_threadsafe(self._session.lost)
+                self._loop.call_soon_threadsafe(self._lose)
         return True
+
+    def _lose(self) -> None:
+        """The stream was ended here: what is held is not fresh any more, and the service is not lost."""
+        with self._connectivity.hold():
+            self._session.lost()
 
     def resume(self) -> None:
         """Starts the thread that reads. From any thread."""
@@ -119,12 +128,16 @@ class Watching:
             # With grpc.aio's own thread there, nothing of gRPC that is made in the child of a fork is safe.
             with _forks.call():
                 while True:
-                    await asyncio.sleep(PING_SECONDS if wait is None else wait)
+                    due = self._loop.time() + (PING_SECONDS if wait is None else wait)
+                    await asyncio.sleep(max(0.0, due - self._loop.time()))
                     if self._dropped:
                         return
+                    answered = self._session.was_answered()
                     wait = self._session.tick()
                     if wait is None and self._relay is not None:
                         self._relay.give_up()
+                        if answered:
+                            self._renewal.silent(self._loop.time() - due)
         finally:
             if not self._session.closed:
                 # The loop ends, or nobody holds the store, and nobody has closed it.

@@ -40,6 +40,8 @@ from .. import (
 from .._auditor import Auditor
 from .._bulk import CALLS
 from .._changes import Changes, Listener
+from .._connection import Renewal
+from .._connectivity import ConnectionObserver, Connectivity, check_watches
 from .._exiting import is_finalizing
 from .._lease import Consistency
 from .._near import OnDisconnect
@@ -51,7 +53,7 @@ from .._reading import Line
 from .._requests import Written
 from .._retries import Attempts
 from .._session import Session
-from .._statuses import to_error, too_late
+from .._statuses import renewed, to_error, too_late
 from .._value_type import V
 from ..entry import Entry
 from ..errors import (
@@ -65,15 +67,16 @@ from ..errors import (
 )
 from ..server_info import ServerInfo
 from ..v1 import storage_pb2 as pb
-from ..v1 import storage_pb2_grpc
 from ._audit import AuditTask
 from ._bulk import Begun, bulk
+from ._connections import Connections
 from ._expiry import LoopExpiry
 from ._home import current, elsewhere, home, not_awaited, silence
 from ._large import Large, each
 from ._pending import LATE, Pendings
 from ._reload import Mirror, reload
 from ._teller import LoopTeller
+from ._threads import on_loop
 from ._watching import Watching
 from .cached_dict import CachedDict
 from .linearizable import LinearizableDict
@@ -101,21 +104,22 @@ class Store:
         credentials: grpc.ChannelCredentials | None = None,
         watch: bool = True,
         compression: _compression.Compression = None,
+        proxy: bool = False,
+        balance: _channel.Balance = "pick_first",
     ) -> None:
-        self.target = _channel.resolve_target(target)
-        _channel.check_credentials(credentials)
+        settings = _channel.settings(target, credentials, proxy=proxy, balance=balance)
+        self.target = settings.target
         _forks.check()
         _exiting.check()
         _green_threads.check()
         self._loop = home()
         compress = _compression.check(compression)
         self._timeout = _timeouts.check(timeout)
-        self._credentials = credentials
-        self._channel = self._connect()
-        self._stub: Any = storage_pb2_grpc.StorageServiceStub(self._channel)
-        # Its own connection, whose fate and flow control are those of no other call.
-        self._stream_channel = self._connect(("grpc.use_local_subchannel_pool", 1))
-        self._pendings = Pendings(storage_pb2_grpc.StorageServiceStub(self._stream_channel).Execute)
+        self._connections = connections = Connections(settings)
+        # They stand for stubs, of the channels of now.
+        self._stub = connections.calls
+        self._pendings = Pendings(lambda: connections.stream.open("Execute"))
+        executing = self._pendings.executing
         self._closing = asyncio.Event()
         # Until then the service may take to start, by the monotonic clock; None if it is not waited for.
         self._answers_by: float | None = None
@@ -125,15 +129,24 @@ class Store:
         self._closed = ""
         self.changes = Changes()
         session = Session(self.changes, _clock.now)
-        self._watching = Watching(session, Line(self.target, credentials))
+        self._teller = LoopTeller()
+        self.tell = self._teller.schedule
+        self.connectivity = Connectivity(self.target, session.domains, _clock.now, self.tell)
+        session.notice = self.connectivity.notice
+
+        def renew(at_once: bool) -> None:
+            connections.renew(executing.renew, at_once=at_once)
+
+        follows = balance == "pick_first"
+        renewal = Renewal(renew, executing.heard, time.monotonic, follows=follows)
+        line = Line(settings, on_loop(renewal.came_up))
+        self._watching = Watching(session, line, renewal, self.connectivity)
         self._watched = False  # before a fork
         for part in (self._watching, self._pendings.executing):
             weakref.finalize(self, part.drop).atexit = False
         if watch:
             self.changes.session = session
         self.expiry = LoopExpiry()
-        self._teller = LoopTeller()
-        self.tell = self._teller.schedule
         self._audit: AuditTask | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         _forks.follow(self)
@@ -197,9 +210,8 @@ class Store:
         # What it would tell, it would tell on the loop.
         with contextlib.suppress(RuntimeError):
             self._pendings.executing.refuse(ClosedError(self._closed))
-        for channel in (self._stream_channel, self._channel):
-            with contextlib.suppress(RuntimeError):
-                await channel.close()
+        with contextlib.suppress(RuntimeError):
+            await self._connections.close()
 
     async def _close(self) -> None:
         if not self._closed:
@@ -219,8 +231,7 @@ class Store:
             finally:
                 # Also if this is cancelled.
                 await self._pendings.close(ClosedError(self._closed))
-                await self._stream_channel.close()
-                await self._channel.close()
+                await self._connections.close()
 
     @overload
     async def dict(
@@ -298,6 +309,14 @@ class Store:
         if load:
             await cache.refresh(on_progress=on_progress)
         return cache
+
+    def on_connection(self, callback: Callable[[bool], object]) -> ConnectionObserver:
+        """Calls `callback(connected)` on the event loop, as for neardict.Store."""
+        self.check_open()
+        check_watches(self.changes)
+        observer = self.connectivity.observe(callback)
+        self._watching.start()
+        return observer
 
     def audit(self, *, every: float = 10.0, sample: int = 10) -> None:
         """Compares hits of the store's dicts with the service, as for neardict.Store."""
@@ -707,6 +726,7 @@ class Store:
             f"this store, of {self.target}, belongs to the process before the fork: connect in this one"
         )
         self.changes.forked()
+        self.connectivity.forked()
 
     def reload(self, cache: Mirror) -> None:
         """Has the mirror read what it lacks."""
@@ -756,15 +776,9 @@ class Store:
         except asyncio.CancelledError:
             # Also what a call ends with when its channel is closed.
             task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
-                raise ClosedError(self._closed) from None
-            raise
-
-    def _connect(self, *options: tuple[str, Any]) -> grpc.aio.Channel:
-        together = [*_channel.OPTIONS, *options]
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(self.target, together)
-        return grpc.aio.secure_channel(self.target, self._credentials, together)
+            if task and task.cancelling():
+                raise
+            raise (ClosedError(self._closed) if self._closed else renewed(self.target)) from None
 
     def check_open(self) -> None:
         if self._closed:
