@@ -29,7 +29,7 @@ BOUND_SECONDS = H_SECONDS + SCHEDULING_SECONDS
 # After a suspended process goes on, its threads get their turn within this.
 RESUME_SECONDS = 1.0
 # After its server has moved, a client's calls reach it again within this.
-RETURN_SECONDS = 45.0
+RETURN_SECONDS = 10.0
 
 
 class Violation(NamedTuple):
