@@ -63,11 +63,12 @@ class Future:
 
 @pytest.fixture
 def calls() -> Iterator[CallThreads]:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     calls = CallThreads()
     yield calls
     calls.close()
-    assert threading.active_count() == before
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name == "neardict calls"]
 
 
 def test_what_is_done_with_a_message_may_take_longer_than_the_next_one(calls: CallThreads) -> None:

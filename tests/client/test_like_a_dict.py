@@ -252,9 +252,9 @@ class Dicts(RuleBasedStateMachine):
         d = self.dicts[which]
         try:
             if form == 0:
-                assert d.edit(key, lambda value: [value]) == [self.model[key]]
+                assert d.edit(key, lambda value: [value], replace=True) == [self.model[key]]
             elif form == 1:
-                d.edit(key, lambda value: [value], default=[7])
+                d.edit(key, lambda value: [value], default=[7], replace=True)
             else:
                 with d.edit(key, default={}) as value:
                     if type(value) is dict:

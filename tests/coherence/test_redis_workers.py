@@ -56,15 +56,14 @@ def dict_at_each(server: Served) -> Iterator[dict[int, neardict.CachedDict]]:
     workers = workers_of(server)
     found: dict[int, neardict.CachedDict] = {}
     with contextlib.ExitStack() as opened:
-        # Stores of one process share a connection for calls. Each has another one for its stream.
-        calls = opened.enter_context(neardict.connect(server.address, watch=False))
-        calls.get_entry(DOMAIN, "any")
         for _ in range(CONNECTIONS):
             before = {pid: connections(pid, server) for pid in workers}
-            mirror = opened.enter_context(neardict.connect(server.address)).dict(DOMAIN)
-            eventually(lambda mirror=mirror: mirror.fresh)  # type: ignore[misc]  # mypy#15459
+            store = opened.enter_context(neardict.connect(server.address))
+            # Which makes no call yet, for which there is another connection.
+            cache = store.dict(DOMAIN, load=False)
+            eventually(lambda cache=cache: cache.fresh)  # type: ignore[misc]  # mypy#15459
             [pid] = [pid for pid in workers if connections(pid, server) - before[pid]]
-            found.setdefault(pid, mirror)
+            found.setdefault(pid, store.dict(DOMAIN))
             if len(found) == len(workers):
                 yield found
                 return

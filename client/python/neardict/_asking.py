@@ -12,16 +12,17 @@ from ._contents import MISSING
 from ._edit import LEAST_ATTEMPTS, not_whole, pauses, unsettled
 from ._flight import Flight
 from ._listing import Listing
-from ._near import MOST_LOOK_UPS, OUTDATED
+from ._near import LOOK_UPS_AT_ONCE, MOST_LOOK_UPS, OUTDATED
 from ._observed import ObservedDict
 from ._progress import Progress
-from .errors import AbsentKeyError, DataLossError, NeardictError, UndecodableValueError
+from .errors import AbsentKeyError, BulkError, DataLossError, NeardictError, UndecodableValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._progress import OnProgress
     from .store import Store
+    from .v1 import storage_pb2 as pb
 
 _Result = TypeVar("_Result")
 
@@ -145,23 +146,30 @@ class AskingDict(ObservedDict):
                 self._settle(doubtful)
         raise AssertionError("the count does not end")
 
-    def _settle(self, doubtful: list[str]) -> None:
-        """Looks up what failed writes have left in doubt."""
-        for key in doubtful:
-            try:
+    def _settle(self, keys: list[str]) -> None:
+        """Looks up what is in doubt, or seems to have expired. What nobody can read is left out."""
+        for start in range(0, len(keys), LOOK_UPS_AT_ONCE):
+            some = keys[start : start + LOOK_UPS_AT_ONCE]
+            with self._store.changes.calls.under_way() as call:
+                try:
+                    found = self._store.lookup_many(self._domain, some) if len(some) > 1 else {}
+                except BulkError:
+                    found = {}  # one by one it is told which, and why
+                for key in some:
+                    self._settle_one(key, found.get(key), call)
+
+    def _settle_one(self, key: str, response: pb.GetValueResponse | None, call: int) -> None:
+        try:
+            if response is None or self._install_reply(key, response, call) is OUTDATED:
                 self._look_up(key)
-            except (DataLossError, UndecodableValueError) as error:
-                self._leave_out(key, error)
+        except (DataLossError, UndecodableValueError) as error:
+            self._leave_out(key, error)
+        self._looked_up(key)
 
     def reload(self) -> None:
-        """Reads what a mirror lacks; for this package."""
-        expired = self._take_expired()
-        try:
-            while expired:
-                self._look_up(expired[-1])
-                expired.pop()
-        finally:
-            with self._lock:
-                self._expired.update(expired)
-        if self.needs_reload():
-            self._when_whole(lambda: None)
+        """Reads what a mirror lacks; for this package. Raises what reading raises."""
+        keys = self._to_look_up()
+        if keys is None:
+            self._read_all()
+        else:
+            self._settle(keys)

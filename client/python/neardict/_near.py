@@ -32,8 +32,11 @@ OUTDATED: Any = object()
 # What a dict does while it cannot know whether it is up to date.
 OnDisconnect = Literal["ask", "serve_stale"]
 
-# With more keys in doubt than this the domain is listed anew.
+# With more keys in doubt than this, the domain is listed anew for whoever waits for it, and in the background
+# if they are most of it.
 MOST_LOOK_UPS = 100
+# So many are looked up at once.
+LOOK_UPS_AT_ONCE = 32
 
 # How many absent keys a cache remembers that was given no bound of its own.
 _ABSENCES = 10_000
@@ -67,8 +70,8 @@ class Near(Protocol):
         """Where callbacks run."""
         ...
 
-    def reload(self, cache: Any) -> None:
-        """Arranges for `cache.reload()`, soon and elsewhere, again and again until it succeeds."""
+    def reload(self, cache: Any) -> bool:
+        """Has `cache.reload()` called, soon and elsewhere, until `cache.reload_ended()`; whether it could."""
         ...
 
 
@@ -149,8 +152,10 @@ class NearDict(Contents):
         self._lease = Lease(EVER) if session is None else session.trust
         # Whether the domain was listed once. From then on a mirror follows, but for keys in doubt.
         self._listed = False
-        # The same, whatever was lost since; and whether what is missing will be read in the background.
-        self._was_listed = self._reload_due = False
+        # The same, whatever was lost since.
+        self._was_listed = False
+        # Whether the store has been asked to have what is missing read, and will until `reload_ended`.
+        self._reload_due = False
         # Of a mirror without a stream, the keys to be looked up since they seem to have expired.
         self._expired: set[str] = set()
         # Keys that exist but that nobody can read, as the last listing said.
@@ -181,13 +186,13 @@ class NearDict(Contents):
     @property
     def fresh(self) -> bool:
         """Whether what is held is known to be up to date with the service, in a mirror the whole domain."""
+        self._look_at_clock()
         session = self._store.changes.session
         return (
             self._fresh
-            and (self._listed or not self._load)
+            and (self._is_whole() or not self._load)
             and session is not None
             and not session.closed
-            and now() < self._lease.until
         )
 
     def apply(self, change: Change) -> None:
@@ -248,6 +253,7 @@ class NearDict(Contents):
             self._versions = self._new_versions(since=self._store.changes.calls.latest())
             self._flights.clear()
             self._listed = False
+            self._expired.clear()
             self._clear_slots()
             if self._residents is not None:
                 self._residents.clear()
@@ -269,7 +275,7 @@ class NearDict(Contents):
                 return
             if self._load:
                 self._expired.add(key)
-                self._store.reload(self)
+                self._reload_soon()
             else:
                 self._drop(key)
 
@@ -277,9 +283,11 @@ class NearDict(Contents):
         """Drops the key, since a write of it failed and was perhaps applied; for this package."""
         with self._lock:
             self._flights.pop(key, None)
-            self._lose(key)
             self._absent.discard(key)
+            self._guard()
+            # Before it goes: what an interrupt leaves must not be taken for absent.
             self._versions.doubt(key)
+            self._pop(key)
             self._follow_up()
 
     def forked(self) -> None:
@@ -339,13 +347,6 @@ class NearDict(Contents):
     def _is_complete(self) -> bool:
         return self._load and self._is_whole()
 
-    def _become_mirror(self) -> None:
-        """Is a mirror from now on, of a domain that has been listed."""
-        with self._lock:
-            self._load = True
-            self._follow_up()
-            self._compact()
-
     def _follow_up(self) -> None:
         """After whatever may have made the contents the whole domain, or less than that.
 
@@ -355,16 +356,20 @@ class NearDict(Contents):
             return
         if self._is_whole():
             self._unguard_if_whole()
-        elif self._was_listed and not self._reload_due and self.needs_reload():
-            self._reload_due = True
-            self._store.reload(self)
+        elif self._was_listed and self.needs_reload():
+            self._reload_soon()
+
+    def _reload_soon(self) -> None:
+        if not self._reload_due:
+            self._reload_due = self._store.reload(self)
 
     def _leave_out(self, key: str, error: NeardictError) -> None:
         """The contents are whole without the entry, which nobody can read: a look-up raises the error."""
         logger.warning("the entry %r of the domain %r is left out: %s", key, self._domain, error)
         with self._lock:
-            self._versions.doubtful.pop(key, None)
+            self._drop(key)
             self._unreadable |= {key}
+            self._versions.doubtful.pop(key, None)
             self._follow_up()
 
     def needs_reload(self) -> bool:
@@ -376,12 +381,29 @@ class NearDict(Contents):
         streamed = self._store.changes.session is not None
         return bool(self._expired) or (self._load and streamed and self._fresh and not self._is_whole())
 
-    def _take_expired(self) -> list[str]:
-        """Returns the keys to be looked up since they seem to have expired; they are not noted any more."""
+    def reload_ended(self) -> bool:
+        """Returns whether there is nothing more to be read in the background now; for this package.
+
+        Then the store will be asked again for what gets lost from now on.
+        """
         with self._lock:
-            self._reload_due = False
-            expired, self._expired = list(self._expired), set()
-            return expired
+            self._reload_due = self.needs_reload()
+            return not self._reload_due
+
+    def _to_look_up(self) -> list[str] | None:
+        """Returns the keys that are to be read in the background, None if that is the whole domain."""
+        with self._lock:
+            if not (self._load and self._store.changes.session is not None):
+                return list(self._expired)
+            doubtful = self._versions.doubtful
+            if not self._listed or len(doubtful) > max(MOST_LOOK_UPS, self._held_count()):
+                return None
+            return list({**dict.fromkeys(self._expired), **doubtful})
+
+    def _looked_up(self, key: str) -> None:
+        """The key has been read in the background."""
+        with self._lock:
+            self._expired.discard(key)
 
     def _look_at_clock(self) -> None:
         """Conceals what is held if nothing proves any more that it is up to date. Before reading.
@@ -462,16 +484,12 @@ class NearDict(Contents):
 
         The caller holds _lock.
         """
-        self._lose(key)
+        self._guard()
         if self._load:
             # What a mirror does not hold and has no doubt of is absent.
             self._versions.outdate(key, least)
         else:
             self._versions.forget(key, least)
-
-    def _lose(self, key: str) -> None:
-        """Does not hold any more what may still be stored. The caller holds _lock."""
-        self._guard()
         self._pop(key)
 
     def _wrote(self, key: str, value: Any, revision: int, call: int, expires: float | None = None) -> None:
@@ -503,9 +521,10 @@ class NearDict(Contents):
         The caller holds _lock.
         """
         if self._versions.is_overtaken(key, revision, call):
-            self._lose(key)
             self._absent.discard(key)
+            self._guard()
             self._versions.outdate(key, revision)
+            self._pop(key)
 
     def _knows_absent(self, key: object) -> bool:
         """Returns whether a key that is not held is known to be absent, so that nobody need be asked."""

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
+from ._retries import CHANCE
 from ._threads import join, start
 from ._where import where
 from .errors import ClosedError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 logger = logging.getLogger(__name__)
 
-# Between attempts to read a mirror: longer each time.
-FIRST_BACKOFF = 0.25  # seconds
-LONGEST_BACKOFF = 5.0
+# Before a mirror is read, so that not all clients of a service that begins anew read it at once.
+_SPREAD = 0.1  # seconds
+# Between readings of a mirror that loses more meanwhile; and, longer each time, after those that fail.
+_FIRST_BACKOFF = 0.25
+_LONGEST_BACKOFF = 5.0
 # For so long one who forks waits for a call in flight; then its child cannot connect, as after other calls.
 _PAUSE_SECONDS = 1.0
 
@@ -35,21 +34,53 @@ class Mirror(Protocol):
         """Reads what is missing. Raises what reading raises."""
         ...
 
-
-class _Job(NamedTuple):
-    """A mirror to be read at `due`, by the monotonic clock; after `backoff` seconds again, if that fails."""
-
-    mirror: weakref.ref[Mirror]
-    due: float = float("-inf")
-    backoff: float = FIRST_BACKOFF
+    def reload_ended(self) -> bool:
+        """Returns whether nothing is left to be read; then it will be scheduled anew."""
+        ...
 
 
-def backoffs() -> Iterator[float]:
-    """Yields for how long to wait after each failure."""
-    backoff = FIRST_BACKOFF
-    while True:
-        yield backoff
-        backoff = min(2 * backoff, LONGEST_BACKOFF)
+class Backoff:
+    """How long to wait before each reading of one mirror, in seconds: never two clients in step."""
+
+    def __init__(self) -> None:
+        self._longest = _FIRST_BACKOFF
+
+    @staticmethod
+    def first() -> float:
+        return CHANCE.uniform(0, _SPREAD)
+
+    def next(self, *, failed: bool) -> float:
+        """Returns what to wait after a reading."""
+        seconds = self._longest
+        self._longest = min(2 * seconds, _LONGEST_BACKOFF) if failed else _FIRST_BACKOFF
+        return CHANCE.uniform(seconds / 2, seconds)
+
+
+class _Job:
+    """A mirror to be read, one job at a time for each; `due` is by the monotonic clock."""
+
+    def __init__(self, mirror: weakref.ref[Mirror]) -> None:
+        self.mirror = mirror
+        self._backoff = Backoff()
+        self.due = time.monotonic() + self._backoff.first()
+
+    def run(self) -> bool:
+        """Returns whether it is to be run again when it is due."""
+        mirror = self.mirror()
+        if mirror is None:
+            return False
+        failed = False
+        try:
+            if mirror.needs_reload():
+                mirror.reload()
+        except ClosedError:
+            return False
+        except BaseException as error:
+            # Whatever a decoder of the program's raises ends no thread on which other mirrors wait.
+            logger.debug("a mirror could not be read anew: %s", where(error))
+            failed = True
+        self.due = time.monotonic() + self._backoff.next(failed=failed)
+        return not mirror.reload_ended()
 
 
 class Reloader:
@@ -62,13 +93,16 @@ class Reloader:
         self._thread: threading.Thread | None = None
         self._paused = self._closed = False
 
-    def schedule(self, mirror: Mirror) -> None:
-        """Has the mirror read soon, again and again until that succeeds or nobody needs it any more."""
+    def schedule(self, mirror: Mirror) -> bool:
+        """Has the mirror read soon, again and again until its `reload_ended`; whether there is a thread."""
         self._new.put(weakref.ref(mirror))
-        if self._thread is None:
-            # Where no thread can be had, the change that is being applied must not fail for that.
-            with contextlib.suppress(RuntimeError):
+        try:
+            if self._thread is None:
                 self._start()
+        except RuntimeError:
+            # No thread can be had. The change that is being applied must not fail for that.
+            return False
+        return True
 
     def pause(self) -> None:
         """Ends the thread, until `resume`."""
@@ -120,15 +154,9 @@ class Reloader:
         jobs: list[_Job] = []
         while not self._is_over():
             jobs += self._take(min((job.due for job in jobs), default=None))
-            now = time.monotonic()
-            due = [job for job in jobs if job.due <= now]
-            jobs = [job for job in jobs if job.due > now]
-            for job in due:
-                if self._is_over():
-                    jobs.append(job)
-                elif not _reload(job.mirror):
-                    longer = min(2 * job.backoff, LONGEST_BACKOFF)
-                    jobs.append(_Job(job.mirror, time.monotonic() + job.backoff, longer))
+            for job in [job for job in jobs if job.due <= time.monotonic()]:
+                if not self._is_over() and not job.run():
+                    jobs.remove(job)
         for job in jobs:  # for the thread after this one
             self._new.put(job.mirror)
 
@@ -139,18 +167,3 @@ class Reloader:
         except queue.Empty:
             return []
         return [] if mirror is None else [_Job(mirror)]
-
-
-def _reload(reference: weakref.ref[Mirror]) -> bool:
-    """Returns whether nothing is left to do."""
-    mirror = reference()
-    if mirror is None or not mirror.needs_reload():
-        return True
-    try:
-        mirror.reload()
-    except ClosedError:
-        return True
-    except Exception as error:
-        logger.debug("a mirror could not be read anew: %s", where(error))
-        return not mirror.needs_reload()
-    return True

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from .._reload import backoffs
+from .._reload import Backoff
 from .._where import where
 from ..errors import ClosedError
 
@@ -17,29 +17,30 @@ logger = logging.getLogger(__name__)
 
 
 class Mirror(Protocol):
-    def needs_reload(self) -> bool:
-        """Returns whether something is missing that could be read, and kept up to date from then on."""
-        ...
+    """As `neardict._reload.Mirror`."""
 
-    async def reload(self) -> None:
-        """Reads what is missing. Raises what reading raises."""
-        ...
+    def needs_reload(self) -> bool: ...
+
+    async def reload(self) -> None: ...
+
+    def reload_ended(self) -> bool: ...
 
 
 async def reload(reference: weakref.ref[Mirror]) -> None:
-    """Reads what is missing, again and again until that succeeds or nobody needs it any more.
-
-    While this waits, it does not hold the mirror.
-    """
-    for backoff in backoffs():
-        mirror = reference()
-        if mirror is None or not mirror.needs_reload():
-            return
+    """Reads what is missing, again and again until its `reload_ended`. Does not hold it meanwhile."""
+    backoff = Backoff()
+    await asyncio.sleep(backoff.first())
+    while (mirror := reference()) is not None:
+        failed = False
         try:
-            await mirror.reload()
+            if mirror.needs_reload():
+                await mirror.reload()
         except ClosedError:
             return
         except Exception as error:
             logger.debug("a mirror could not be read anew: %s", where(error))
+            failed = True
+        if mirror.reload_ended():
+            return
         del mirror
-        await asyncio.sleep(backoff)
+        await asyncio.sleep(backoff.next(failed=failed))

@@ -19,7 +19,7 @@ from .._contents import MISSING
 from .._edit import LEAST_ATTEMPTS, Draft, not_whole, pauses, unsettled
 from .._edited import Change as EditChange
 from .._listing import Listing
-from .._near import MOST_LOOK_UPS, OUTDATED, OnDisconnect
+from .._near import LOOK_UPS_AT_ONCE, OUTDATED, OnDisconnect
 from .._observed import ObservedDict
 from .._progress import Progress
 from .._terms import DEFAULT, Terms, Ttl
@@ -590,24 +590,21 @@ class CachedDict(ObservedDict, Generic[V]):
             self._start_look_up(key)
 
     async def reload(self) -> None:
-        """Reads what a mirror lacks; for this package."""
-        expired = self._take_expired()
-        try:
-            while expired:
-                await self._look_up(expired[-1])
-                expired.pop()
-        finally:
-            self._expired.update(expired)
-        if not self.needs_reload():
-            return
-        doubtful = list(self._versions.doubtful)
-        if not self._listed or len(doubtful) > MOST_LOOK_UPS:
+        """Reads what a mirror lacks; for this package. Raises what reading raises."""
+        keys = self._to_look_up()
+        if keys is None:
             await self._read_all()
-        for key in doubtful:
-            try:
-                await asyncio.shield(self._flights.get(key) or self._start_look_up(key))
-            except (DataLossError, UndecodableValueError) as error:
-                self._leave_out(key, error)
+        for start in range(0, len(keys or ()), LOOK_UPS_AT_ONCE):
+            some = (keys or [])[start : start + LOOK_UPS_AT_ONCE]
+            # Together they travel together.
+            await asyncio.gather(*map(self._settle_one, some))
+
+    async def _settle_one(self, key: str) -> None:
+        try:
+            await asyncio.shield(self._flights.get(key) or self._start_look_up(key))
+        except (DataLossError, UndecodableValueError) as error:
+            self._leave_out(key, error)
+        self._looked_up(key)
 
     def _start_look_up(self, key: str) -> asyncio.Task[Any]:
         task = self._flights[key] = asyncio.create_task(self._look_up(key))

@@ -728,12 +728,13 @@ class Store:
         self.changes.forked()
         self.connectivity.forked()
 
-    def reload(self, cache: Mirror) -> None:
-        """Has the mirror read what it lacks."""
+    def reload(self, cache: Mirror) -> bool:
+        """Has the mirror read what it lacks; whether that could be begun."""
         # No loop runs where a coroutine is thrown away that would have written.
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop()
-            self.spawn(reload(weakref.ref(cache)))
+        if self._closed or current() is not self._loop:
+            return False
+        self.spawn(reload(weakref.ref(cache)))
+        return True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs the work as a task that ends with this store at the latest."""

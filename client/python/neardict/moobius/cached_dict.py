@@ -45,8 +45,18 @@ class CachedDict(near.CachedDict[Any]):
 
     def load(self) -> None:  # type: ignore[override]  # as in the SDK, of all keys
         """Reads all that is stored, and holds it from now on."""
-        self._load_all()
-        self._become_mirror()
+        with self._lock:
+            loaded, self._load = self._load, True
+            if not loaded:
+                # What changes from now on is missed if it is not held, until all has been read.
+                self._guard()
+                self._listed = False
+        try:
+            self._load_all()
+        except BaseException:
+            with self._lock:
+                self._load = loaded or self._listed
+            raise
 
     def touch(self, key: str, ttl: _requests.Ttl, *, timeout: float = 30.0) -> None:
         """As of neardict.CachedDict. A database of one's own keeps entries for ever, and nothing else."""

@@ -110,8 +110,9 @@ class LocalStore:
     def watch(self, domain: str) -> None:
         """Nobody else is known to write here, so there is nothing to watch."""
 
-    def reload(self, cache: object) -> None:
+    def reload(self, cache: object) -> bool:
         """What a mirror lacks is read when it is used: the database is called for its user alone."""
+        return False
 
     def lookup_many(self, domain: str, keys: Iterable[str]) -> dict[str, Found]:
         return {key: self.lookup(domain, key) for key in keys}
