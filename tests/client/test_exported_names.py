@@ -48,7 +48,17 @@ NAMES = [
 AIO_NAMES = ["CachedDict", "LinearizableDict", "Store", "connect"]
 
 # How the stores work inside.
-OF_ONE_CLIENT = {"call", "check_loop", "leave", "open_watch", "reload", "spawn", "wait_for_service", "watch"}
+OF_ONE_CLIENT = {
+    "call",
+    "reach",
+    "check_loop",
+    "leave",
+    "open_watch",
+    "reload",
+    "spawn",
+    "wait_for_service",
+    "watch",
+}
 
 # What a client with the base install has not. (grpc itself imports grpc_health where it is.)
 FOREIGN = ["neardict_server", "click", "pydantic", "orjson", "redis", "yaml"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 import tracemalloc
 from contextlib import contextmanager
@@ -691,13 +692,17 @@ def test_what_nobody_asked_for_on_a_stream_changes_nothing(client: Any) -> None:
             yield pb.WatchResponse(reset=pb.Reset(domain="e"))
             yield pb.WatchResponse(heartbeat=pb.Heartbeat(ping=MOST))
             yield pb.WatchResponse(release=pb.Release(number=MOST))
+            # Read after it, the domain would have what this tells.
+            loaded.wait(SECONDS)
             # One of a kind that is not known is looked up.
             yield changes(change(value=pb.Value()))
             sent.append(1)
 
+        loaded = threading.Event()
         service.answers["Watch"] = unasked
         service.answers["GetValue"] = lambda request: found(revision=REVISION + 5, value=pb.Value(json="2"))
         mirror = here.do("dict", "d")
+        loaded.set()
         deadline = time.monotonic() + SECONDS
         while not sent or here.on(mirror, "fetch", "k") != 2:
             assert time.monotonic() < deadline

@@ -183,5 +183,124 @@ def test_an_entry_that_cannot_be_read_is_left_out_of_the_mirror(
         d["bad"]
 
 
+def test_what_is_lost_while_the_mirror_is_read_is_read_too(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str, until: Until
+) -> None:
+    d = store.dict(domain)
+    until(lambda: d.fresh)
+    for number in range(30):
+        # Each change comes at some moment of the reading of those before it.
+        elsewhere.set_value(domain, f"k{number % 7}", f"{LARGE}{number}")
+    stored = {entry.key: entry.value for entry in elsewhere.all_entries(domain)}
+    until(lambda: shown(d) == stored and d.fresh)
+
+
+def test_a_loss_that_was_mended_before_its_turn_does_not_hide_the_next_one(
+    store: neardict.Store, domain: str, until: Until
+) -> None:
+    d = store.dict(domain)
+    d["k"] = 1
+    until(lambda: d.fresh)
+    for _ in range(5):
+        reset(store.changes.session, domain)
+        assert d.copy() == {"k": 1}, "read by whoever asked"
+    reset(store.changes.session, domain)
+    until(lambda: shown(d) == {"k": 1} and d.fresh)
+
+
+async def test_with_asyncio_it_does_not_either(aio_store: aio.Store, domain: str) -> None:
+    d = await aio_store.dict(domain)
+    await d.set("k", 1)
+    for _ in range(5):
+        reset(aio_store.changes.session, domain)
+        relay = aio_store._watching._relay
+        assert relay is not None
+        relay.give_up()  # the stream is lost before the reading has had its turn
+        await until_true(lambda: not d.fresh)
+        await until_true(lambda: d.fresh)
+    assert shown(d) == {"k": 1}
+
+
+def test_many_large_changes_are_not_a_reason_to_list_the_domain(
+    store: neardict.Store,
+    elsewhere: neardict.Store,
+    domain: str,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere.set_many(domain, {f"k{number}": number for number in range(1000)})
+    d = store.dict(domain)
+    until(lambda: d.fresh)
+    listings: list[None] = []
+    pages = store.pages
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        listings.append(None)
+        return pages(*args, **kwargs)
+
+    monkeypatch.setattr(store, "pages", counting)
+    elsewhere.set_many(domain, {f"k{number}": LARGE for number in range(200)})
+    until(lambda: sum(value == LARGE for value in shown(d).values()) == 200 and d.fresh)
+    assert not listings
+
+
+def test_a_reading_that_fails_is_not_made_again_by_each_change(
+    store: neardict.Store,
+    elsewhere: neardict.Store,
+    domain: str,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    d = store.dict(domain)
+    until(lambda: d.fresh)
+    asked: list[str] = []
+    lookup, lookup_many = store.lookup, store.lookup_many
+    down = [True]
+
+    def failing(domain: str, key: str, **kwargs: Any) -> Any:
+        asked.append(key)
+        if down[0]:
+            raise neardict.UnavailableError("down")
+        return lookup(domain, key, **kwargs)
+
+    def failing_too(domain: str, keys: Any, **kwargs: Any) -> Any:
+        asked.extend(keys)
+        if down[0]:
+            raise neardict.UnavailableError("down")
+        return lookup_many(domain, keys, **kwargs)
+
+    monkeypatch.setattr(store, "lookup", failing)
+    monkeypatch.setattr(store, "lookup_many", failing_too)
+    changes = [f"{LARGE}{number}" for number in range(200)]
+    for value in changes:
+        elsewhere.set_value(domain, "k", value)
+    until(lambda: asked)
+    elsewhere.set_value(domain, "last", 1)
+    until(lambda: "last" in shown(d))  # so all changes have come
+    assert len(asked) < len(changes) / 4
+    down[0] = False
+    until(lambda: shown(d) == {"k": changes[-1], "last": 1})
+
+
+def test_a_decoder_that_ends_threads_does_not_end_the_reading_of_others(
+    store: neardict.Store, elsewhere: neardict.Store, domain: str, until: Until
+) -> None:
+    def leave(plain: Any) -> Any:
+        raise SystemExit
+
+    class Leaving:
+        pass
+
+    neardict.register(Leaving, name="test.Leaving", encode=lambda one: {}, decode=leave)
+    one, other = store.dict(f"{domain}.bad"), store.dict(domain)
+    other["k"] = 1
+    until(lambda: one.fresh and other.fresh)
+    marked = '{"_moobius_type": "test.Leaving", "_moobius_val": {"x": "' + LARGE + '"}}'
+    request = pb.SetValueRequest(domain=one.domain, key="bad", value=pb.Value(json=marked), request_id="2")
+    elsewhere.write(request)
+    elsewhere.set_value(domain, "k", LARGE)
+    until(lambda: shown(other) == {"k": LARGE})
+
+
 class Refusing:
     pass
