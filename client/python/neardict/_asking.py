@@ -130,14 +130,16 @@ class AskingDict(ObservedDict):
         the time of a call.
         """
         self._look_at_clock()
-        deadline = time.monotonic() + self._store.patience
+        deadline: float | None = None
         for attempt in itertools.count():
             with self._lock:
                 if (listed or self._shows_all()) and self._is_whole():
                     return read()
                 doubtful = list(self._versions.doubtful)
                 listing = not self._listed or not (listed or self._shows_all())
-            if attempt >= LEAST_ATTEMPTS and time.monotonic() > deadline:
+            if deadline is None:  # which mirrors that are up to date do not need
+                deadline = time.monotonic() + self._store.patience
+            elif attempt >= LEAST_ATTEMPTS and time.monotonic() > deadline:
                 raise not_whole(self._domain)
             if listing or len(doubtful) > MOST_LOOK_UPS:
                 listed = True
