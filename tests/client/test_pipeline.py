@@ -283,6 +283,24 @@ def test_nothing_is_tried_again_after_its_deadline() -> None:
     assert pipeline.lost(LOST, 0.05) == [soon]
 
 
+def test_what_is_overdue_when_the_stream_is_ended_here_is_left_to_whoever_waits_and_then_forgotten() -> None:
+    pipeline = Pipeline()
+    overdue, others = operation(deadline=1.0), [operation() for _ in range(3)]
+    add(pipeline, overdue, *others)
+    take_all(pipeline)
+    for _ in range(3):
+        # That outcome is none that anybody could be told.
+        assert pipeline.lost(AGAIN, 1.5) == []
+        assert overdue.outcome is None
+    pipeline.abandon(overdue)
+    request = pipeline.take()
+    assert request is not None
+    assert [one.number for one in request.operations] == [one.number for one in others]
+    pipeline.received(found(*others), 2.0)
+    assert not pipeline.waits
+    assert pipeline._load == {}
+
+
 def test_the_service_is_told_what_is_left_of_the_time() -> None:
     pipeline = Pipeline()
     one = operation(deadline=10)
