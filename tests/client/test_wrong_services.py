@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 import tracemalloc
 from contextlib import contextmanager
@@ -408,6 +409,46 @@ def test_a_limit_that_was_raised_is_asked_for(client: Any) -> None:
         service.answers["ReadValue"] = lambda request: [head(256 * MIB + 1), chunk(b"x")]
         with pytest.raises(neardict.ServiceError, match="max_value_bytes"):
             here.do("get_value", "d", "k")
+
+
+@either
+def test_limits_that_cannot_be_asked_for_are_not_lifted(client: Any) -> None:
+    def fail(request: Any) -> Any:
+        raise FailedError(grpc.StatusCode.UNAVAILABLE)
+
+    with ScriptedService(stream=False) as service, client(service.address, watch=False) as here:
+        service.answers |= {
+            "GetValue": in_chunks,
+            "ReadValue": lambda request: [head(2 * MIB), chunk(bytes(2 * MIB))],
+            "GetServerInfo": fail,
+        }
+        with pytest.raises((neardict.UnavailableError, neardict.DeadlineExceededError)):
+            here.do("get_value", "d", "k", timeout=0.5)
+        del service.answers["GetServerInfo"]
+        with pytest.raises(neardict.ServiceError, match="max_value_bytes"):
+            here.do("get_value", "d", "k")
+
+
+@either
+def test_to_ask_for_limits_takes_no_more_than_what_is_left_of_a_call(client: Any) -> None:
+    over = threading.Event()
+
+    def parts(request: Any) -> Iterator[pb.ReadValueResponse]:
+        over.wait(2.7)
+        yield head(2 * MIB)
+        yield chunk(bytes(2 * MIB))
+
+    def hang(request: Any) -> Any:
+        over.wait(SECONDS)
+        raise FailedError(grpc.StatusCode.UNAVAILABLE)
+
+    with ScriptedService(stream=False) as service, client(service.address, watch=False) as here:
+        service.answers |= {"GetValue": in_chunks, "ReadValue": parts, "GetServerInfo": hang}
+        begun = time.monotonic()
+        with pytest.raises((neardict.UnavailableError, neardict.DeadlineExceededError)):
+            here.do("get_value", "d", "k", timeout=3)
+        assert time.monotonic() - begun < 5
+        over.set()
 
 
 def of_kind(kind: str, frame: bytes) -> pb.Value:

@@ -124,7 +124,13 @@ class Store:
         # Until then the service may take to start, by the monotonic clock; None if it is not waited for.
         self._answers_by: float | None = None
         self._large = Large(
-            self.target, self._stub, self._translated, self._retried, self._seconds, compress=compress
+            self.target,
+            self._stub,
+            self._describe,
+            self._translated,
+            self._retried,
+            self._seconds,
+            compress=compress,
         )
         self._closed = ""
         self.changes = Changes()
@@ -432,10 +438,8 @@ class Store:
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Returns the service's version, limits, backends and routes."""
-        info: pb.GetServerInfoResponse | None = await self.call(
-            self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout
-        )
-        return server_info.of(_replies.checked(info, _replies.info_problem, self.target))
+        attempts = Attempts(self._seconds(timeout))
+        return server_info.of(await self._retried(attempts, lambda: self._describe(attempts.left())))
 
     # What follows is for this package: requests and responses as messages.
 
@@ -490,7 +494,7 @@ class Store:
                 response = await self._large.set_value(
                     request,
                     timeout,
-                    lambda wire: self._operate("set_value", word("set_value", wire), timeout),
+                    lambda wire, left: self._operate("set_value", word("set_value", wire), left),
                 )
             else:
                 response = await self._operate("set_value", operation, timeout)
@@ -523,8 +527,9 @@ class Store:
                 written(key, _requests.outcome(response))
 
         async def in_messages(some: Mapping[str, pb.SetValueRequest]) -> None:
-            wires = {key: await self._large.wire(request, timeout) for key, request in some.items()}
-            await self._write_bulk(domain, "set_value", wires, timeout, answered)
+            left = Attempts(self._seconds(timeout))
+            wires = {key: await self._large.wire(request, left.left()) for key, request in some.items()}
+            await self._write_bulk(domain, "set_value", wires, left.left(), answered)
 
         async def in_chunks(key: str) -> int:
             outcome = await self.write(requests[key], by=by, timeout=timeout)
@@ -560,7 +565,7 @@ class Store:
                 restart()
 
         pages = self._pages(request, timeout, None if restart is None else begin_again)
-        return self._large.pages(request, listing, pages)
+        return self._large.pages(request, listing, pages, timeout)
 
     async def _pages(
         self, request: pb.AllKeysRequest, timeout: float | None, restart: Callable[[], None] | None
@@ -630,7 +635,8 @@ class Store:
         return Begun(
             first[0].cancel,
             lambda: self._retried(
-                attempts, lambda: self._called(first.pop() if first else begin(), kind, operation)
+                attempts,
+                lambda: self._called(first.pop() if first else begin(), kind, operation, attempts),
             ),
             sure=True,
             most=CALLS,
@@ -645,12 +651,12 @@ class Store:
             return found
         return await self._begin(kind, operation, operation.deadline - time.monotonic()).finish()
 
-    async def _called(self, call: Any, kind: Kind, operation: Operation) -> Any:
+    async def _called(self, call: Any, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():
             answer = await call
         found = checked(kind, operation, answer, self.target, operation.accept)
         if operation.accept:
-            await self._large.hold((found.entry.value,))
+            await self._large.hold((found.entry.value,), attempts.left())
         return found
 
     def wait_for_service(self, seconds: float) -> None:
@@ -667,22 +673,20 @@ class Store:
             # No single attempt takes all the time, if the service hangs.
             seconds = min(attempts.left(), self._timeout)
             try:
-                with self._translated():
-                    await self._stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=seconds)
+                await self._describe(seconds)
             except DeadlineExceededError as error:
                 raise UnavailableError(str(error)) from None
 
         await self._retried(attempts, attempt)
         self._answers_by = None
 
-    async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
-        attempts = Attempts(self._seconds(timeout))
-
-        async def attempt() -> Any:
-            with self._translated():
-                return await method(request, timeout=attempts.left())
-
-        return await self._retried(attempts, attempt)
+    async def _describe(self, seconds: float) -> pb.GetServerInfoResponse:
+        """Asks the service once what it is."""
+        with self._translated():
+            info: pb.GetServerInfoResponse | None = await self._stub.GetServerInfo(
+                pb.GetServerInfoRequest(), timeout=seconds
+            )
+        return _replies.checked(info, _replies.info_problem, self.target)
 
     def _seconds(self, timeout: float | None) -> float:
         if timeout is not None:
