@@ -483,7 +483,7 @@ class CachedDict(ObservedDict, Generic[V]):
 
     async def clear(self) -> None:  # type: ignore[override]  # awaited
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
-        await self.delete_many([key async for key in self._store.all_keys(self._domain)])
+        await self.delete_many(await self._list_keys())
 
     @overload
     def edit(
@@ -645,7 +645,13 @@ class CachedDict(ObservedDict, Generic[V]):
         return self._copy_listed(await self._read_all())
 
     async def _list_keys(self) -> list[str]:
-        return [key async for key in self._store.all_keys(self._domain)]
+        """Asks the service for all keys. All of them count, so that a listing that broke begins again."""
+        keys: list[str] = []
+        request = _requests.all_keys(self._domain)
+        async with aclosing(self._store.pages(request, restart=keys.clear)) as pages:
+            async for page in pages:
+                keys += page.keys
+        return keys
 
     async def _read_all(
         self, on_progress: OnProgress | None = None, before: dict[str, Any] | None = None
