@@ -1,6 +1,7 @@
 """The asynchronous client: the four operations, and dicts over them."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import time
 import weakref
@@ -155,6 +156,8 @@ class Store:
         self.expiry = LoopExpiry()
         self._audit: AuditTask | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        # Closes it, where somebody on another loop has wanted that.
+        self._ending: asyncio.Task[None] | None = None
         _forks.follow(self)
 
     async def __aenter__(self) -> Self:
@@ -195,16 +198,8 @@ class Store:
             await self._close_elsewhere()
 
     async def _close_elsewhere(self) -> None:
-        if self._loop.is_running() and current() is not None:
-            # In another thread.
-            closing = self._close()
-            try:
-                future = asyncio.run_coroutine_threadsafe(closing, self._loop)
-                async with asyncio.timeout(_LOOP_SECONDS):
-                    await asyncio.wrap_future(future)
-                return
-            except (RuntimeError, TimeoutError):  # it has just ended, or does not go on
-                closing.close()
+        if self._loop.is_running() and current() is not None and await self._close_at_home():
+            return
         self._closed = f"this store, of {self.target}, is closed: connect again"
         silence(*self._tasks, *self._watching.tasks(), *self._pendings.executing.tasks())
         if self._audit is not None:
@@ -219,25 +214,47 @@ class Store:
         with contextlib.suppress(RuntimeError):
             await self._connections.close()
 
+    async def _close_at_home(self) -> bool:
+        """Has the loop, which runs in another thread, close it; returns whether that has begun it in time."""
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+        def begin() -> None:
+            if done.set_running_or_notify_cancel():
+                self._ending = asyncio.create_task(self._close(), name="neardict close")
+                self._ending.add_done_callback(lambda _: done.set_result(None))
+
+        try:
+            self._loop.call_soon_threadsafe(begin)
+        except RuntimeError:  # it has just ended
+            return False
+        waiting = asyncio.wrap_future(done)
+        try:
+            await asyncio.wait([waiting], timeout=_LOOP_SECONDS)
+        finally:
+            waiting.cancel()
+            # What has begun is its loop's, however long it takes.
+            begun = not done.cancel()
+        return begun
+
     async def _close(self) -> None:
-        if not self._closed:
-            self._closed = f"this store, of {self.target}, is closed: connect again"
-            self._closing.set()
-            # At once: if this is cancelled, nobody is left waiting.
-            self._pendings.executing.refuse(ClosedError(self._closed))
+        if self._closed:
+            return
+        self._closed = f"this store, of {self.target}, is closed: connect again"
+        self._closing.set()
+        # At once: if this is cancelled, nobody is left waiting.
+        self._pendings.executing.refuse(ClosedError(self._closed))
+        for task in self._tasks:
+            task.cancel()
+        # The rest also if this is cancelled: nobody does it after this.
+        async with contextlib.AsyncExitStack() as ends:
+            ends.push_async_callback(self._connections.close)
+            ends.push_async_callback(self._pendings.close, ClosedError(self._closed))
+            ends.push_async_callback(self._watching.close)
+            ends.callback(self.expiry.close)
+            ends.callback(self._teller.close)
             if self._audit is not None:
-                await self._audit.close()
-            for task in self._tasks:
-                task.cancel()
+                ends.push_async_callback(self._audit.close)
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._teller.close()
-            self.expiry.close()
-            try:
-                await self._watching.close()
-            finally:
-                # Also if this is cancelled.
-                await self._pendings.close(ClosedError(self._closed))
-                await self._connections.close()
 
     @overload
     async def dict(
