@@ -772,26 +772,34 @@ def test_a_look_up_that_is_overtaken_each_time_ends_in_time(client: Any, stream:
 
 
 @either
-@pytest.mark.parametrize("name", ["pop", "setdefault", "popitem"])
+@pytest.mark.parametrize("name", ["pop", "setdefault", "popitem", "save"])
 def test_a_service_that_contradicts_itself_does_not_hold_anybody_for_ever(client: Any, name: str) -> None:
     info = error_details_pb2.ErrorInfo(reason="CONDITION_FAILED", metadata={"current_revision": "7"})
+    writes: list[pb.Operation] = []
 
     def conflict(operation: pb.Operation) -> pb.ExecuteResponse:
         result = pb.OperationResult(number=operation.number)
         if operation.WhichOneof("operation") == "get_value":
             absent = name == "setdefault"
             result.get_value.CopyFrom(pb.GetValueResponse() if absent else found())
+        elif operation.set_value.keep_ttl:
+            # As an older service, which does not know it.
+            result.error.CopyFrom(pb.OperationError(code=3, metadata={"field": "ttl"}))
         else:
+            writes.append(operation)
             result.error.CopyFrom(pb.OperationError(code=10, reason=info.reason, metadata=info.metadata))
         return pb.ExecuteResponse(results=[result])
 
     with ScriptedService() as service, client(service.address, timeout=0.5, watch=False) as here:
         service.answers["Execute"] = conflict
         cache = here.do("dict", "d", load=False)
+        if name == "save":
+            here.on(cache, "fetch", "k")
         started = time.monotonic()
         with pytest.raises((neardict.DeadlineExceededError, neardict.UnavailableError)):
             here.on(cache, name, *([] if name == "popitem" else ["k"]))
         assert time.monotonic() - started < SECONDS
+        assert 2 < len(writes) < 500
 
 
 # Commands.

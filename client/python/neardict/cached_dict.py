@@ -303,12 +303,15 @@ class CachedDict(AskingDict, Generic[V]):
 
     def _replace_permanent(self, key: str, value: V, missing: CapabilityMissingError) -> None:
         """Stores the value in place of one that does not expire, where the service cannot keep a ttl."""
-        while True:
+        for pause in pauses(self._store.patience):
             draft = self._draft(key)
             if draft.expires:
                 raise missing
-            with contextlib.suppress(ConflictError):  # it is another entry by now
+            try:
                 return self._write(key, value, ttl=None, if_revision=draft.revision)
+            except ConflictError:  # it is another entry by now
+                time.sleep(pause or 0.0)
+        raise unsettled(self._domain, key)
 
     def compare_and_set(
         self, key: str, value: V, revision: int, *, ttl: Ttl = DEFAULT, keep_ttl: bool = False

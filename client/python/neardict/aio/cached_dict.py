@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import itertools
 import reprlib
@@ -318,12 +317,15 @@ class CachedDict(ObservedDict, Generic[V]):
 
     async def _replace_permanent(self, key: str, value: V, missing: CapabilityMissingError) -> None:
         """Stores the value in place of one that does not expire, where the service cannot keep a ttl."""
-        while True:
+        for pause in pauses(self._store.patience):
             draft = await self._draft(key)
             if draft.expires:
                 raise missing
-            with contextlib.suppress(ConflictError):  # it is another entry by now
+            try:
                 return await self._write(key, value, ttl=None, if_revision=draft.revision)
+            except ConflictError:  # it is another entry by now
+                await asyncio.sleep(pause or 0.0)
+        raise unsettled(self._domain, key)
 
     async def compare_and_set(
         self, key: str, value: V, revision: int, *, ttl: Ttl = DEFAULT, keep_ttl: bool = False
