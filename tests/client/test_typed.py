@@ -162,7 +162,7 @@ def test_a_subclass_is_of_the_type_too(store: neardict.Store, domain: str) -> No
         (typing.List, [[], [1, "a"]], [{}]),  # noqa: UP006
         (typing.Dict, [{}, {"a": [1]}], [[]]),  # noqa: UP006
         (typing.List[int], [[1]], [["a"]]),  # noqa: UP006
-        (dict[str, typing.List], [{"a": [1]}], [{"a": 1}]),  # noqa: UP006
+        (dict[str, typing.List], [{"a": [1]}], [{"a": 1}]),  # type: ignore[type-arg]  # noqa: UP006
         (Any, [1, None, []], []),
         (object, [1, None, []], []),
     ],

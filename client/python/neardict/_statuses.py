@@ -148,7 +148,8 @@ def too_late(target: str) -> errors.DeadlineExceededError:
 
 def reason(error: grpc.RpcError) -> str:
     """Returns the reason that the service gives for a failed call; "" if it is not from the service."""
-    return _error_info(error).reason
+    given: str = _error_info(error).reason
+    return given
 
 
 def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
