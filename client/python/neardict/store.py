@@ -103,7 +103,7 @@ class Store:
         # It stands for a stub, of the channel of now.
         self._stub = self._connection = connection = Connection(lambda: _channel.connect(settings))
         self._executing = executing = Executing(lambda requests: connection.open("Execute", requests), tell)
-        self._calls = CallThreads()
+        self._calls = CallThreads(connection.hear)
         self._naps = Naps()
         self._large = Large(
             self.target,
@@ -131,7 +131,11 @@ class Store:
                 channel.close()
 
         follows = balance == "pick_first"
-        renewal = Renewal(renew, executing.heard, time.monotonic, follows=follows)
+
+        def heard() -> float:
+            return max(executing.heard(), connection.heard)
+
+        renewal = Renewal(renew, heard, time.monotonic, follows=follows)
         self._line = Line(settings, renewal.came_up)
         self._watching = Watching(session, self._line, renewal)
         # What ran before a fork.

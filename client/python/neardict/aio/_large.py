@@ -115,6 +115,7 @@ class Large:
                     while True:
                         async with asyncio.timeout(self._seconds(None) if timeout is None else None):
                             part = await anext(parts)
+                        self._stub.hear()
                         incoming.add(part)
                         within = self._seconds(None) if timeout is None else left.left()
                         await self._hold(self._bounds.value_problem, incoming.size(), within)
@@ -224,6 +225,7 @@ class Large:
                     if error.code() is grpc.StatusCode.INTERNAL and not to_error(error, self._target).reason:
                         raise UnavailableError("the connection broke in an upload: write it again") from None
                     raise
+                self._stub.hear()
                 return _replies.checked(response, _replies.written_problem, self._target)
 
         return await self._retried(left, attempt)

@@ -145,7 +145,11 @@ class Store:
             connections.renew(executing.renew, at_once=at_once)
 
         follows = balance == "pick_first"
-        renewal = Renewal(renew, executing.heard, time.monotonic, follows=follows)
+
+        def heard() -> float:
+            return max(executing.heard(), connections.calls.heard)
+
+        renewal = Renewal(renew, heard, time.monotonic, follows=follows)
         line = Line(settings, on_loop(renewal.came_up))
         self._watching = Watching(session, line, renewal, self.connectivity)
         self._watched = False  # before a fork
@@ -617,6 +621,7 @@ class Store:
                     # A listing may be long: without a bound for all of it there is one for each part.
                     async with asyncio.timeout(self._timeout if timeout is None else None):
                         page = await anext(messages)
+                    self._connections.calls.hear()
                     yield page
             except StopAsyncIteration:
                 return
@@ -671,6 +676,7 @@ class Store:
     async def _called(self, call: Any, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():
             answer = await call
+        self._connections.calls.hear()
         found = checked(kind, operation, answer, self.target, operation.accept)
         if operation.accept:
             await self._large.hold((found.entry.value,), attempts.left())
@@ -703,6 +709,7 @@ class Store:
             info: pb.GetServerInfoResponse | None = await self._stub.GetServerInfo(
                 pb.GetServerInfoRequest(), timeout=seconds
             )
+        self._connections.calls.hear()
         return _replies.checked(info, _replies.info_problem, self.target)
 
     def _seconds(self, timeout: float | None) -> float:
