@@ -121,6 +121,8 @@ class ScriptedService:
         def listing(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             try:
                 yield from self._answer(name, request)
+            except FailedError as failed:
+                failed.abort(context)
             finally:
                 self.ended += 1
 

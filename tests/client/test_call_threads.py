@@ -174,6 +174,15 @@ def test_a_pause_ends_the_threads_that_make_no_call_and_others_go_on(calls: Call
     assert list(waiting) == [0]
 
 
+def test_a_pause_begins_no_thread_where_none_ran(calls: CallThreads) -> None:
+    for _ in range(2):
+        assert not calls.pause()
+        calls.resume()
+        assert not calls._started
+    assert list(calls.stream(lambda: Call(1, ends=True))) == [0]
+    assert calls.pause()
+
+
 def test_a_pause_waits_for_calls_that_are_given_up(calls: CallThreads) -> None:
     call = Call(1, ends=False)
     messages = calls.stream(lambda: call)

@@ -14,11 +14,13 @@ from redis_server import RedisServer
 from served import Served
 
 from .either import KINDS, Either
+from .scripted_service import ScriptedService
 from .tcp_gate import TcpGate
+from .test_wrong_services import in_chunks
 from .threads import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # A stream that is silent is given up after 3 seconds, and a connection after 15; machines may be busy.
@@ -66,13 +68,14 @@ def test_calls_in_flight_go_on_the_next_connection(kind: str, gate: TcpGate, bot
     with Either(kind, both, timeout=60) as client:
         cache = client(lambda store: store.dict(domain))
         client.set(cache, "k", 1)
+        before = client.store._stub.channel
         gate.hold_replies()
         began = time.monotonic()
         # Too large for the stream, so that it is a call of its own, and in flight when it is noticed.
         revision = client(lambda store: store.set_value(domain, "k", LARGE))
         assert time.monotonic() < began + SOON
         assert client(lambda store: store.get_entry(domain, "k")).revision == revision
-        assert client(lambda store: store._stub.renewals) >= 1
+        assert client.store._stub.channel is not before
         # Nor is another begun at each of the pings that follow.
         until(lambda: client(lambda _: cache.fresh))
 
@@ -98,12 +101,13 @@ def test_a_stream_that_comes_up_at_another_peer_takes_the_calls_along(
     ):
         cache = client(lambda store: store.dict(domain))
         client.set(cache, "k", "at the first")
+        before = client.store._stub.channel
         gate._target = ("127.0.0.1", int(other.address.rpartition(":")[2]))
         if kind == "threads":
             client.store._watching._threads[0].give_up()
         else:
             client.store._watching._relay._reading.give_up()
-        until(lambda: client.store._stub.renewals == 1)
+        until(lambda: client.store._stub.channel is not before)
         client.set(cache, "k", "at the second")
         with Either(kind, other.address, watch=False) as there:
             assert there(lambda store: store.get_value(domain, "k")) == "at the second"
@@ -168,3 +172,19 @@ def test_unknown_ways_are_refused(kind: str) -> None:
         Either(kind, "localhost:1", balance="random").__enter__()
     with pytest.raises(ValueError, match="proxy must be True or False, not str"):
         Either(kind, "localhost:1", proxy="http://proxy").__enter__()
+
+
+@pytest.mark.parametrize("name", ["AllKeys", "ReadValue", "GetValue", "GetServerInfo", "WriteValue"])
+def test_whatever_a_call_brings_shows_that_the_connection_is_well(kind: str, name: str) -> None:
+    with ScriptedService(stream=False) as service, Either(kind, service.address, watch=False) as here:
+        if name == "ReadValue":
+            service.answers["GetValue"] = in_chunks
+        acts: dict[str, Callable[[Any], Any]] = {
+            "AllKeys": lambda store: store.dict("d"),
+            "GetServerInfo": lambda store: store.server_info(),
+            "WriteValue": lambda store: store.set_value("d", "k", bytes(8 * 1024 * 1024)),
+        }
+        before = time.monotonic()
+        here(acts.get(name, lambda store: store.get_value("d", "k")))
+        assert service.calls[-1:] == [name] or name == "WriteValue"
+        assert here.store._watching._renewal._heard() > before

@@ -24,6 +24,7 @@ from neardict._retries import LONGEST_SECONDS
 from neardict.v1 import storage_pb2 as pb
 from served import Served
 
+from .either import KINDS, Either
 from .execute_server import ExecuteServer, error, plain
 from .gate import DEADLINE
 from .tcp_gate import TcpGate
@@ -172,6 +173,23 @@ def test_a_service_without_the_stream_is_asked_by_calls_as_before() -> None:
         d = store.dict("a", load=False)
         d["key"] = 2
         assert store.get_value("a", "key") == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_that_was_missing_is_asked_for_again_on_the_next_connection(kind: str) -> None:
+    def serve(server: ExecuteServer, requests: Any, context: grpc.ServicerContext) -> Responses:
+        if server.streams == 1:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "an older replica, or a proxy's 404")
+        yield from plain(server, requests, context)
+
+    with ExecuteServer(serve) as server, Either(kind, server.address, watch=False) as here:
+        for _ in range(2):
+            here(lambda store: store.set_value("a", "key", 1))
+        assert server.calls == ["SetValue", "SetValue"]
+        here(lambda store: (store._executing if kind == "threads" else store._pendings.executing).renew())
+        for _ in range(2):
+            here(lambda store: store.set_value("a", "key", 2))
+        assert (server.calls, server.streams) == (["SetValue", "SetValue"], 2)
 
 
 @pytest.mark.parametrize("times", range(3))
@@ -350,7 +368,6 @@ def test_a_backend_that_stays_down_is_named_at_the_deadline_and_not_asked_withou
     [
         (grpc.StatusCode.PERMISSION_DENIED, neardict.PermissionDeniedError),
         (grpc.StatusCode.UNAUTHENTICATED, neardict.PermissionDeniedError),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, neardict.LimitExceededError),
         (grpc.StatusCode.INVALID_ARGUMENT, neardict.InvalidArgumentError),
     ],
 )

@@ -449,8 +449,7 @@ def test_a_service_that_does_not_understand_it_is_sent_nothing_compressed(
             return getattr(self._stub, name)
 
     with neardict.connect(server.address, watch=False, compression="zstd") as store:
-        store._large._stub = Old(store._stub)
-        counting = store._stub = Counting(store._stub)  # type: ignore[assignment]  # stands for a stub
+        counting = store._stub = Counting(Old(store._stub))  # type: ignore[assignment]  # stands for a stub
         store.set_value(domain, "k", "é" * 25_000)
         store.set_value(domain, "large", LONG)
         assert store.get_value(domain, "large") == LONG

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import neardict
+from neardict.v1 import storage_pb2 as pb
 from redis_server import RedisServer
 from served import Served
 from sqlite_damage import damage
 
 from .both import Way, bounded_ways, every_way, wait
+from .either_client import EITHER
+from .scripted_service import REVISION, FailedError, ScriptedService
 
 KEYS = ["b", "B", "a", "é", "a/b", "10", "9", "\U0001f600", "Z", "c d"]
 
@@ -92,3 +96,42 @@ async def test_a_damaged_page_of_sqlite_takes_its_entries_alone(tmp_path: Path, 
                 assert len(d) == len(shown)
             else:
                 assert sorted(await wait(d.snapshot_keys())) == keys
+
+
+@pytest.mark.parametrize("client", EITHER)
+@pytest.mark.parametrize("load", [True, False])
+def test_a_listing_of_a_dict_that_breaks_after_a_page_begins_again(client: Any, load: bool) -> None:
+    attempts: list[str] = []
+    deleted: set[str] = set()
+
+    def listing(request: pb.AllKeysRequest) -> Iterator[pb.AllKeysResponse]:
+        attempts.append("")
+        yield pb.AllKeysResponse(domain_revision=REVISION)
+        if not request.include_entries:
+            yield pb.AllKeysResponse(domain_revision=REVISION, keys=["a"])
+        if len(attempts) == 1:
+            raise FailedError(grpc.StatusCode.UNAVAILABLE)
+        if not request.include_entries:
+            yield pb.AllKeysResponse(domain_revision=REVISION, keys=["k"])
+
+    def delete(request: pb.DeleteKeyRequest) -> pb.DeleteKeyResponse:
+        deleted.add(request.key)
+        return pb.DeleteKeyResponse(existed=True, revision=REVISION + 1)
+
+    def done(cache: Any, name: str) -> Any:
+        attempts.clear()
+        found = here.on(cache, name)
+        assert len(attempts) == (1 if name == "__bool__" else 2)
+        return found
+
+    with ScriptedService() as service, client(service.address, watch=False) as here:
+        service.answers |= {"AllKeys": listing, "DeleteKey": delete}
+        cache = here.do("dict", "d", load=load)
+        done(cache, "clear")
+        assert deleted == {"a", "k"}
+        if not load:
+            assert done(cache, "snapshot_keys") == ["a", "k"]
+        if not load and isinstance(cache, neardict.CachedDict):
+            assert done(cache, "__len__") == 2
+            assert list(done(cache, "__iter__")) == ["a", "k"]
+            assert done(cache, "__bool__")

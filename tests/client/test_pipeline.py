@@ -6,6 +6,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -171,11 +173,17 @@ def test_a_result_that_comes_twice_or_for_nobody_is_passed_over() -> None:
 class Ended(grpc.RpcError):
     """How a stream ends."""
 
-    def __init__(self, code: grpc.StatusCode) -> None:
+    def __init__(self, code: grpc.StatusCode, reason: str = "") -> None:
         self._code = code
+        self._details = any_pb2.Any()
+        self._details.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="neardict"))
 
     def code(self) -> grpc.StatusCode:
         return self._code
+
+    def trailing_metadata(self) -> Any:
+        status = status_pb2.Status(code=self._code.value[0], details=[self._details])
+        return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 TRANSIENT = [LOST, Ended(grpc.StatusCode.UNAVAILABLE), Ended(grpc.StatusCode.CANCELLED)]
@@ -183,11 +191,17 @@ PERMANENT = [
     UNSUPPORTED,
     Ended(grpc.StatusCode.INVALID_ARGUMENT),
     Ended(grpc.StatusCode.PERMISSION_DENIED),
-    Ended(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL"),
     Ended(grpc.StatusCode.UNAUTHENTICATED),
 ]
 # May be the fault of one operation on the stream, or of nobody.
-BROKEN = [Ended(grpc.StatusCode.INTERNAL), Ended(grpc.StatusCode.UNKNOWN), Ended(grpc.StatusCode.ABORTED)]
+BROKEN = [
+    Ended(grpc.StatusCode.INTERNAL),
+    Ended(grpc.StatusCode.UNKNOWN),
+    Ended(grpc.StatusCode.ABORTED),
+    # As gRPC says it, of a server with too much to do.
+    Ended(grpc.StatusCode.RESOURCE_EXHAUSTED),
+]
 
 
 def ended_by(outcome: Any) -> str:
@@ -281,6 +295,24 @@ def test_nothing_is_tried_again_after_its_deadline() -> None:
     add(pipeline, soon, late)
     take_all(pipeline)
     assert pipeline.lost(LOST, 0.05) == [soon]
+
+
+def test_what_is_overdue_when_the_stream_is_ended_here_is_left_to_whoever_waits_and_then_forgotten() -> None:
+    pipeline = Pipeline()
+    overdue, others = operation(deadline=1.0), [operation() for _ in range(3)]
+    add(pipeline, overdue, *others)
+    take_all(pipeline)
+    for _ in range(3):
+        # That outcome is none that anybody could be told.
+        assert pipeline.lost(AGAIN, 1.5) == []
+        assert overdue.outcome is None
+    pipeline.abandon(overdue)
+    request = pipeline.take()
+    assert request is not None
+    assert [one.number for one in request.operations] == [one.number for one in others]
+    pipeline.received(found(*others), 2.0)
+    assert not pipeline.waits
+    assert pipeline._load == {}
 
 
 def test_the_service_is_told_what_is_left_of_the_time() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import typing
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -37,6 +38,23 @@ class Elsewhere:
 class Row(TypedDict):
     name: str
     scores: dict[str, int]
+
+
+class Tree(TypedDict):
+    name: str
+    children: "list[Tree]"
+
+
+class Even(TypedDict, total=False):
+    odd: "Odd | None"
+
+
+class Odd(TypedDict, total=False):
+    evens: dict[str, Even]
+
+
+class Nameless(TypedDict):
+    missing: "Missing"  # type: ignore[name-defined]  # noqa: F821  # nobody knows it
 
 
 def fresh_class() -> type:
@@ -130,6 +148,21 @@ def test_a_subclass_is_of_the_type_too(store: neardict.Store, domain: str) -> No
         (dict[str, Any], [{"a": 1}], [[1]]),
         (dict[str, Elsewhere], [{"a": Elsewhere(1)}], [{"a": {"hp": 1}}, Elsewhere(1)]),
         (Row, [{"name": "a", "scores": {"b": 1}}], [{"name": "a"}, {"name": "a", "scores": {}, "x": 1}, []]),
+        (
+            Tree,
+            [{"name": "a", "children": [{"name": "b", "children": []}]}],
+            [{"name": "a", "children": [{"name": "b"}]}, {"name": "a", "children": [[]]}],
+        ),
+        (
+            list[Even],
+            [[{}, {"odd": {"evens": {"a": {"odd": None}}}}]],
+            [[{"odd": {"evens": {"a": {"even": 1}}}}], [{"odd": {"evens": []}}]],
+        ),
+        # Without arguments they are the plain types.
+        (typing.List, [[], [1, "a"]], [{}]),  # noqa: UP006
+        (typing.Dict, [{}, {"a": [1]}], [[]]),  # noqa: UP006
+        (typing.List[int], [[1]], [["a"]]),  # noqa: UP006
+        (dict[str, typing.List], [{"a": [1]}], [{"a": 1}]),  # type: ignore[type-arg]  # noqa: UP006
         (Any, [1, None, []], []),
         (object, [1, None, []], []),
     ],
@@ -150,7 +183,10 @@ def test_which_values_are_of_a_type(hint: Any, good: list[Any], bad: list[Any]) 
     assert all(isinstance(error, neardict.UndecodableValueError) for error in found[len(good) :])
 
 
-@pytest.mark.parametrize("hint", ["text", 3, tuple[int, int], dict[int, int], set[int]], ids=str)
+NO_TYPES = ["text", 3, tuple[int, int], dict[int, int], set[int], typing.Union, typing.Tuple, Nameless]  # noqa: UP006
+
+
+@pytest.mark.parametrize("hint", NO_TYPES, ids=str)
 def test_what_is_no_type_of_values_is_refused(store: neardict.Store, domain: str, hint: Any) -> None:
     with pytest.raises(TypeError):
         store.dict(domain, hint)

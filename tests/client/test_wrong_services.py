@@ -411,6 +411,46 @@ def test_a_limit_that_was_raised_is_asked_for(client: Any) -> None:
             here.do("get_value", "d", "k")
 
 
+@either
+def test_limits_that_cannot_be_asked_for_are_not_lifted(client: Any) -> None:
+    def fail(request: Any) -> Any:
+        raise FailedError(grpc.StatusCode.UNAVAILABLE)
+
+    with ScriptedService(stream=False) as service, client(service.address, watch=False) as here:
+        service.answers |= {
+            "GetValue": in_chunks,
+            "ReadValue": lambda request: [head(2 * MIB), chunk(bytes(2 * MIB))],
+            "GetServerInfo": fail,
+        }
+        with pytest.raises((neardict.UnavailableError, neardict.DeadlineExceededError)):
+            here.do("get_value", "d", "k", timeout=0.5)
+        del service.answers["GetServerInfo"]
+        with pytest.raises(neardict.ServiceError, match="max_value_bytes"):
+            here.do("get_value", "d", "k")
+
+
+@either
+def test_to_ask_for_limits_takes_no_more_than_what_is_left_of_a_call(client: Any) -> None:
+    over = threading.Event()
+
+    def parts(request: Any) -> Iterator[pb.ReadValueResponse]:
+        over.wait(2.7)
+        yield head(2 * MIB)
+        yield chunk(bytes(2 * MIB))
+
+    def hang(request: Any) -> Any:
+        over.wait(SECONDS)
+        raise FailedError(grpc.StatusCode.UNAVAILABLE)
+
+    with ScriptedService(stream=False) as service, client(service.address, watch=False) as here:
+        service.answers |= {"GetValue": in_chunks, "ReadValue": parts, "GetServerInfo": hang}
+        begun = time.monotonic()
+        with pytest.raises((neardict.UnavailableError, neardict.DeadlineExceededError)):
+            here.do("get_value", "d", "k", timeout=3)
+        assert time.monotonic() - begun < 5
+        over.set()
+
+
 def of_kind(kind: str, frame: bytes) -> pb.Value:
     return pb.Value(json_zstd=frame) if kind == "json_zstd" else pb.Value(raw_zstd=frame)
 
@@ -736,26 +776,34 @@ def test_a_look_up_that_is_overtaken_each_time_ends_in_time(client: Any, stream:
 
 
 @either
-@pytest.mark.parametrize("name", ["pop", "setdefault", "popitem"])
+@pytest.mark.parametrize("name", ["pop", "setdefault", "popitem", "save"])
 def test_a_service_that_contradicts_itself_does_not_hold_anybody_for_ever(client: Any, name: str) -> None:
     info = error_details_pb2.ErrorInfo(reason="CONDITION_FAILED", metadata={"current_revision": "7"})
+    writes: list[pb.Operation] = []
 
     def conflict(operation: pb.Operation) -> pb.ExecuteResponse:
         result = pb.OperationResult(number=operation.number)
         if operation.WhichOneof("operation") == "get_value":
             absent = name == "setdefault"
             result.get_value.CopyFrom(pb.GetValueResponse() if absent else found())
+        elif operation.set_value.keep_ttl:
+            # As an older service, which does not know it.
+            result.error.CopyFrom(pb.OperationError(code=3, metadata={"field": "ttl"}))
         else:
+            writes.append(operation)
             result.error.CopyFrom(pb.OperationError(code=10, reason=info.reason, metadata=info.metadata))
         return pb.ExecuteResponse(results=[result])
 
     with ScriptedService() as service, client(service.address, timeout=0.5, watch=False) as here:
         service.answers["Execute"] = conflict
         cache = here.do("dict", "d", load=False)
+        if name == "save":
+            here.on(cache, "fetch", "k")
         started = time.monotonic()
         with pytest.raises((neardict.DeadlineExceededError, neardict.UnavailableError)):
             here.on(cache, name, *([] if name == "popitem" else ["k"]))
         assert time.monotonic() - started < SECONDS
+        assert 2 < len(writes) < 500
 
 
 # Commands.

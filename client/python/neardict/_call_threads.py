@@ -167,7 +167,9 @@ class CallThreads:
     The first begins with the first call. Callers take no lock of this, and start no thread by themselves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hear: Callable[[], object] = object) -> None:
+        """`hear` is called when something has come for a call. It must not hold the store."""
+        self._hear = hear
         # Calls to be made, with True, or to be given up, with False; None to look whether it is all over.
         self.inbox: queue.SimpleQueue[tuple[_Job, bool] | None] = queue.SimpleQueue()
         # Those that are being made.
@@ -176,6 +178,8 @@ class CallThreads:
         self._changed = threading.Condition(threading.RLock())
         self._idle = 0
         self._threads: set[_Worker] = set()
+        # Whether there may be any, or one that begins just now.
+        self._started = False
         self._paused = False
         self._closed = False
 
@@ -204,15 +208,17 @@ class CallThreads:
         """
         with self._changed:
             self._paused = True
-            ran = bool(self._threads)
+            ran = self._started
             for job in list(self._made):
                 if job.given_up():
                     job.cancel()
-            self.inbox.put(None)
+            if ran:
+                self.inbox.put(None)
             self._changed.wait_for(
                 lambda: not self._idle and not any(job.given_up() for job in list(self._made)), _CLOSE_SECONDS
             )
             ended = [thread for thread in self._threads if thread.ended]
+            self._started = len(ended) < len(self._threads)
         for thread in ended:
             join(thread, _CLOSE_SECONDS)
         return ran
@@ -249,6 +255,8 @@ class CallThreads:
             self._start()
 
     def _start(self) -> None:
+        # Before it runs, as a pause may come in between.
+        self._started = True
         start(_Worker(self))
 
     def _refuse(self) -> None:
@@ -320,6 +328,7 @@ class CallThreads:
             return None
 
     def _start_another(self) -> None:
+        self._started = True
         try:
             _Worker(self).start()
         except RuntimeError as error:
@@ -331,7 +340,10 @@ class CallThreads:
             call = job.make()
             try:
                 while job.credits.get():
-                    job.outbox.put(next(call))
+                    message = next(call)
+                    self._hear()
+                    job.outbox.put(message)
+                    del message
             finally:
                 call.cancel()
         except StopIteration:
@@ -354,6 +366,8 @@ class CallThreads:
         """In a thread of gRPC's."""
         try:
             error = future.exception()
+            if error is None:
+                self._hear()
             end = _End(response=future.result()) if error is None else _End(detached(error))
         except grpc.FutureCancelledError:
             end = _End(Failure(grpc.StatusCode.CANCELLED))

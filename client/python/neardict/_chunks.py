@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _compression, _replies, _timeouts
+from . import _compression, _replies
 from ._bulk import HOPELESS
 from ._retries import Attempts
 from .errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
@@ -146,9 +146,9 @@ class Incoming:
         return ""
 
 
-def upload(timeout: float | None, default: float, size: int) -> Attempts:
-    """Returns the attempts of a call that sends `size` bytes, in `timeout` seconds if that is given."""
-    return Attempts(default + size / _SLOWEST if timeout is None else _timeouts.check(timeout))
+def upload(default: float, size: int) -> Attempts:
+    """Returns the attempts of a call that sends `size` bytes, for which no time is given."""
+    return Attempts(default + size / _SLOWEST)
 
 
 class Failures:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._session import PING_SECONDS
@@ -33,8 +35,8 @@ class Connection(Generic[_Channel]):
         self._lock = threading.Lock()
         self._replaced: list[_Channel] = []
         self._closed = False
-        # How often it was renewed: who finds a call cancelled looks whether that is why.
-        self.renewals = 0
+        # When it brought something last, by the monotonic clock, as far as those say who make its calls.
+        self.heard = -math.inf
         self.channel = connect()
         self._stub = _stub(self.channel)
 
@@ -50,6 +52,10 @@ class Connection(Generic[_Channel]):
             except ValueError:
                 if self._stub is stub:
                     raise
+
+    def hear(self) -> None:
+        """Something has come."""
+        self.heard = time.monotonic()
 
     def renew(self, *, at_once: bool) -> list[_Channel]:
         """Puts a new channel in its place, which connects when it is used; returns what is to be closed now.
@@ -68,7 +74,6 @@ class Connection(Generic[_Channel]):
             if at_once:
                 leaving, self._replaced = [*leaving, *self._replaced], []
             self.channel, self._stub = channel, stub
-            self.renewals += 1
             return leaving
 
     def close(self) -> list[_Channel]:

@@ -84,6 +84,8 @@ class Executing:
 
     def renew(self) -> None:
         """Begins the stream again, with what has no result: there is another connection. From any thread."""
+        # Another peer, or another way to this one, may have the stream.
+        self.supported = self.supported or None
         if (call := self._call) is not None:
             self._renewed = call
             call.cancel()

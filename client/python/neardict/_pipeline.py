@@ -241,10 +241,13 @@ class Pipeline:
         settled: list[Operation] = []
         left: list[Operation] = []
         for operation in ended:
-            if outcome is not AGAIN:
-                operation.broken += operation.in_flight and most == ATTEMPTS
-                operation.last = outcome
-            operation.in_flight = False
+            in_flight, operation.in_flight = operation.in_flight, False
+            if outcome is AGAIN:
+                # That is the outcome of nothing: whoever waits for one that is overdue gives it up himself.
+                left.append(operation)
+                continue
+            operation.broken += in_flight and most == ATTEMPTS
+            operation.last = outcome
             if most == 1 or operation.broken >= ATTEMPTS or operation.deadline <= now:
                 operation.outcome = outcome
                 settled.append(operation)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
+from ._statuses import reason
 from .errors import DeadlineExceededError, NeardictError, UnavailableError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ UNSUPPORTED = object()  # the service has no such stream
 # does; CANCELLED is how a call ends that meets a server just as it stops.
 TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 # Permanent ones say something of every operation on a stream. Any other end of a stream, as INTERNAL, may be
-# due to one operation on it, and nothing is known of the others.
+# due to one operation on it, and nothing is known of the others. RESOURCE_EXHAUSTED is permanent if the
+# service gives a reason; gRPC itself has it for a server that has too much to do just now.
 PERMANENT = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -74,9 +76,14 @@ def most_streams(outcome: object) -> float:
     """Returns on how many streams that end like this an operation may be before it ends as they do."""
     if outcome is AGAIN or outcome is LOST:
         return float("inf")
-    if isinstance(outcome, grpc.RpcError) and outcome.code() not in PERMANENT:
-        return float("inf") if outcome.code() in TRANSIENT else ATTEMPTS
-    return 1
+    if not isinstance(outcome, grpc.RpcError):
+        return 1
+    code = outcome.code()
+    if code in TRANSIENT:
+        return float("inf")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason(outcome):
+        return ATTEMPTS
+    return 1 if code in PERMANENT else ATTEMPTS
 
 
 class Attempts:

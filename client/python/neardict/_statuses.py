@@ -146,6 +146,12 @@ def too_late(target: str) -> errors.DeadlineExceededError:
     )
 
 
+def reason(error: grpc.RpcError) -> str:
+    """Returns the reason that the service gives for a failed call; "" if it is not from the service."""
+    given: str = _error_info(error).reason
+    return given
+
+
 def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     metadata: Any = error.trailing_metadata() or ()  # pairs, whatever the stubs say

@@ -35,6 +35,7 @@ _PLAIN: dict[object, tuple[type, ...]] = {
 }
 
 _Check = Callable[[Any], bool]
+_Known = dict[Any, _Check]
 
 
 class ValueType:
@@ -43,7 +44,7 @@ class ValueType:
     def __init__(self, hint: Any) -> None:
         """Raises InvalidTypeError for what is no type of values, and what `register` raises."""
         self.name = hint.__name__ if isinstance(hint, type) and not _arguments(hint) else str(hint)
-        self._check = _check_of(hint)
+        self._check = _check_of(hint, {})
 
     def check_written(self, value: Any) -> None:
         """Raises UnsupportedValueError if the value is of another type."""
@@ -82,26 +83,31 @@ def _arguments(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint)
 
 
-def _check_of(hint: Any) -> _Check:
-    """Returns what tells whether a value is of the type, after registering the classes in it."""
+def _check_of(hint: Any, known: _Known) -> _Check:
+    """Returns what tells whether a value is of the type, after registering the classes in it.
+
+    `known` has the checks of the TypedDicts that it stands in, which may be in themselves.
+    """
     if hint is Any or hint is object:
         return lambda value: True
     origin, arguments = typing.get_origin(hint), _arguments(hint)
     if origin is typing.Annotated:
-        return _check_of(arguments[0])
+        return _check_of(arguments[0], known)
     if origin in (typing.Union, types.UnionType):
-        options = [_check_of(argument) for argument in arguments]
+        options = [_check_of(argument, known) for argument in arguments]
         return lambda value: any(option(value) for option in options)
     if origin is typing.Literal:
         return lambda value: any(type(value) is type(one) and value == one for one in arguments)
+    if origin in (list, dict) and not arguments:
+        hint, origin = origin, None  # typing.List and typing.Dict are list and dict
     if origin is list:
-        return _list_of(_check_of(arguments[0]))
+        return _list_of(_check_of(arguments[0], known))
     if origin is dict:
         if arguments[0] not in (str, Any):
             raise InvalidTypeError(f"{hint} cannot be stored: the keys of a JSON object are str")
-        return _dict_of(_check_of(arguments[1]))
+        return _dict_of(_check_of(arguments[1], known))
     if typing.is_typeddict(hint):
-        return _typed_dict(hint)
+        return _typed_dict(hint, known)
     if hint in _PLAIN:
         return _instance_of(_PLAIN[hint])
     if not isinstance(hint, type) or origin is not None:
@@ -133,10 +139,10 @@ def _dict_of(check: _Check) -> _Check:
     return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
-def _typed_dict(hint: Any) -> _Check:
-    fields: dict[str, _Check] = {
-        name: _check_of(field) for name, field in typing.get_type_hints(hint).items()
-    }
+def _typed_dict(hint: Any, known: _Known) -> _Check:
+    if hint in known:
+        return known[hint]
+    fields: dict[str, _Check] = {}
     required: frozenset[str] = hint.__required_keys__
 
     def check(value: Any) -> bool:
@@ -146,4 +152,10 @@ def _typed_dict(hint: Any) -> _Check:
             and all(name in fields and fields[name](inner) for name, inner in value.items())
         )
 
+    known = {**known, hint: check}
+    try:
+        hints = typing.get_type_hints(hint)
+    except NameError as error:
+        raise InvalidTypeError(f"{hint.__name__} has a field of an unknown type: {error}") from None
+    fields.update((name, _check_of(field, known)) for name, field in hints.items())
     return check

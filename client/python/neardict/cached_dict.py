@@ -154,7 +154,7 @@ class CachedDict(AskingDict, Generic[V]):
     def __len__(self) -> int:
         if self._load:
             return self._when_whole(self._held_count)
-        return sum(1 for _ in self._store.all_keys(self._domain))
+        return len(self._list_keys())
 
     def __bool__(self) -> bool:
         self._look_at_clock()
@@ -162,7 +162,9 @@ class CachedDict(AskingDict, Generic[V]):
             return True
         if self._load:
             return self._when_whole(self._held_count) > 0
-        return any(True for _ in self._store.all_keys(self._domain))
+        # One will do, so that there is nothing to begin again with.
+        pages = self._store.pages(_requests.all_keys(self._domain), restart=lambda: None)
+        return any(page.keys for page in pages)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.snapshot_keys())
@@ -186,7 +188,14 @@ class CachedDict(AskingDict, Generic[V]):
         """Returns the keys as they are now."""
         if self._load:
             return self._when_whole(self._held_keys)
-        return list(self._store.all_keys(self._domain))
+        return self._list_keys()
+
+    def _list_keys(self) -> list[str]:
+        """Asks the service for all keys. All of them count, so that a listing that broke begins again."""
+        keys: list[str] = []
+        for page in self._store.pages(_requests.all_keys(self._domain), restart=keys.clear):
+            keys += page.keys
+        return keys
 
     def snapshot(self) -> dict[str, V]:
         """Returns a plain dict of the whole domain, with the same value objects."""
@@ -294,12 +303,15 @@ class CachedDict(AskingDict, Generic[V]):
 
     def _replace_permanent(self, key: str, value: V, missing: CapabilityMissingError) -> None:
         """Stores the value in place of one that does not expire, where the service cannot keep a ttl."""
-        while True:
+        for pause in pauses(self._store.patience):
             draft = self._draft(key)
             if draft.expires:
                 raise missing
-            with contextlib.suppress(ConflictError):  # it is another entry by now
+            try:
                 return self._write(key, value, ttl=None, if_revision=draft.revision)
+            except ConflictError:  # it is another entry by now
+                time.sleep(pause or 0.0)
+        raise unsettled(self._domain, key)
 
     def compare_and_set(
         self, key: str, value: V, revision: int, *, ttl: Ttl = DEFAULT, keep_ttl: bool = False
@@ -513,7 +525,7 @@ class CachedDict(AskingDict, Generic[V]):
 
     def clear(self) -> None:
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
-        self.delete_many(list(self._store.all_keys(self._domain)))
+        self.delete_many(self._list_keys())
 
     def update(self, /, *args: Any, **kwargs: Any) -> None:
         """Stores all given entries, many at once. Nothing is stored if one value is not supported.

@@ -103,12 +103,13 @@ class Store:
         # It stands for a stub, of the channel of now.
         self._stub = self._connection = connection = Connection(lambda: _channel.connect(settings))
         self._executing = executing = Executing(lambda requests: connection.open("Execute", requests), tell)
-        self._calls = CallThreads()
+        self._calls = CallThreads(connection.hear)
         self._naps = Naps()
         self._large = Large(
             self.target,
             self._stub,
             self._calls,
+            self._describe,
             self._translated,
             self._retried,
             self._seconds,
@@ -130,7 +131,11 @@ class Store:
                 channel.close()
 
         follows = balance == "pick_first"
-        renewal = Renewal(renew, executing.heard, time.monotonic, follows=follows)
+
+        def heard() -> float:
+            return max(executing.heard(), connection.heard)
+
+        renewal = Renewal(renew, heard, time.monotonic, follows=follows)
         self._line = Line(settings, renewal.came_up)
         self._watching = Watching(session, self._line, renewal)
         # What ran before a fork.
@@ -416,7 +421,7 @@ class Store:
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Returns the service's version, limits, backends and routes."""
         attempts = Attempts(self._seconds(timeout))
-        return self._retried(attempts, lambda: self._server_info(attempts.left()))
+        return server_info.of(self._retried(attempts, lambda: self._describe(attempts.left())))
 
     # What follows is for this package: requests and responses as messages.
 
@@ -470,7 +475,7 @@ class Store:
                 response = self._large.set_value(
                     request,
                     timeout,
-                    lambda wire: self._operate("set_value", word("set_value", wire), timeout),
+                    lambda wire, left: self._operate("set_value", word("set_value", wire), left),
                 )
             else:
                 response = self._operate("set_value", operation, timeout)
@@ -511,18 +516,12 @@ class Store:
                 written(key, outcome)
             return outcome.revision
 
-        return _chunks.each(
-            requests,
-            revisions,
-            lambda some: self._write_bulk(
-                domain,
-                "set_value",
-                {key: self._large.wire(request, timeout) for key, request in some.items()},
-                timeout,
-                answered,
-            ),
-            in_chunks,
-        )
+        def in_messages(some: Mapping[str, pb.SetValueRequest]) -> None:
+            left = Attempts(self._seconds(timeout))
+            wires = {key: self._large.wire(request, left.left()) for key, request in some.items()}
+            self._write_bulk(domain, "set_value", wires, left.left(), answered)
+
+        return _chunks.each(requests, revisions, in_messages, in_chunks)
 
     def pages(
         self,
@@ -540,7 +539,7 @@ class Store:
                 restart()
 
         pages = self._pages(request, timeout, None if restart is None else begin_again)
-        return self._large.pages(request, listing, pages)
+        return self._large.pages(request, listing, pages, timeout)
 
     def _pages(
         self, request: pb.AllKeysRequest, timeout: float | None, restart: Callable[[], None] | None
@@ -577,12 +576,13 @@ class Store:
         ):
             yield from pages
 
-    def _server_info(self, seconds: float) -> ServerInfo:
+    def _describe(self, seconds: float) -> pb.GetServerInfoResponse:
+        """Asks the service once what it is."""
         with self._translated():
             info: pb.GetServerInfoResponse | None = self._calls.unary(
                 lambda: self._stub.GetServerInfo.future(pb.GetServerInfoRequest(), timeout=seconds), seconds
             ).result()
-        return server_info.of(_replies.checked(info, _replies.info_problem, self.target))
+        return _replies.checked(info, _replies.info_problem, self.target)
 
     def reach(self, wait: float | None = None) -> ServerInfo:
         """Returns what the service is, as soon as it answers, within `wait` seconds. Raises UnavailableError.
@@ -593,7 +593,7 @@ class Store:
         while True:
             try:
                 # No single attempt takes all the time, if the service hangs.
-                return self._server_info(min(attempts.left(), self._timeout))
+                return server_info.of(self._describe(min(attempts.left(), self._timeout)))
             except NeardictError as error:
                 if wait is None and getattr(error, "_is_refused", False):
                     raise
@@ -693,7 +693,8 @@ class Store:
         return Begun(
             first[0].cancel,
             lambda: self._retried(
-                attempts, lambda: self._called(first.pop() if first else begin(), kind, operation)
+                attempts,
+                lambda: self._called(first.pop() if first else begin(), kind, operation, attempts),
             ),
             most=CALLS,
         )
@@ -712,12 +713,12 @@ class Store:
             return found
         return self._begin(kind, operation, pending.deadline - time.monotonic())()
 
-    def _called(self, reply: Reply, kind: Kind, operation: Operation) -> Any:
+    def _called(self, reply: Reply, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():
             answer = reply.result()
         found = checked(kind, operation, answer, self.target, operation.accept)
         if operation.accept:
-            self._large.hold((found.entry.value,))
+            self._large.hold((found.entry.value,), attempts.left())
         return found
 
     def _read_bulk(

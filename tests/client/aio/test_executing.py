@@ -1,6 +1,7 @@
 """The client engine under asyncio: the same stream, and what belongs to tasks and event loops."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import math
@@ -281,6 +282,31 @@ async def test_whoever_is_cancelled_in_closing_a_store_leaves_nobody_waiting() -
             await waiting
         await asyncio.gather(closing, return_exceptions=True)
         await until(lambda: not engine_tasks())
+
+
+async def test_whoever_is_cancelled_in_closing_a_store_leaves_nothing_open(
+    server: Served, domain: str
+) -> None:
+    async def begin() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            begun.set()
+            await asyncio.sleep(math.inf)
+        told.set()
+        await asyncio.sleep(math.inf)
+
+    begun, told = asyncio.Event(), asyncio.Event()
+    store = aio.connect(server.address)
+    await store.dict(domain)
+    store.spawn(begin())
+    await begun.wait()
+    closing = asyncio.create_task(store.close())
+    await told.wait()
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    assert closing.cancelled()
+    assert store._watching._relay is None
+    for connection in (store._connections.calls, store._connections.stream):
+        assert connection.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
 def test_what_uses_a_store_while_the_loop_ends_is_done_or_refused(server: Served, domain: str) -> None:

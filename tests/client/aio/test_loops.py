@@ -1,6 +1,8 @@
 """A store of asyncio in another event loop than its own, or in none, says so, and closes quietly."""
 
 import asyncio
+import math
+import queue
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import pytest
 
 import neardict
 from neardict import aio
+from neardict.aio import store as store_module
 from served import Served
 
 from ..gate import DEADLINE
@@ -152,6 +155,7 @@ def test_what_a_loop_that_ended_held_stays_once_the_store_is_closed(server: Serv
 QUIET = """
 import asyncio, gc, sys, threading
 from neardict import aio
+from neardict.aio import store as store_module
 
 target, domain, how = sys.argv[1:]
 store = None
@@ -231,3 +235,39 @@ def test_closing_is_quiet_and_leaves_no_thread_wherever_it_is_done(
     # Which grpc before 1.85 says where several loops have used it: https://github.com/grpc/grpc/issues/25364
     lines = [line for line in ended.stderr.splitlines() if "BlockingIOError" not in line]
     assert (ended.returncode, lines) == (0, [])
+
+
+def test_a_store_whose_loop_takes_long_to_close_it_is_left_to_that_loop(
+    server: Served, domain: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(store_module, "_LOOP_SECONDS", 0.1)
+    go = threading.Event()
+    stores: queue.SimpleQueue[aio.Store] = queue.SimpleQueue()
+
+    async def hold() -> None:
+        async def stubborn() -> None:
+            try:
+                await asyncio.sleep(math.inf)
+            finally:
+                while not go.is_set():
+                    await asyncio.sleep(0.005)
+
+        store = aio.connect(server.address)
+        await store.dict(domain)
+        store.spawn(stubborn())
+        await asyncio.sleep(0)
+        stores.put(store)
+        while store._ending is None or not store._ending.done():
+            await asyncio.sleep(0.005)
+
+    thread = threading.Thread(target=asyncio.run, args=(hold(),))
+    thread.start()
+    store = stores.get(timeout=DEADLINE)
+    try:
+        asyncio.run(store.close())
+    finally:
+        go.set()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert store._watching._relay is None
+    assert caplog.records == []

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import neardict
@@ -14,6 +15,7 @@ from served import Served
 
 from ..execute_server import ExecuteServer
 from ..gate import DEADLINE
+from ..scripted_service import FailedError, ScriptedService
 from ..tcp_gate import TcpGate
 from ..test_outages import AWAY_SECONDS, down_then_silent, unused_address
 
@@ -119,6 +121,21 @@ def every_kind(store: aio.Store) -> list[Awaitable[Any]]:
         store.server_info(),
         keys(store, "d"),
     ]
+
+
+async def test_what_is_tried_again_goes_to_the_connection_of_then() -> None:
+    def fail(request: Any) -> Any:
+        raise FailedError(grpc.StatusCode.UNAVAILABLE)
+
+    with ScriptedService() as service:
+        service.answers["GetServerInfo"] = fail
+        async with aio.connect(service.address, watch=False) as store:
+            asked = asyncio.create_task(store.server_info())
+            while not service.calls:
+                await asyncio.sleep(0.005)
+            store._connections.renew(store._pendings.executing.renew, at_once=True)
+            service.answers.clear()
+            assert (await asked).version == "1"
 
 
 async def test_a_store_that_is_closed_ends_every_wait_at_once() -> None:

@@ -126,6 +126,8 @@ class Executing:
 
     def renew(self) -> None:
         """Begins the stream again, with what has no result: there is another connection."""
+        # Another peer, or another way to this one, may have the stream.
+        self.supported = self.supported or None
         self._end_call()
 
     def pause(self) -> bool:

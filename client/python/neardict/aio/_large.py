@@ -12,7 +12,15 @@ from .. import _chunks, _compression, _replies
 from .._pages import Page, Pages
 from .._retries import Attempts
 from .._statuses import to_error, too_late
-from ..errors import BulkError, DataLossError, LimitExceededError, NeardictError, UnavailableError
+from ..errors import (
+    BulkError,
+    ClosedError,
+    DataLossError,
+    DeadlineExceededError,
+    LimitExceededError,
+    NeardictError,
+    UnavailableError,
+)
 from ..v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ class Large:
         self,
         target: str,
         stub: Any,
+        describe: Callable[[float], Awaitable[pb.GetServerInfoResponse]],
         translated: Callable[[], AbstractContextManager[None]],
         retried: Retried,
         seconds: Callable[[float | None], float],
@@ -45,6 +54,7 @@ class Large:
     ) -> None:
         self._target = target
         self._stub = stub
+        self._describe = describe
         self._translated = translated
         self._retried = retried
         self._seconds = seconds
@@ -59,30 +69,31 @@ class Large:
         self,
         request: pb.SetValueRequest,
         timeout: float | None,
-        in_message: Callable[[pb.SetValueRequest], Awaitable[pb.SetValueResponse]],
+        in_message: Callable[[pb.SetValueRequest, float], Awaitable[pb.SetValueResponse]],
     ) -> pb.SetValueResponse | pb.WriteValueResponse:
         """Returns the answer of `in_message`, or, if the value is too large for that, of WriteValue.
 
-        `in_message` is given what is to be sent.
+        `in_message` is given what is to be sent, and the seconds that it may take.
         """
+        left = Attempts(self._seconds(timeout))
         if not _chunks.is_large(request):
             try:
-                return await in_message(await self.wire(request, timeout))
+                return await in_message(await self.wire(request, left.left()), left.left())
             except LimitExceededError as error:
                 if not _chunks.needs_chunks(error):
                     raise
-        return await self._write(request, timeout)
+        return await self._write(request, None if timeout is None else left.left())
 
     def accept(self, request: pb.GetValueRequest | pb.ReadValueRequest | pb.AllKeysRequest) -> None:
         """Tells the service in a request how the answer may be compressed."""
         if self.accepted:
             request.accept = self.accepted
 
-    async def wire(self, request: pb.SetValueRequest, timeout: float | None) -> pb.SetValueRequest:
-        """Returns what is to be sent of a write that fits in a message."""
+    async def wire(self, request: pb.SetValueRequest, seconds: float) -> pb.SetValueRequest:
+        """Returns what is to be sent of a write that fits in a message, within these seconds."""
         if not self._compress or not _compression.pays(request.ByteSize()):
             return request
-        if not await self._compresses(timeout):
+        if not await self._compresses(seconds):
             return request
         smaller = pb.SetValueRequest()
         smaller.CopyFrom(request)
@@ -104,11 +115,15 @@ class Large:
                     while True:
                         async with asyncio.timeout(self._seconds(None) if timeout is None else None):
                             part = await anext(parts)
+                        self._stub.hear()
                         incoming.add(part)
-                        await self._hold(self._bounds.value_problem, incoming.size(), timeout)
+                        within = self._seconds(None) if timeout is None else left.left()
+                        await self._hold(self._bounds.value_problem, incoming.size(), within)
                 except StopAsyncIteration:
                     pass
-                except TimeoutError:
+                except TimeoutError as error:
+                    if isinstance(error, NeardictError):
+                        raise
                     raise too_late(self._target) from None
                 finally:
                     call.cancel()
@@ -117,16 +132,24 @@ class Large:
         return await self._retried(left, attempt)
 
     async def pages(
-        self, request: pb.AllKeysRequest, listing: Pages, pages: AsyncGenerator[pb.AllKeysResponse, None]
+        self,
+        request: pb.AllKeysRequest,
+        listing: Pages,
+        pages: AsyncGenerator[pb.AllKeysResponse, None],
+        timeout: float | None,
     ) -> AsyncGenerator[Page, None]:
-        """Yields the pages, and then what they name as too large for them, in pages like theirs."""
+        """Yields the pages, and then what they name as too large for them, in pages like theirs.
+
+        With a timeout all of it may take so long; without, each part may take as long as another call.
+        """
+        left = Attempts(self._seconds(timeout))
         large_keys: list[str] = []
         revision = 0
         async with aclosing(pages):
             async for message in pages:
                 page = listing.read(message)
                 if request.accept:
-                    await self.hold(page.values)
+                    await self.hold(page.values, self._seconds(None) if timeout is None else left.left())
                 large_keys += page.large_keys
                 revision = page.domain_revision
                 yield page
@@ -134,22 +157,28 @@ class Large:
         # Each once, also if the listing had to begin again.
         for key in dict.fromkeys(large_keys):
             try:
-                answer = await self.read(pb.GetValueRequest(domain=request.domain, key=key), None)
+                wanted = pb.GetValueRequest(domain=request.domain, key=key)
+                answer = await self.read(wanted, None if timeout is None else left.left())
             except (DataLossError, _replies.TooLargeError):
                 yield Page(revision, unreadable_keys=[key])
                 continue
             if answer.found:
                 yield Page(revision, entries=[answer.entry])
 
-    async def hold(self, values: Iterable[pb.Value], timeout: float | None = None) -> None:
-        """Raises TooLargeError if what came compressed in one message is more than a message may hold."""
-        await self._hold(self._bounds.message_problem, _replies.content_size(values), timeout)
+    async def hold(self, values: Iterable[pb.Value], seconds: float) -> None:
+        """Raises TooLargeError if what came compressed in one message is more than a message may hold.
 
-    async def _hold(self, problem: Callable[[int], str], size: int, timeout: float | None) -> None:
+        To ask the service about it may take so many seconds.
+        """
+        await self._hold(self._bounds.message_problem, _replies.content_size(values), seconds)
+
+    async def _hold(self, problem: Callable[[int], str], size: int, seconds: float) -> None:
         """Raises TooLargeError if the size is a problem, by what the service says now of its limits."""
         if problem(size):
             try:
-                info = await self._info(timeout)
+                info = await self._info(seconds)
+            except (UnavailableError, DeadlineExceededError, ClosedError):
+                raise  # they say nothing of its limits
             except NeardictError:
                 self._bounds.learn(None)
             else:
@@ -157,27 +186,21 @@ class Large:
             if what := problem(size):
                 raise _replies.TooLargeError(f"protocol error: {self._target} {what}")
 
-    async def _compresses(self, timeout: float | None) -> bool:
+    async def _compresses(self, seconds: float) -> bool:
         if self._compress and self._understood is None:
-            self._understood = pb.COMPRESSION_ZSTD in (await self._info(timeout)).compressions
+            self._understood = pb.COMPRESSION_ZSTD in (await self._info(seconds)).compressions
         return self._compress and bool(self._understood)
 
-    async def _info(self, timeout: float | None) -> pb.GetServerInfoResponse:
-        left = Attempts(self._seconds(timeout))
-
-        async def attempt() -> pb.GetServerInfoResponse:
-            with self._translated():
-                info: pb.GetServerInfoResponse | None = await self._stub.GetServerInfo(
-                    pb.GetServerInfoRequest(), timeout=left.left()
-                )
-            return _replies.checked(info, _replies.info_problem, self._target)
-
-        return await self._retried(left, attempt)
+    async def _info(self, seconds: float) -> pb.GetServerInfoResponse:
+        left = Attempts(seconds)
+        return await self._retried(left, lambda: self._describe(left.left()))
 
     async def _write(self, request: pb.SetValueRequest, timeout: float | None) -> pb.WriteValueResponse:
-        compress = await self._compresses(timeout)
+        left = Attempts(self._seconds(timeout))
+        compress = await self._compresses(left.left())
         outgoing = await asyncio.to_thread(_chunks.Outgoing, request, compress=compress)
-        left = _chunks.upload(timeout, self._seconds(None), outgoing.size)
+        if timeout is None:
+            left = _chunks.upload(self._seconds(None), outgoing.size)
 
         async def parts() -> AsyncGenerator[pb.WriteValueRequest, None]:
             messages = outgoing.parts()
@@ -202,6 +225,7 @@ class Large:
                     if error.code() is grpc.StatusCode.INTERNAL and not to_error(error, self._target).reason:
                         raise UnavailableError("the connection broke in an upload: write it again") from None
                     raise
+                self._stub.hear()
                 return _replies.checked(response, _replies.written_problem, self._target)
 
         return await self._retried(left, attempt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import itertools
 import reprlib
@@ -318,12 +317,15 @@ class CachedDict(ObservedDict, Generic[V]):
 
     async def _replace_permanent(self, key: str, value: V, missing: CapabilityMissingError) -> None:
         """Stores the value in place of one that does not expire, where the service cannot keep a ttl."""
-        while True:
+        for pause in pauses(self._store.patience):
             draft = await self._draft(key)
             if draft.expires:
                 raise missing
-            with contextlib.suppress(ConflictError):  # it is another entry by now
+            try:
                 return await self._write(key, value, ttl=None, if_revision=draft.revision)
+            except ConflictError:  # it is another entry by now
+                await asyncio.sleep(pause or 0.0)
+        raise unsettled(self._domain, key)
 
     async def compare_and_set(
         self, key: str, value: V, revision: int, *, ttl: Ttl = DEFAULT, keep_ttl: bool = False
@@ -483,7 +485,7 @@ class CachedDict(ObservedDict, Generic[V]):
 
     async def clear(self) -> None:  # type: ignore[override]  # awaited
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
-        await self.delete_many([key async for key in self._store.all_keys(self._domain)])
+        await self.delete_many(await self._list_keys())
 
     @overload
     def edit(
@@ -642,7 +644,13 @@ class CachedDict(ObservedDict, Generic[V]):
         return self._copy_listed(await self._read_all())
 
     async def _list_keys(self) -> list[str]:
-        return [key async for key in self._store.all_keys(self._domain)]
+        """Asks the service for all keys. All of them count, so that a listing that broke begins again."""
+        keys: list[str] = []
+        request = _requests.all_keys(self._domain)
+        async with aclosing(self._store.pages(request, restart=keys.clear)) as pages:
+            async for page in pages:
+                keys += page.keys
+        return keys
 
     async def _read_all(
         self, on_progress: OnProgress | None = None, before: dict[str, Any] | None = None

@@ -1,6 +1,7 @@
 """The asynchronous client: the four operations, and dicts over them."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import time
 import weakref
@@ -124,7 +125,13 @@ class Store:
         # Until then the service may take to start, by the monotonic clock; None if it is not waited for.
         self._answers_by: float | None = None
         self._large = Large(
-            self.target, self._stub, self._translated, self._retried, self._seconds, compress=compress
+            self.target,
+            self._stub,
+            self._describe,
+            self._translated,
+            self._retried,
+            self._seconds,
+            compress=compress,
         )
         self._closed = ""
         self.changes = Changes()
@@ -138,7 +145,11 @@ class Store:
             connections.renew(executing.renew, at_once=at_once)
 
         follows = balance == "pick_first"
-        renewal = Renewal(renew, executing.heard, time.monotonic, follows=follows)
+
+        def heard() -> float:
+            return max(executing.heard(), connections.calls.heard)
+
+        renewal = Renewal(renew, heard, time.monotonic, follows=follows)
         line = Line(settings, on_loop(renewal.came_up))
         self._watching = Watching(session, line, renewal, self.connectivity)
         self._watched = False  # before a fork
@@ -149,6 +160,8 @@ class Store:
         self.expiry = LoopExpiry()
         self._audit: AuditTask | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        # Closes it, where somebody on another loop has wanted that.
+        self._ending: asyncio.Task[None] | None = None
         _forks.follow(self)
 
     async def __aenter__(self) -> Self:
@@ -189,16 +202,8 @@ class Store:
             await self._close_elsewhere()
 
     async def _close_elsewhere(self) -> None:
-        if self._loop.is_running() and current() is not None:
-            # In another thread.
-            closing = self._close()
-            try:
-                future = asyncio.run_coroutine_threadsafe(closing, self._loop)
-                async with asyncio.timeout(_LOOP_SECONDS):
-                    await asyncio.wrap_future(future)
-                return
-            except (RuntimeError, TimeoutError):  # it has just ended, or does not go on
-                closing.close()
+        if self._loop.is_running() and current() is not None and await self._close_at_home():
+            return
         self._closed = f"this store, of {self.target}, is closed: connect again"
         silence(*self._tasks, *self._watching.tasks(), *self._pendings.executing.tasks())
         if self._audit is not None:
@@ -213,25 +218,47 @@ class Store:
         with contextlib.suppress(RuntimeError):
             await self._connections.close()
 
+    async def _close_at_home(self) -> bool:
+        """Has the loop, which runs in another thread, close it; returns whether that has begun it in time."""
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+        def begin() -> None:
+            if done.set_running_or_notify_cancel():
+                self._ending = asyncio.create_task(self._close(), name="neardict close")
+                self._ending.add_done_callback(lambda _: done.set_result(None))
+
+        try:
+            self._loop.call_soon_threadsafe(begin)
+        except RuntimeError:  # it has just ended
+            return False
+        waiting = asyncio.wrap_future(done)
+        try:
+            await asyncio.wait([waiting], timeout=_LOOP_SECONDS)
+        finally:
+            waiting.cancel()
+            # What has begun is its loop's, however long it takes.
+            begun = not done.cancel()
+        return begun
+
     async def _close(self) -> None:
-        if not self._closed:
-            self._closed = f"this store, of {self.target}, is closed: connect again"
-            self._closing.set()
-            # At once: if this is cancelled, nobody is left waiting.
-            self._pendings.executing.refuse(ClosedError(self._closed))
+        if self._closed:
+            return
+        self._closed = f"this store, of {self.target}, is closed: connect again"
+        self._closing.set()
+        # At once: if this is cancelled, nobody is left waiting.
+        self._pendings.executing.refuse(ClosedError(self._closed))
+        for task in self._tasks:
+            task.cancel()
+        # The rest also if this is cancelled: nobody does it after this.
+        async with contextlib.AsyncExitStack() as ends:
+            ends.push_async_callback(self._connections.close)
+            ends.push_async_callback(self._pendings.close, ClosedError(self._closed))
+            ends.push_async_callback(self._watching.close)
+            ends.callback(self.expiry.close)
+            ends.callback(self._teller.close)
             if self._audit is not None:
-                await self._audit.close()
-            for task in self._tasks:
-                task.cancel()
+                ends.push_async_callback(self._audit.close)
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._teller.close()
-            self.expiry.close()
-            try:
-                await self._watching.close()
-            finally:
-                # Also if this is cancelled.
-                await self._pendings.close(ClosedError(self._closed))
-                await self._connections.close()
 
     @overload
     async def dict(
@@ -432,10 +459,8 @@ class Store:
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Returns the service's version, limits, backends and routes."""
-        info: pb.GetServerInfoResponse | None = await self.call(
-            self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout
-        )
-        return server_info.of(_replies.checked(info, _replies.info_problem, self.target))
+        attempts = Attempts(self._seconds(timeout))
+        return server_info.of(await self._retried(attempts, lambda: self._describe(attempts.left())))
 
     # What follows is for this package: requests and responses as messages.
 
@@ -490,7 +515,7 @@ class Store:
                 response = await self._large.set_value(
                     request,
                     timeout,
-                    lambda wire: self._operate("set_value", word("set_value", wire), timeout),
+                    lambda wire, left: self._operate("set_value", word("set_value", wire), left),
                 )
             else:
                 response = await self._operate("set_value", operation, timeout)
@@ -523,8 +548,9 @@ class Store:
                 written(key, _requests.outcome(response))
 
         async def in_messages(some: Mapping[str, pb.SetValueRequest]) -> None:
-            wires = {key: await self._large.wire(request, timeout) for key, request in some.items()}
-            await self._write_bulk(domain, "set_value", wires, timeout, answered)
+            left = Attempts(self._seconds(timeout))
+            wires = {key: await self._large.wire(request, left.left()) for key, request in some.items()}
+            await self._write_bulk(domain, "set_value", wires, left.left(), answered)
 
         async def in_chunks(key: str) -> int:
             outcome = await self.write(requests[key], by=by, timeout=timeout)
@@ -560,7 +586,7 @@ class Store:
                 restart()
 
         pages = self._pages(request, timeout, None if restart is None else begin_again)
-        return self._large.pages(request, listing, pages)
+        return self._large.pages(request, listing, pages, timeout)
 
     async def _pages(
         self, request: pb.AllKeysRequest, timeout: float | None, restart: Callable[[], None] | None
@@ -595,6 +621,7 @@ class Store:
                     # A listing may be long: without a bound for all of it there is one for each part.
                     async with asyncio.timeout(self._timeout if timeout is None else None):
                         page = await anext(messages)
+                    self._connections.calls.hear()
                     yield page
             except StopAsyncIteration:
                 return
@@ -630,7 +657,8 @@ class Store:
         return Begun(
             first[0].cancel,
             lambda: self._retried(
-                attempts, lambda: self._called(first.pop() if first else begin(), kind, operation)
+                attempts,
+                lambda: self._called(first.pop() if first else begin(), kind, operation, attempts),
             ),
             sure=True,
             most=CALLS,
@@ -645,12 +673,13 @@ class Store:
             return found
         return await self._begin(kind, operation, operation.deadline - time.monotonic()).finish()
 
-    async def _called(self, call: Any, kind: Kind, operation: Operation) -> Any:
+    async def _called(self, call: Any, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():
             answer = await call
+        self._connections.calls.hear()
         found = checked(kind, operation, answer, self.target, operation.accept)
         if operation.accept:
-            await self._large.hold((found.entry.value,))
+            await self._large.hold((found.entry.value,), attempts.left())
         return found
 
     def wait_for_service(self, seconds: float) -> None:
@@ -667,22 +696,21 @@ class Store:
             # No single attempt takes all the time, if the service hangs.
             seconds = min(attempts.left(), self._timeout)
             try:
-                with self._translated():
-                    await self._stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=seconds)
+                await self._describe(seconds)
             except DeadlineExceededError as error:
                 raise UnavailableError(str(error)) from None
 
         await self._retried(attempts, attempt)
         self._answers_by = None
 
-    async def call(self, method: Callable[..., Awaitable[Any]], request: Any, timeout: float | None) -> Any:
-        attempts = Attempts(self._seconds(timeout))
-
-        async def attempt() -> Any:
-            with self._translated():
-                return await method(request, timeout=attempts.left())
-
-        return await self._retried(attempts, attempt)
+    async def _describe(self, seconds: float) -> pb.GetServerInfoResponse:
+        """Asks the service once what it is."""
+        with self._translated():
+            info: pb.GetServerInfoResponse | None = await self._stub.GetServerInfo(
+                pb.GetServerInfoRequest(), timeout=seconds
+            )
+        self._connections.calls.hear()
+        return _replies.checked(info, _replies.info_problem, self.target)
 
     def _seconds(self, timeout: float | None) -> float:
         if timeout is not None:
