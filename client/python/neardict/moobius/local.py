@@ -67,6 +67,7 @@ class Page(NamedTuple):
     """As neardict._pages.Page."""
 
     domain_revision: int
+    keys: tuple[str, ...] = ()
     entries: tuple[Kept, ...] = ()
     unreadable_keys: tuple[str, ...] = ()
     total_keys: int = 0
@@ -189,6 +190,9 @@ class LocalStore:
         self, request: pb.AllKeysRequest, *, restart: Callable[[], None] | None = None
     ) -> Iterator[Page]:
         begun = self._revision
+        if not request.include_entries:
+            yield Page(begun, keys=tuple(self.all_keys(DOMAIN)))
+            return
         yield Page(begun)
         for key in self.all_keys(DOMAIN):
             try:
