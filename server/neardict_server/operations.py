@@ -28,8 +28,7 @@ def read_head(request: pb.SetValueRequest, backend: base.Backend, value: base.Va
     ttl: base.Ttl = None
     if request.keep_ttl:
         check_keeps(request)
-        if base.Capability.TTL in backend.capabilities:
-            ttl = base.KEEP
+        ttl = base.KEEP
     elif request.HasField("ttl"):
         ttl = from_duration(request.ttl)
         checks.check_ttl(ttl)

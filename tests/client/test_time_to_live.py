@@ -253,9 +253,28 @@ async def test_json_has_no_time_to_live_and_loses_none(target: str, domain: str,
         await wait(d.save("k"))
         await wait(d.touch("k", None))
         assert (await entry(d, "k")).value == [1, 2, 3]
+        await wait(d.set("k", [4], keep_ttl=True))
+        assert (await entry(d, "k")).value == [4]
         lasting = await way.of(d._store, f"json.{domain}", ttl=HOUR)
         with pytest.raises(neardict.CapabilityMissingError):
             await wait(lasting.set("k", 1))
+
+
+@bounded_ways
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "redis", "json"])
+async def test_what_keeps_its_time_to_live_needs_an_entry(
+    target: str, domain: str, way: Way, backend: str
+) -> None:
+    async with way.dict(target, f"{backend}.{domain}") as d:
+        await wait(d.set("gone", [1]))
+        await wait(d.fetch("gone"))
+        await wait(d._store.delete_key(d.domain, "gone"))
+        for key in ("gone", "absent"):
+            with pytest.raises(KeyError):
+                await wait(d.set(key, 1, keep_ttl=True))
+            with pytest.raises(neardict.ConflictError):
+                await wait(d._store.set_value(d.domain, key, 1, keep_ttl=True))
+        assert await wait(d.snapshot_keys()) == []
 
 
 @every_way

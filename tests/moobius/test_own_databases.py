@@ -269,6 +269,18 @@ def test_the_error_of_a_database_that_is_put_names_the_container(shelf: Shelf) -
     assert shelf.values == storage.health == {}
 
 
+def test_what_keeps_its_time_to_live_needs_an_entry(d: CachedDict, shelf: Shelf) -> None:
+    d["alice"]["n"] = 2
+    del shelf.values["alice"]
+    with pytest.raises(KeyError):
+        d.save("alice")
+    with pytest.raises(KeyError):
+        d.set("absent", 1, keep_ttl=True)
+    assert shelf.values == {"bob": 2}
+    d.set("bob", 3, keep_ttl=True)
+    assert shelf.values == {"bob": 3}
+
+
 def test_null_storage_says_so_once_for_each_container(caplog: pytest.LogCaptureFixture) -> None:
     MoobiusStorage(1, 2, {"implementation": "null", "name": "d"})
     (record,) = caplog.records

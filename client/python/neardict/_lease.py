@@ -30,6 +30,7 @@ def leave_at_exit(store: Any) -> None:
     """Gives the store's leases back when the process ends, unless it is closed before.
 
     It can be used still: functions that the program registered with atexit before may come after this one.
+    But its dicts that are not linearizable show what they hold then, whatever others write.
     """
     _stores.add(store)
 

@@ -31,7 +31,9 @@ def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
 
 def renewed(target: str) -> errors.UnavailableError:
     """Returns the error for a call that another connection is to carry, as its own has been given up."""
-    return errors.UnavailableError(f"the connection to neardict at {target} was silent: try again")
+    return errors.UnavailableError(
+        f"the connection to neardict at {target} was silent, or its service has moved: try again"
+    )
 
 
 def is_of_closed_channel(error: ValueError) -> bool:

@@ -25,8 +25,6 @@ class Default(enum.Enum):
 
 DEFAULT: Literal[Default.DEFAULT] = Default.DEFAULT
 
-_COMPRESSED = ("json_zstd", "raw_zstd")
-
 # A time to live; None is for ever, DEFAULT what the dict, or the method, does if nothing is given.
 Ttl = _requests.Ttl | Literal[Default.DEFAULT]
 
@@ -51,7 +49,9 @@ class Terms:
     def touching(self, domain: str, entry: pb.Entry, ttl: _requests.Ttl) -> pb.SetValueRequest:
         """Builds the write that gives what is stored another time to live, if nobody else has written it."""
         plain = (
-            _compression.plain(entry.value) if entry.value.WhichOneof("kind") in _COMPRESSED else entry.value
+            _compression.plain(entry.value)
+            if entry.value.WhichOneof("kind") in _compression.KINDS
+            else entry.value
         )
         return _requests.set_value(domain, entry.key, plain, ttl=ttl, if_revision=entry.revision)
 

@@ -178,7 +178,10 @@ class Store:
         self._over = True
 
     def leave(self) -> None:
-        """Ends the stream of changes for good, and gives leases back; what dicts are asked, they ask for."""
+        """Ends the stream of changes for good, and gives leases back, as the process is about to end.
+
+        Linearizable dicts ask the service from then on, others go on with what they hold. Calls go on.
+        """
         if not self._over:
             aside(self._watching.close)
 

@@ -200,11 +200,11 @@ class Backend(Protocol):
     ) -> Written:
         """Stores the value and returns once it is as durable as the backend promises.
 
-        `ttl` is in microseconds. With KEEP the entry expires when the present one would, and
-        ConditionFailedError(ABSENT) is raised if there is none; asked for only with the capability TTL.
-        Raises ConditionFailedError if the condition does not hold. A
-        repeated `request_id` has no effect and returns the first result; a backend without
-        DURABLE_REQUEST_ID may ignore it, since the server then remembers for it.
+        `ttl` is in microseconds; a number comes only with the capability TTL. With KEEP, which comes without
+        it too, the entry expires when the present one would, and ConditionFailedError(ABSENT) is raised if
+        there is none. Raises ConditionFailedError if the condition does not hold. A repeated `request_id` has
+        no effect and returns the first result; a backend without DURABLE_REQUEST_ID may ignore it, since the
+        server then remembers for it.
         """
         ...
 

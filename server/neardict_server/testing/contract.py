@@ -356,6 +356,22 @@ class BackendContract(BatchContract):
         await until_absent(backend, domain, "key")
         assert await list_keys(backend, domain) == []
 
+    async def test_a_write_that_keeps_the_ttl_needs_an_entry(self, backend: Backend, domain: str) -> None:
+        await backend.set_value(domain, "deleted", "1")
+        await backend.delete_key(domain, "deleted")
+        for key in ("deleted", "never"):
+            with pytest.raises(ConditionFailedError) as caught:
+                await backend.set_value(domain, key, "2", ttl=KEEP)
+            assert caught.value.current_revision == ABSENT
+        assert await list_keys(backend, domain) == []
+        first = await backend.set_value(domain, "key", "1")
+        second = await backend.set_value(domain, "key", "2", ttl=KEEP)
+        assert (first.expires, second.expires) == (None, None)
+        await backend.set_value(domain, "key", "3", ttl=KEEP, condition=second.revision)
+        with pytest.raises(ConditionFailedError):
+            await backend.set_value(domain, "key", "4", ttl=KEEP, condition=second.revision)
+        assert await value_of(backend, domain, "key") == "3"
+
     async def test_a_write_that_keeps_no_ttl_never_expires(self, backend: Backend, domain: str) -> None:
         require(backend, Capability.TTL)
         await backend.set_value(domain, "key", "1", ttl=50_000)

@@ -86,7 +86,6 @@ class CachedDict(near.CachedDict[Any]):
         if self._local:
             _requests.check_text("key", key)
             _refuse_ttl(options.pop("ttl", DEFAULT))
-            options.pop("keep_ttl", None)  # there is nothing to lose
             return Write(key, value, **options)
         return registering(value, lambda: super(CachedDict, self)._request(key, value, **options))
 

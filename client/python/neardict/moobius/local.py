@@ -34,6 +34,7 @@ class Write(NamedTuple):
     value: Any
     if_revision: int = 0
     if_absent: bool = False
+    keep_ttl: bool = False
 
 
 class Kept(NamedTuple):
@@ -128,6 +129,8 @@ class LocalStore:
             if request.if_absent and self._database.get_value(key)[0]:
                 raise ConflictError(f"{key!r} exists already", current_revision=self._revision)
             self._check_unwritten(key, request.if_revision)
+            if request.keep_ttl and not self._database.get_value(key)[0]:
+                raise ConflictError(f"{key!r} does not exist", current_revision=0)
             stored, message = self._database.set_value(key, request.value)
             if not stored:
                 raise NeardictError(f"the database did not store {key!r}: {message}")

@@ -61,7 +61,7 @@ class JsonBackend:
         condition: base.Condition = None,
         request_id: str = "",
     ) -> base.Written:
-        return cast("base.Written", await self._write(domain, base.Set(key, value, condition=condition)))
+        return cast("base.Written", await self._write(domain, base.Set(key, value, ttl, condition)))
 
     async def delete_key(
         self, domain: str, key: str, *, condition: base.Condition = None, request_id: str = ""

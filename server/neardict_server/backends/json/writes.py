@@ -195,10 +195,13 @@ class Writes:
 
     def _check(self, domain: str, write: Write) -> None:
         """Raises ConditionFailedError. The key's lock is held."""
-        if write.condition is not None:
-            current = self._current(domain, write.key)
-            if current != write.condition:
-                raise ConditionFailedError(current)
+        # No entry expires here; but for what keeps a time to live there has to be one.
+        keeps = isinstance(write, base.Set) and write.ttl is base.KEEP
+        if write.condition is None and not keeps:
+            return
+        current = self._current(domain, write.key)
+        if write.condition not in (None, current) or (keeps and current == base.ABSENT):
+            raise ConditionFailedError(current)
 
     @contextlib.contextmanager
     def _failing(self, one: _Writing) -> Iterator[None]:
