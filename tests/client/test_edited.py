@@ -39,13 +39,6 @@ class Shelf:
     books: list[str]
 
 
-neardict.register(
-    datetime.date,
-    name="date",
-    encode=lambda day: {"day": day.isoformat()},
-    decode=lambda data: datetime.date.fromisoformat(data["day"]),
-)
-
 VALUES: dict[str, Callable[[], Any]] = {
     "dict": lambda: {"items": ["sword"], "stats": {"hp": 3}, "n": 1, "parts": [{"a": 1}]},
     "list": lambda: [[1], [2, [3]], {"a": []}, "text"],

@@ -249,10 +249,10 @@ class Rude:
                 connection.sendall(self._SETTINGS)
                 connection.recv(65536)
                 connection.sendall(self._GOAWAY)
+                self.ended += 1
                 connection.settimeout(DEADLINE)
                 while connection.recv(65536):
                     pass
-                self.ended += 1
 
 
 ASK = """

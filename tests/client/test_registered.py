@@ -620,3 +620,9 @@ def test_a_write_that_another_dict_cannot_decode_succeeds_and_is_not_shown_as_th
         with pytest.raises(neardict.UndecodableValueError):
             other["key"]
     assert dict(mirror) == {}
+
+
+@pytest.mark.parametrize("name", [3, "", "\ud800", b"hero"])
+def test_a_name_that_would_not_come_back_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="a name is a str of Unicode text"):
+        neardict.register(name=name)(type("Hero", (), {}))

@@ -54,10 +54,17 @@ OPTIONS: list[tuple[str, Any]] = [
 ]
 # The variables http_proxy, https_proxy and grpc_proxy are meant for the web, and GRPC_ADDRESS_HTTP_PROXY for
 # other calls: a service of one's own network is not behind them.
-_NO_PROXY: list[tuple[str, Any]] = [
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.address_http_proxy_enabled_addresses", ""),
-]
+_NO_PROXY: dict[str, Any] = {
+    "grpc.enable_http_proxy": 0,
+    "grpc.address_http_proxy_enabled_addresses": "",
+}
+# Of several servers at once the stream of changes tells of its own alone. Another one that hangs is left
+# in less than the time that a call has by default. The service allows a ping each 5 seconds.
+_KEEPALIVE_OF_EACH: dict[str, Any] = {
+    "grpc.keepalive_time_ms": 5_500,
+    "grpc.keepalive_timeout_ms": 2_500,
+    "grpc.http2.ping_timeout_ms": 2_500,
+}
 
 
 class Settings(NamedTuple):
@@ -71,8 +78,12 @@ class Settings(NamedTuple):
     @property
     def options(self) -> list[tuple[str, Any]]:
         """What to give a channel."""
-        own = [] if self.proxy else _NO_PROXY
-        return [*OPTIONS, ("grpc.lb_policy_name", self.balance), *own]
+        own = dict(OPTIONS) | {"grpc.lb_policy_name": self.balance}
+        if not self.proxy:
+            own |= _NO_PROXY
+        if self.balance == "round_robin":
+            own |= _KEEPALIVE_OF_EACH
+        return list(own.items())
 
 
 def settings(

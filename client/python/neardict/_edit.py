@@ -73,10 +73,11 @@ def not_whole(domain: str) -> UnavailableError:
 
 
 def conflict(key: str, error: ConflictError) -> ConflictError:
-    """Returns the error for a block whose value somebody else has written meanwhile."""
+    """Returns the error for a block whose entry is another one now, or is gone."""
+    what = "was written by somebody else" if error.current_revision else "was deleted, or has expired,"
     return ConflictError(
-        f"{key!r} was written by somebody else during the edit, which is not stored: edit it again, or "
-        "use d.edit(key, function), which starts over by itself",
+        f"{key!r} {what} during the edit, which is not stored: edit it again, or use d.edit(key, function), "
+        "which starts over by itself",
         reason=error.reason,
         current_revision=error.current_revision,
     )

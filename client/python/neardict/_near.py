@@ -363,9 +363,16 @@ class NearDict(Contents):
         if not self._reload_due:
             self._reload_due = self._store.reload(self)
 
+    def _is_shown_fresh(self) -> bool:
+        """Returns whether what is held is served, and by a store that keeps it up to date."""
+        session = self._store.changes.session
+        return self._aside is None and not (session is not None and session.closed)
+
     def _leave_out(self, key: str, error: NeardictError) -> None:
         """The contents are whole without the entry, which nobody can read: a look-up raises the error."""
-        logger.warning("the entry %r of the domain %r is left out: %s", key, self._domain, error)
+        # Once for each, where it is written again and again.
+        level = logging.DEBUG if key in self._unreadable else logging.WARNING
+        logger.log(level, "the entry %r of the domain %r is left out: %s", key, self._domain, error)
         with self._lock:
             self._drop(key)
             self._unreadable |= {key}

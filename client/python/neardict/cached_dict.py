@@ -254,7 +254,7 @@ class CachedDict(AskingDict, Generic[V]):
     def __repr__(self) -> str:
         # What is held, so that a debugger does not talk to the network.
         with self._lock:
-            held, known, fresh = self._copy_held(), self._load and self._is_whole(), self._aside is None
+            held, known, fresh = self._copy_held(), self._load and self._is_whole(), self._is_shown_fresh()
         return _shown.shown(
             type(self), self._domain, held if held or known else None, load=self._load, fresh=fresh
         )
@@ -527,13 +527,15 @@ class CachedDict(AskingDict, Generic[V]):
         """Deletes every entry of the domain. Raises BulkError if some could not be deleted."""
         self.delete_many(self._list_keys())
 
-    def update(self, /, *args: Any, **kwargs: Any) -> None:
+    def update(  # type: ignore[override]  # dict's overloads
+        self, other: Mapping[str, V] | Iterable[tuple[str, V]] = (), /, **entries: V
+    ) -> None:
         """Stores all given entries, many at once. Nothing is stored if one value is not supported.
 
         Raises BulkError if some could not be written; the others are.
         """
         new: dict[str, Any] = {}
-        new.update(*args, **kwargs)
+        new.update(other, **entries)
         with self._store.changes.calls.under_way() as call:
             try:
                 self._store.write_many(
@@ -548,7 +550,9 @@ class CachedDict(AskingDict, Generic[V]):
 
     set_many = update
 
-    def __ior__(self, other: Any) -> Self:  # type: ignore[override]  # dict's overloads
+    def __ior__(  # type: ignore[override,misc]  # dict's overloads
+        self, other: Mapping[str, V] | Iterable[tuple[str, V]]
+    ) -> Self:
         self.update(other)
         return self
 

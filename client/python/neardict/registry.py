@@ -75,6 +75,8 @@ def register(
     """
     if cls is None:
         return functools.partial(register, name=name, encode=encode, decode=decode)
+    if name is not None and not (isinstance(name, str) and name and _is_text(name)):
+        raise ValueError(f"a name is a str of Unicode text that is not empty, not {name!r}")
     if not isinstance(cls, type):
         raise TypeError(f"a {type(cls).__name__} is not a class; a name is given as register(name=...)")
     if name is None:
@@ -102,6 +104,14 @@ def register(
         raise ValueError(f"another class is registered as {name!r}: choose a name")
     BY_CLASS[cls] = BY_NAME[name] = Registration(cls, name, encode, decode)
     return cls
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def find(name: object) -> Registration | None:

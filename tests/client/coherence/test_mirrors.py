@@ -64,6 +64,24 @@ async def test_with_asyncio_too(own_server: Served) -> None:
             assert d.get("old") is None
 
 
+async def test_with_asyncio_a_dict_of_a_service_that_is_about_to_start_can_be_read_at_once(
+    own_server: Served,
+) -> None:
+    own_server.kill()
+    async with aio.connect(own_server.address, timeout=30) as store:
+        making = asyncio.create_task(store.dict("d"))
+        await asyncio.sleep(0)
+        served = again(own_server)
+        await asyncio.to_thread(served.start)
+        try:
+            d = await making
+            assert len(d) == 0
+            assert "k" not in d
+            assert d.fresh
+        finally:
+            served.__exit__()
+
+
 def reset(session: Any, domain: str) -> None:
     session.received(pb.WatchResponse(reset=pb.Reset(domain=domain, reason=pb.Reset.REASON_SLOW_CONSUMER)))
 

@@ -197,7 +197,7 @@ class CachedDict(ObservedDict, Generic[V]):
             self._domain,
             held if held or known else None,
             load=self._load,
-            fresh=self._aside is None,
+            fresh=self._is_shown_fresh(),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -453,13 +453,15 @@ class CachedDict(ObservedDict, Generic[V]):
             await asyncio.sleep(pause or 0.0)
         raise not_whole(self._domain)
 
-    async def update(self, /, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # awaited
+    async def update(  # type: ignore[override]  # awaited
+        self, other: Mapping[str, V] | Iterable[tuple[str, V]] = (), /, **entries: V
+    ) -> None:
         """Stores all given entries, many at once. Nothing is stored if one value is not supported.
 
         Raises BulkError if some could not be written; the others are.
         """
         new: dict[str, Any] = {}
-        new.update(*args, **kwargs)
+        new.update(other, **entries)
         with self._store.changes.calls.under_way() as call:
             try:
                 await self._store.write_many(

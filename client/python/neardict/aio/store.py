@@ -334,7 +334,14 @@ class Store:
             await self._watching.wait(domain, self._timeout)
             cache.check_granted()
         if load:
+            session = self.changes.session
+            watched = session is None or session.settled(domain)
             await cache.refresh(on_progress=on_progress)
+            if not watched:
+                # The service has come up meanwhile: reading the dict cannot wait until its changes come.
+                await self._watching.wait(domain, self._timeout)
+                if not cache.fresh:
+                    await cache.refresh()
         return cache
 
     def on_connection(self, callback: Callable[[bool], object]) -> ConnectionObserver:
