@@ -20,7 +20,7 @@ EXPECTED: dict[str, tuple[list[str], set[str]]] = {
     "apply_a_refused_write": ([], {"reads of writes"}),
     "overtake_changes": ([], {"staleness"}),
     "claim_that_nothing_was_missed": (["kill_server", "partition"], {"staleness", "monotonic reads"}),
-    "expire_too_late": ([], {"service reads", "linearizability"}),
+    "expire_too_late": ([], {"service reads", "linearizability", "staleness"}),
     "expire_by_own_clock": (["step_wall_clock"], {"staleness", "monotonic reads"}),
     "keep_the_address": (["move_server"], {"returns"}),
     "ignore_leases": (["delay"], {"service reads", "linearizability"}),
