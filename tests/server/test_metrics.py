@@ -164,20 +164,23 @@ def test_it_tells_no_domain_key_or_value(server: Served) -> None:
 
 
 def test_a_call_that_is_not_answered_in_time_counts_as_such(tmp_path: Path) -> None:
-    with RedisServer() as redis, Served("--config", write_shared(tmp_path, redis), env=METRICS) as server:
-        with grpc.insecure_channel(server.address) as channel:
-            stub = storage_pb2_grpc.StorageServiceStub(channel)
-            # Connected, so that the next call reaches the server in its short time.
-            stub.GetServerInfo(pb.GetServerInfoRequest(), wait_for_ready=True)
-            redis.pause()
-            try:
-                with pytest.raises(grpc.RpcError) as caught:
-                    stub.GetValue(pb.GetValueRequest(domain="d", key="k"), timeout=1.0)
-                assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-                labels = {"grpc_method": "GetValue", "grpc_code": "DeadlineExceeded"}
-                until(server, 1, "grpc_server_handled_total", **labels)
-            finally:
-                redis.resume()
+    with (
+        RedisServer() as redis,
+        Served("--config", write_shared(tmp_path, redis), env=METRICS) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = storage_pb2_grpc.StorageServiceStub(channel)
+        # Connected, so that the next call reaches the server in its short time.
+        stub.GetServerInfo(pb.GetServerInfoRequest(), wait_for_ready=True)
+        redis.pause()
+        try:
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.GetValue(pb.GetValueRequest(domain="d", key="k"), timeout=1.0)
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            labels = {"grpc_method": "GetValue", "grpc_code": "DeadlineExceeded"}
+            until(server, 1, "grpc_server_handled_total", **labels)
+        finally:
+            redis.resume()
 
 
 async def test_what_backends_raise_is_counted_by_its_status_alone_or_in_a_batch() -> None:
