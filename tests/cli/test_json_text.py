@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neardict.cli import json_text
@@ -41,7 +41,7 @@ def test_every_layout_means_the_same(text: str) -> None:
     assert json_text.parse(text) == json.loads(text)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values.filter(is_text)))
 def test_members_are_cut_out_as_they_are(mapping: dict[str, Any]) -> None:
     cut = json_text.members(json.dumps(mapping, indent=1))

@@ -152,20 +152,23 @@ class AskingDict(ObservedDict):
         """Looks up what is in doubt, or seems to have expired. What nobody can read is left out."""
         for start in range(0, len(keys), LOOK_UPS_AT_ONCE):
             some = keys[start : start + LOOK_UPS_AT_ONCE]
+            doubts = dict(self._versions.doubtful)
             with self._store.changes.calls.under_way() as call:
                 try:
                     found = self._store.lookup_many(self._domain, some) if len(some) > 1 else {}
                 except BulkError:
                     found = {}  # one by one it is told which, and why
                 for key in some:
-                    self._settle_one(key, found.get(key), call)
+                    self._settle_one(key, found.get(key), call, doubts.get(key))
 
-    def _settle_one(self, key: str, response: pb.GetValueResponse | None, call: int) -> None:
+    def _settle_one(
+        self, key: str, response: pb.GetValueResponse | None, call: int, doubt: int | None
+    ) -> None:
         try:
             if response is None or self._install_reply(key, response, call) is OUTDATED:
                 self._look_up(key)
         except (DataLossError, UndecodableValueError) as error:
-            self._leave_out(key, error)
+            self._leave_out(key, error, doubt)
         self._looked_up(key)
 
     def reload(self) -> None:

@@ -368,13 +368,19 @@ class NearDict(Contents):
         session = self._store.changes.session
         return self._aside is None and not (session is not None and session.closed)
 
-    def _leave_out(self, key: str, error: NeardictError) -> None:
-        """The contents are whole without the entry, which nobody can read: a look-up raises the error."""
+    def _leave_out(self, key: str, error: NeardictError, doubt: int | None) -> None:
+        """The contents are whole without the entry, which nobody can read: a look-up raises the error.
+
+        Unless something has come of the key since the look-up began: `doubt` is what there was of it then.
+        """
         # Once for each, where it is written again and again.
         level = logging.DEBUG if key in self._unreadable else logging.WARNING
         logger.log(level, "the entry %r of the domain %r is left out: %s", key, self._domain, error)
         with self._lock:
-            self._drop(key)
+            if self._versions.doubtful.get(key) != doubt or (doubt is None and key not in self._expired):
+                return
+            if doubt is None:
+                self._drop(key)
             self._unreadable |= {key}
             self._versions.doubtful.pop(key, None)
             self._follow_up()

@@ -320,5 +320,32 @@ def test_a_decoder_that_ends_threads_does_not_end_the_reading_of_others(
     until(lambda: shown(other) == {"k": LARGE})
 
 
+def test_what_was_mended_while_it_was_looked_up_is_not_left_out(
+    store: neardict.Store,
+    elsewhere: neardict.Store,
+    domain: str,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    d = store.dict(domain)
+    until(lambda: d.fresh)
+    lookup = store.lookup
+
+    def damaged(domain: str, key: str, **kwargs: Any) -> Any:
+        # The answer is about what was stored before.
+        monkeypatch.setattr(store, "lookup", lookup)
+        elsewhere.set_value(domain, "k", "mended")
+        until(lambda: dict.__contains__(d, "k"))
+        raise neardict.DataLossError("damaged")
+
+    monkeypatch.setattr(store, "lookup", damaged)
+    elsewhere.set_value(domain, "k", LARGE)
+    until(lambda: store.lookup == lookup)
+    until(lambda: shown(d) == {"k": "mended"} and d.fresh)
+    elsewhere.set_value(domain, "fence", 1)
+    until(lambda: "fence" in shown(d))
+    assert shown(d) == {"k": "mended", "fence": 1}
+
+
 class Refusing:
     pass

@@ -604,10 +604,11 @@ class CachedDict(ObservedDict, Generic[V]):
             await asyncio.gather(*map(self._settle_one, some))
 
     async def _settle_one(self, key: str) -> None:
+        doubt = self._versions.doubtful.get(key)
         try:
             await asyncio.shield(self._flights.get(key) or self._start_look_up(key))
         except (DataLossError, UndecodableValueError) as error:
-            self._leave_out(key, error)
+            self._leave_out(key, error, doubt)
         self._looked_up(key)
 
     def _start_look_up(self, key: str) -> asyncio.Task[Any]:
