@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import neardict
-from neardict import UnsupportedValueError, registry
+from neardict import UnsupportedValueError
 from neardict.moobius import CachedDict, RemoteDatabase
+from registrations import forget, forgotten
 
 Containers = Callable[..., CachedDict]
 Domains = Callable[[str], str]
@@ -24,18 +25,8 @@ Domains = Callable[[str], str]
 @pytest.fixture(autouse=True)
 def nothing_registered() -> Iterator[None]:
     """Every test begins as a program that has just started."""
-    saved = dict(registry.BY_CLASS), dict(registry.BY_NAME)
-    forget()
-    yield
-    forget()
-    registry.BY_CLASS.update(saved[0])
-    registry.BY_NAME.update(saved[1])
-
-
-def forget() -> None:
-    registry.BY_CLASS.clear()
-    registry.BY_NAME.clear()
-    registry._warned.clear()
+    with forgotten():
+        yield
 
 
 @dataclass

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 import neardict
-from neardict import UndecodableValueError, UnsupportedValueError, _requests, registry
+from neardict import UndecodableValueError, UnsupportedValueError, _requests
 from neardict.moobius import CachedDict
 from neardict.v1 import storage_pb2 as pb
+from registrations import forget, forgotten
 from served import Served
 
 Containers = Callable[..., CachedDict]
@@ -52,18 +53,8 @@ BUTTONS: list[dict[str, Any]] = [
 @pytest.fixture(autouse=True)
 def nothing_registered() -> Iterator[None]:
     """Every test begins as a program that has just started."""
-    saved = dict(registry.BY_CLASS), dict(registry.BY_NAME)
-    forget()
-    yield
-    forget()
-    registry.BY_CLASS.update(saved[0])
-    registry.BY_NAME.update(saved[1])
-
-
-def forget() -> None:
-    registry.BY_CLASS.clear()
-    registry.BY_NAME.clear()
-    registry._warned.clear()
+    with forgotten():
+        yield
 
 
 def buttons() -> list[Any]:
