@@ -1,5 +1,6 @@
 """The backends, as tests of the server configure them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,27 @@ def settings(kind: str, redis: RedisServer) -> dict[str, Any]:
 
 def write_config(folder: Path, kind: str, redis: RedisServer) -> Path:
     """Writes a configuration that serves every domain from one backend of the kind."""
-    lines = [f"[backends.{kind}]", f'implementation = "{kind}"']
-    lines += [f"settings.{name} = {value}" for name, value in settings(kind, redis).items()]
+    return _write(folder, _backend(kind, redis))
+
+
+def write_routes(folder: Path, kinds: Iterable[str], redis: RedisServer, *, default: str = "") -> Path:
+    """Writes a configuration that serves the domains `KIND.*` from a backend of that kind."""
+    lines = [f'default = "{default}"'] if default else []
+    for kind in kinds:
+        lines += _backend(kind, redis)
+        lines += ["[[routes]]", f'domain = "{kind}.*"', f'backend = "{kind}"']
+    return _write(folder, lines)
+
+
+def _backend(kind: str, redis: RedisServer) -> list[str]:
+    return [
+        f"[backends.{kind}]",
+        f'implementation = "{kind}"',
+        *(f"settings.{name} = {value}" for name, value in settings(kind, redis).items()),
+    ]
+
+
+def _write(folder: Path, lines: list[str]) -> Path:
     path = folder / "neardict.toml"
     path.write_text("\n".join(lines))
     return path

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 import neardict
+from kinds import write_routes
 from neardict.v1 import storage_pb2 as pb
 from redis_server import RedisServer
 from served import Served
@@ -25,15 +26,8 @@ KEYS = ["b", "B", "a", "é", "a/b", "10", "9", "\U0001f600", "Z", "c d"]
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("order")
-    settings = {"json": '{ root_dir = "json" }', "redis": f'{{ host = "{redis.host}", port = {redis.port} }}'}
-    (folder / "neardict.toml").write_text(
-        "".join(
-            f'[backends.{name}]\nimplementation = "{name}"\nsettings = {settings.get(name, "{}")}\n'
-            f'[[routes]]\ndomain = "{name}.*"\nbackend = "{name}"\n'
-            for name in ("memory", "sqlite", "redis", "json")
-        )
-    )
-    with Served("--config", folder / "neardict.toml", "--data", folder, cwd=folder) as served:
+    config = write_routes(folder, ["memory", "sqlite", "redis", "json"], redis)
+    with Served("--config", config, "--data", folder) as served:
         yield served.address
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kinds import write_routes
 from neardict_server.app import serving
 from neardict_server.backends import base
 from neardict_server.backends.json import JsonBackend
@@ -49,14 +50,8 @@ def config(data: Path, redis: RedisServer) -> Config:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
-    lines = []
-    for name in KINDS:
-        lines += [f"[backends.{name}]", f'implementation = "{name}"']
-        if name == "redis":
-            lines.append(f"settings = {{ port = {redis.port} }}")
-        lines += ["[[routes]]", f'domain = "{name}.*"', f'backend = "{name}"']
-    (folder / "neardict.toml").write_text("\n".join(lines))
-    with Served("--config", folder / "neardict.toml", "--data", folder / "data") as server:
+    config = write_routes(folder, KINDS, redis)
+    with Served("--config", config, "--data", folder / "data") as server:
         yield server
 
 

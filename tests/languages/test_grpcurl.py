@@ -12,13 +12,13 @@ import pytest
 from google.protobuf import descriptor, descriptor_pb2, descriptor_pool, json_format, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from kinds import KEEPING, write_routes
 from redis_server import RedisServer
 from served import Served
 
 from .toolchains import BUF, PROTOS, ROOT, SECONDS, needed, run
 
 SERVICE = "neardict.v1.StorageService"
-KEEPING = ["json", "memory", "redis", "sqlite"]
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
 # Where the documents say that the service is.
 DOCUMENTED_TARGET = "localhost:50051"
@@ -53,14 +53,8 @@ class Caller:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("grpcurl")
-    lines = ['default = "sqlite"']
-    for name in [*KEEPING, "null"]:
-        lines += [f"[backends.{name}]", f'implementation = "{name}"']
-        if name == "redis":
-            lines.append(f"settings = {{ port = {redis.port} }}")
-        lines += ["[[routes]]", f'domain = "{name}.*"', f'backend = "{name}"']
-    (folder / "neardict.toml").write_text("\n".join(lines))
-    with Served("--config", folder / "neardict.toml", "--data", folder / "data") as server:
+    config = write_routes(folder, [*KEEPING, "null"], redis, default="sqlite")
+    with Served("--config", config, "--data", folder / "data") as server:
         yield server
 
 

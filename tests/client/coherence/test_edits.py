@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 import neardict
+from kinds import write_routes
 from redis_server import RedisServer
 from served import Served
 
@@ -16,15 +17,7 @@ BACKENDS = ["memory", "sqlite", "json", "redis"]
 @pytest.fixture(scope="module")
 def every_backend(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("edits")
-    settings = {"json": '{ root_dir = "json" }', "redis": f'{{ host = "{redis.host}", port = {redis.port} }}'}
-    (folder / "neardict.toml").write_text(
-        "".join(
-            f'[backends.{name}]\nimplementation = "{name}"\nsettings = {settings.get(name, "{}")}\n'
-            for name in BACKENDS
-        )
-        + "".join(f'[[routes]]\ndomain = "{name}.*"\nbackend = "{name}"\n' for name in BACKENDS)
-    )
-    with Served("--config", folder / "neardict.toml", "--data", folder, cwd=folder) as served:
+    with Served("--config", write_routes(folder, BACKENDS, redis), "--data", folder) as served:
         yield served
 
 
