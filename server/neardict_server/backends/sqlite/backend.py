@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ class SqliteBackend:
         """Raises OSError if the file cannot be used or is in use, ValueError if it is no such database."""
         self._clock = clock
         self._path = path
-        self._name = name
+        self._translated = functools.partial(translated, name)
         with contextlib.ExitStack() as opened:
             opened.enter_context(ExclusiveLock(path.with_name(f"{path.name}.lock")))
             try:
@@ -80,7 +81,7 @@ class SqliteBackend:
         self._closed = False
 
     async def get_value(self, domain: str, key: str) -> base.Lookup:
-        with translated(self._name):
+        with self._translated():
             row = self._reader.execute(_LOOK_AT_ONE, (key, domain)).fetchone()
         if row is None:
             return base.Lookup(None, self._started)
@@ -131,7 +132,7 @@ class SqliteBackend:
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
     ) -> AsyncIterator[base.Page]:
-        with translated(self._name):
+        with self._translated():
             row = self._reader.execute(
                 "SELECT id, revision FROM domains WHERE name = ?", (domain,)
             ).fetchone()
@@ -146,7 +147,7 @@ class SqliteBackend:
         after, operator = prefix, ">="
         while True:
             try:
-                with translated(self._name):
+                with self._translated():
                     cursor = self._reader.execute(
                         f"SELECT {columns} FROM entries WHERE domain = ? AND key {operator} ? {bound} "  # noqa: S608  # constants
                         "AND (expires IS NULL OR expires > ?) ORDER BY key",
@@ -183,14 +184,14 @@ class SqliteBackend:
         unreadable: list[str] = []
         size, last = 0, None
         now = self._clock()
-        with translated():
+        with self._translated():
             keys = self._reader.execute(
                 f"SELECT domain, key FROM entries WHERE {which} ORDER BY key LIMIT {MOST_VALUES}",  # noqa: S608  # constants
                 parameters,
             ).fetchall()
         for domain_id, last in keys:  # the last is returned
             try:
-                with translated(self._name):
+                with self._translated():
                     rows = self._reader.execute(
                         f"SELECT {columns} FROM entries WHERE domain = ? AND key = ?",  # noqa: S608  # constants
                         (domain_id, last),
@@ -209,7 +210,7 @@ class SqliteBackend:
     def _look(self, domain: str, keys: Sequence[str]) -> list[base.Lookup]:
         """Returns what is stored under the keys at one moment, at most MOST_VALUES of them."""
         ((statement, parameters),) = _LOOK.statements((), keys, after=(domain,))
-        with translated(self._name):
+        with self._translated():
             rows = self._reader.execute(statement, parameters).fetchall()
         if not rows:
             return [base.Lookup(None, self._started)] * len(keys)
@@ -230,7 +231,7 @@ class SqliteBackend:
         return outcome
 
     async def position(self, domain: str, from_revision: int) -> base.Position:
-        with translated(self._name):
+        with self._translated():
             row = self._reader.execute(
                 "SELECT id, revision FROM domains WHERE name = ?", (domain,)
             ).fetchone()
@@ -264,7 +265,7 @@ class SqliteBackend:
 
     async def _total(self, domain_id: int | None) -> int:
         """Returns how many entries the domain has, expired ones that are not deleted yet included."""
-        with translated(self._name):
+        with self._translated():
             (count,) = self._reader.execute(
                 "SELECT count(*) FROM (SELECT 1 FROM entries WHERE domain = ? LIMIT ?)", (domain_id, _FEW)
             ).fetchone()
@@ -273,7 +274,7 @@ class SqliteBackend:
     def _count(self, domain_id: int | None) -> int:
         # In a thread, with a connection of its own.
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
-        with translated(self._name), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        with self._translated(), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             query = "SELECT count(*) FROM entries WHERE domain = ?"
             count: int = connection.execute(query, (domain_id,)).fetchone()[0]
             return count
