@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from . import _timeouts
+from ._contents import MISSING
 from ._retries import CHANCE
 from ._terms import DEFAULT
 from ._value_type import V
-from .errors import ConflictError, DeadlineExceededError, UnavailableError
+from .errors import AbsentKeyError, ConflictError, DeadlineExceededError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ._edited import Change
-    from ._terms import Ttl
+    from ._terms import Terms, Ttl
     from .cached_dict import CachedDict
+    from .entry import Entry
 
 # Between attempts, so that several editors of one key do not run into each other in step.
 _FIRST_PAUSE = 0.001  # seconds
@@ -31,6 +34,15 @@ class Draft(NamedTuple):
     value: Any
     revision: int = 0
     expires: bool = False
+
+    @classmethod
+    def of(cls, entry: Entry | None, key: str, default: Any, terms: Terms) -> Draft:
+        """Returns a copy of the entry's value, or of the default if there is none. Raises AbsentKeyError."""
+        if entry is not None:
+            return cls(terms.checked(entry.value), entry.revision, entry.expire_time is not None)
+        if default is MISSING:
+            raise AbsentKeyError(key)
+        return cls(copy.deepcopy(default))
 
     def options(self, ttl: Ttl) -> dict[str, Any]:
         """Returns how to store what was made of it: for as long as it would live, unless a ttl is given."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import reprlib
 import time
 from collections.abc import Mapping
@@ -449,12 +448,7 @@ class CachedDict(AskingDict, Generic[V]):
     def _draft(self, key: str, default: Any = MISSING) -> Draft:
         """Returns a copy of the value, or of the default if the key is absent. Raises AbsentKeyError."""
         entry = self._store.get_entry(self._domain, key) if _requests.may_exist(key) else None
-        if entry is not None:
-            value = self._terms.checked(entry.value)
-            return Draft(value, entry.revision, entry.expire_time is not None)
-        if default is MISSING:
-            raise AbsentKeyError(key)
-        return Draft(copy.deepcopy(default))
+        return Draft.of(entry, key, default, self._terms)
 
     def _store_draft(self, key: str, value: Any, draft: Draft, ttl: Ttl) -> None:
         """Stores what was made of a draft. Raises ConflictError if somebody else has written meanwhile."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 import reprlib
 import time
@@ -541,12 +540,7 @@ class CachedDict(ObservedDict, Generic[V]):
     async def _draft(self, key: str, default: Any = MISSING) -> Draft:
         """Returns a copy of the value, or of the default if the key is absent. Raises AbsentKeyError."""
         entry = await self._store.get_entry(self._domain, key) if _requests.may_exist(key) else None
-        if entry is not None:
-            value = self._terms.checked(entry.value)
-            return Draft(value, entry.revision, entry.expire_time is not None)
-        if default is MISSING:
-            raise AbsentKeyError(key)
-        return Draft(copy.deepcopy(default))
+        return Draft.of(entry, key, default, self._terms)
 
     async def _store_draft(self, key: str, value: Any, draft: Draft, ttl: Ttl) -> None:
         """Stores what was made of a draft. Raises ConflictError if somebody else has written meanwhile."""
