@@ -65,8 +65,8 @@ class _Columns(NamedTuple):
     keys: Sequence[str]
     revisions: Sequence[int]
     values: Sequence[Any]
-    # Whether any of them may expire.
-    expires: bool = True
+    # When those expire that do, by key, in seconds since the epoch.
+    expiries: Mapping[str, float] = {}
 
     @classmethod
     def of(cls, page: Page) -> _Columns:
@@ -82,7 +82,14 @@ class _Columns(NamedTuple):
             [self.keys[place] for place in places],
             [self.revisions[place] for place in places],
             [self.values[place] for place in places],
+            self.expiries,
         )
+
+
+def _expiries(entries: Sequence[pb.Entry]) -> dict[str, float]:
+    """Returns when those expire that do. Raises as `expire_time`."""
+    expiring = ((entry.key, _requests.expiry(entry)) for entry in filter(_EXPIRES, entries))
+    return {key: expires for key, expires in expiring if expires is not None}
 
 
 class ListedDict(NearDict):
@@ -110,9 +117,8 @@ class ListedDict(NearDict):
             new = new.at(readable)
         else:
             listing.keys += listed.keys
-        new = new._replace(expires=any(map(_EXPIRES, new.entries)))
-        for entry in new.entries if new.expires else ():
-            _requests.expiry(entry)  # which raises, if that is no time, before anything is held
+        # Which raises, for what is no time, before anything is held.
+        new = new._replace(expiries=_expiries(new.entries))
         if self._residents is not None:
             listing.values.update(zip(new.keys, new.values, strict=True))
         # Without the lock, since comparing may run code of the program's own.
@@ -165,9 +171,9 @@ class ListedDict(NearDict):
         self._fill_slots(zip(new.keys, new.values, strict=True))
         self._versions.install_all(zip(new.keys, new.revisions, strict=True))
         self._counts.fills += len(new.keys)
-        for entry in new.entries if new.expires else ():
-            if entry.HasField("expire_time") and (expires := _requests.expiry(entry)) is not None:
-                self._await_expiry(entry.key, entry.revision, expires)
+        for key, revision in zip(new.keys, new.revisions, strict=True) if new.expiries else ():
+            if (expires := new.expiries.get(key)) is not None:
+                self._await_expiry(key, revision, expires)
 
     def _end_listing(self, listing: Listing) -> None:
         """Drops what was not listed."""
