@@ -9,7 +9,7 @@ import time
 import weakref
 from typing import Protocol
 
-from ._retries import CHANCE
+from ._retries import CHANCE, jitter
 from ._threads import join, start
 from ._where import where
 from .errors import ClosedError
@@ -53,7 +53,7 @@ class Backoff:
         """Returns what to wait after a reading."""
         seconds = self._longest
         self._longest = min(2 * seconds, _LONGEST_BACKOFF) if failed else _FIRST_BACKOFF
-        return CHANCE.uniform(seconds / 2, seconds)
+        return seconds * jitter()
 
 
 class _Job:
