@@ -149,6 +149,10 @@ class Changes:
         """Returns whether anybody who listens to the domain needs a lease of it."""
         return any(listener.leased for listener in self._alive(domain))
 
+    def leaseholders(self, domain: str) -> Iterator[Listener]:
+        """Returns those who listen to the domain and need a lease of it."""
+        return (listener for listener in self._alive(domain) if listener.leased)
+
     def listened(self, domain: str) -> bool:
         """Returns whether `publish` may have somebody to tell: it costs something to say what."""
         return bool(self._listeners.get(domain))

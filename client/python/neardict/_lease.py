@@ -144,6 +144,12 @@ class LeasedDict(NearDict):
                 if revoked.held is not MISSING:
                     self._fill_slot(key, revoked.held)
 
+    def revocations(self, key: str) -> list[int]:
+        """Returns the numbers of the writes of the key that go on, as far as is known; for this package."""
+        with self._lock:
+            revoked = self._revoked.get(key)
+            return [] if revoked is None else list(revoked.numbers)
+
     def reset(self) -> None:
         """Drops all that is held; for this package."""
         with self._lock:

@@ -64,6 +64,12 @@ def holder(server: Served, domain: str) -> Iterator[Holder]:
         one.give_back()
 
 
+async def revision_of(store: aio.Store, domain: str) -> int:
+    entry = await store.get_entry(domain, "k")
+    assert entry is not None
+    return entry.revision
+
+
 def linearizable(store: neardict.Store, domain: str, **options: Any) -> LinearizableDict:
     made = store.dict(domain, consistency="linearizable", **options)
     assert isinstance(made, LinearizableDict)
@@ -375,3 +381,61 @@ async def test_with_asyncio_it_is_the_same(
     await d.delete("k")
     assert await asyncio.to_thread(there.get, "k") is None
     assert not await d.has("k")
+
+
+@MODES
+async def test_with_asyncio_what_was_written_is_shown_at_once(
+    aio_store: aio.Store, domain: str, load: bool
+) -> None:
+    # The acknowledgement comes on one stream, and that the key may be shown again on another.
+    d = await aio_store.dict(domain, consistency="linearizable", load=load)
+    many = [f"many {number}" for number in range(20)]
+    for number in range(10):
+        await d.set("k", number)
+        assert d["k"] == number
+        await d.compare_and_set("k", [number], await revision_of(aio_store, domain))
+        assert d["k"] == [number]
+        await d.edit("k", lambda value: value.append("more"))
+        assert d["k"] == [number, "more"]
+        await d.touch("k", 60)
+        assert d["k"] == [number, "more"]
+        await d.update(dict.fromkeys(many, number))
+        assert [d[key] for key in many] == [number] * len(many)
+        await aio_store.set_value(domain, "k", number)
+        await d.fetch("k")
+        assert d["k"] == number
+        await aio_store.set_many(domain, dict.fromkeys(many, "again"))
+        await d.get_many(many)
+        assert {d[key] for key in many} == {"again"}
+        if load:
+            assert dict(d) == {**dict.fromkeys(many, "again"), "k": number}
+        assert await d.pop("k") == number
+        await d.delete(many[0])
+        await d.delete_many(many[:10])
+        await aio_store.delete_many(domain, many[10:])
+        if load:  # a cache knows of what it was told only when it has looked
+            assert "k" not in d
+            assert not any(key in d for key in many)
+            assert dict(d) == {}
+
+
+async def test_with_asyncio_a_write_does_not_wait_for_those_that_come_after_it(
+    aio_store: aio.Store, elsewhere: neardict.Store, domain: str
+) -> None:
+    """A key that others write without a pause is theirs to hide, and no reason to wait for ever."""
+    d = await aio_store.dict(domain, consistency="linearizable")
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.is_set():
+            elsewhere.set_value(domain, "k", "theirs")
+
+    writing = asyncio.create_task(asyncio.to_thread(write))
+    try:
+        async with asyncio.timeout(60):
+            for number in range(100):
+                await d.set("k", number)
+    finally:
+        over.set()
+        await writing
+    assert await d.fetch("k") == (await aio_store.get_value(domain, "k"))

@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from .._lease import LeasedDict
 from .._value_type import V
 from .cached_dict import CachedDict
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from .._changes import Changes
+
 
 class LinearizableDict(LeasedDict, CachedDict[V]):
     """What neardict.LinearizableDict is, for asyncio. Made by `await Store.dict`.
 
-    While a key is being written, or the lease is not renewed, `d[key]` raises NotHeldError, and
-    `await d.fetch(key)` asks the service.
+    While a key is being written by others, or the lease is not renewed, `d[key]` raises NotHeldError, and
+    `await d.fetch(key)` asks the service. After a write by the same store `d[key]` shows what was written.
     """
 
-    __slots__ = ("_revoked",)
+    __slots__ = ("_releases", "_revoked")
 
     if TYPE_CHECKING:
 
         def __getitem__(self, key: str) -> V: ...
+
+    def _begin(self) -> None:
+        super()._begin()
+        # Who waits for the end of a write, by its number.
+        self._releases: dict[int, asyncio.Future[None]] = {}
+
+    def release(self, key: str, number: int) -> None:
+        """Shows again what is held under the key, unless another write of it goes on; for this package."""
+        super().release(key, number)
+        if (released := self._releases.pop(number, None)) is not None:
+            released.set_result(None)
+
+    def releases(self, keys: Collection[str]) -> Iterable[asyncio.Future[None]]:
+        """Yields what is done when the writes of the keys that go on now are over; for this package."""
+        for number in [number for key in keys for number in self.revocations(key)]:
+            if number not in self._releases:
+                self._releases[number] = asyncio.get_running_loop().create_future()
+            yield self._releases[number]
+
+
+async def shown(changes: Changes, domain: str, keys: Collection[str], seconds: float) -> None:
+    """Returns when the linearizable dicts of the store show the keys that it has just written.
+
+    The end of a write reaches them on another stream than its acknowledgement, and reading them cannot wait.
+    The service tells of that end however it came, so that `seconds` are for one that does not.
+    """
+    waiting = [
+        released
+        for listener in changes.leaseholders(domain)
+        if isinstance(listener, LinearizableDict)
+        for released in listener.releases(keys)
+    ]
+    if waiting:
+        await asyncio.wait(waiting, timeout=seconds)

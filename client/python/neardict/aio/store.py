@@ -80,7 +80,7 @@ from ._teller import LoopTeller
 from ._threads import on_loop
 from ._watching import Watching
 from .cached_dict import CachedDict
-from .linearizable import LinearizableDict
+from .linearizable import LinearizableDict, shown
 
 # For so long, in seconds, one who closes in another thread waits for the loop.
 _LOOP_SECONDS = 5.0
@@ -535,6 +535,7 @@ class Store:
             raise
         finally:
             changes.calls.end(call)
+        await shown(changes, domain, [operation.key], self._timeout)
         return _requests.outcome(response)
 
     async def write_many(
@@ -575,6 +576,7 @@ class Store:
                 "delete_key", word("delete_key", request), timeout
             )
             self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
+        await shown(self.changes, request.domain, [request.key], self._timeout)
         return response
 
     def pages(
@@ -792,13 +794,15 @@ class Store:
         answered: Callable[[str, Any, int], None],
     ) -> "dict_type[str, Any]":
         with self.changes.calls.under_way() as call:
-            return await self._read_bulk(
+            found = await self._read_bulk(
                 kind,
                 requests,
                 timeout,
                 answered=lambda key, response: answered(key, response, call),
                 failed=lambda key, error: self.changes.failed(domain, key, error),
             )
+        await shown(self.changes, domain, requests, self._timeout)
+        return found
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
