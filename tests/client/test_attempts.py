@@ -3,8 +3,9 @@
 import pytest
 
 from neardict import DeadlineExceededError, NeardictError, PermissionDeniedError, UnavailableError
+from neardict._backoff import jitter
 from neardict._outages import plain
-from neardict._retries import FIRST_SECONDS, LONGEST_SECONDS, Attempts, backoff, jitter
+from neardict._retries import BACKOFF, Attempts
 
 DOWN = UnavailableError("Redis (backend `shared`) is down", reason="BACKEND_UNAVAILABLE")
 
@@ -21,10 +22,10 @@ def attempts(clock: Clock, seconds: float, *, since_failure: bool = False) -> At
 
 
 def test_the_backoff_grows_to_its_bound_and_never_beyond() -> None:
-    waits = [backoff(number) for number in range(1, 5000)]
-    assert waits[0] == FIRST_SECONDS
+    waits = [BACKOFF.wait(number, lambda: 1.0) for number in range(1, 5000)]
+    assert waits[0] == BACKOFF.first
     assert waits == sorted(waits)
-    assert waits[-1] == LONGEST_SECONDS
+    assert waits[-1] == BACKOFF.longest
 
 
 def test_no_two_clients_go_in_step() -> None:
@@ -47,9 +48,9 @@ def test_a_call_is_tried_until_its_deadline_and_ends_with_its_last_outcome(secon
     with pytest.raises(UnavailableError) as caught:
         fail()
     assert caught.value is DOWN
-    assert clock.now > 100 + seconds - LONGEST_SECONDS
+    assert clock.now > 100 + seconds - BACKOFF.longest
     assert clock.now < 100 + seconds
-    assert pauses[0] == pytest.approx(FIRST_SECONDS)
+    assert pauses[0] == pytest.approx(BACKOFF.first)
 
 
 def test_what_is_permanent_is_raised_at_once() -> None:
@@ -82,7 +83,7 @@ def test_of_many_that_have_failed_together_none_waits_after_the_other() -> None:
         pause = trying.pause(DOWN)
         waited += pause
         clock.now += pause
-    assert waited == pytest.approx(FIRST_SECONDS)
+    assert waited == pytest.approx(BACKOFF.first)
 
 
 def test_what_may_last_as_long_as_it_likes_has_its_time_from_when_it_broke() -> None:

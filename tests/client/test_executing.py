@@ -20,7 +20,7 @@ import pytest
 import neardict
 from neardict import _bulk
 from neardict._pipeline import Operation
-from neardict._retries import LONGEST_SECONDS
+from neardict._retries import BACKOFF
 from neardict.v1 import storage_pb2 as pb
 from served import Served
 
@@ -360,7 +360,7 @@ def test_a_backend_that_stays_down_is_named_at_the_deadline_and_not_asked_withou
         assert caught.value.reason == "BACKEND_UNAVAILABLE"
         assert time.monotonic() - began >= 3
         # Less often each time, by half of the backoff at least.
-        assert 5 <= len(server.operations) <= 2 * 3 / LONGEST_SECONDS + 5
+        assert 5 <= len(server.operations) <= 2 * 3 / BACKOFF.longest + 5
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_streams_that_end_at_once_are_not_opened_without_end() -> None:
     with ExecuteServer(ending) as server, neardict.connect(server.address, watch=False) as store:
         with pytest.raises(neardict.UnavailableError, match="ends each stream at once"):
             store.get_value("a", "key", timeout=3)
-        assert 5 <= server.streams <= 2 * 3 / LONGEST_SECONDS + 5
+        assert 5 <= server.streams <= 2 * 3 / BACKOFF.longest + 5
 
 
 def test_an_idle_store_opens_no_stream_again() -> None:

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from neardict import _pipeline
 from neardict._pipeline import Operation, Pipeline, milliseconds
-from neardict._retries import AGAIN, ATTEMPTS, LONGEST_SECONDS, LOST, UNSUPPORTED
+from neardict._retries import AGAIN, ATTEMPTS, BACKOFF, LOST, UNSUPPORTED
 from neardict.v1 import storage_pb2 as pb
 
 from .execute_server import error
@@ -223,7 +223,7 @@ def test_what_was_on_a_lost_stream_is_tried_again_until_its_deadline_all_at_once
         assert pipeline.lost(outcome, now) == []
         due = pipeline.due
         assert due is not None
-        assert now < due <= now + LONGEST_SECONDS
+        assert now < due <= now + BACKOFF.longest
         now = due
         pipeline.add_due(now)
         if now > 99:
@@ -243,7 +243,7 @@ def test_streams_that_break_for_a_reason_of_their_own_are_opened_five_times(outc
         assert len(take_all(pipeline)) == 1
         settled = pipeline.lost(outcome, now)
         assert settled == ([one] if attempt == ATTEMPTS - 1 else [])
-        now += LONGEST_SECONDS
+        now += BACKOFF.longest
         pipeline.add_due(now)
 
 
@@ -274,7 +274,7 @@ def test_attempts_come_less_often_until_something_is_answered() -> None:
         now = pipeline.due
         pipeline.add_due(now)
     assert waited[:6] == sorted(waited[:6])
-    assert waited[0] < waited[5] == pytest.approx(LONGEST_SECONDS)
+    assert waited[0] < waited[5] == pytest.approx(BACKOFF.longest)
     assert waited[6] == pytest.approx(waited[0])
 
 

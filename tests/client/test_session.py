@@ -7,7 +7,7 @@ import pytest
 
 from coherence.listening import Listener
 from neardict._changes import Changes
-from neardict._session import FIRST_PAUSE, LONGEST_PAUSE, PING_SECONDS, Session
+from neardict._session import BACKOFF, PING_SECONDS, Session
 from neardict.v1 import storage_pb2 as pb
 
 DOMAIN = "d"
@@ -66,7 +66,7 @@ class Stream:
         """Lets time pass, a ping at a time, until the client asks for the domain again; returns how long."""
         began = self.now
         while not self.subscriptions():
-            assert self.now < began + 10 * LONGEST_PAUSE
+            assert self.now < began + 10 * BACKOFF.longest
             self.now += PING_SECONDS / 4
             assert self.session.tick() is not None
         return self.now - began
@@ -89,7 +89,7 @@ def test_a_rejected_subscription_is_tried_again_ever_more_rarely(stream: Stream)
     assert stream.heard.fresh
     # What is rejected after that is another matter.
     stream.rejected(grpc.StatusCode.UNAVAILABLE)
-    assert stream.wait() == FIRST_PAUSE
+    assert stream.wait() == BACKOFF.first
 
 
 def test_what_is_held_waits_for_a_subscription_that_was_rejected(stream: Stream) -> None:
@@ -100,7 +100,7 @@ def test_what_is_held_waits_for_a_subscription_that_was_rejected(stream: Stream)
     assert stream.subscriptions() == [7]
     resets = stream.heard.resets
     stream.rejected(grpc.StatusCode.UNAVAILABLE)
-    stream.now += FIRST_PAUSE
+    stream.now += BACKOFF.first
     stream.session.tick()
     assert stream.subscriptions() == [7]
     assert (stream.heard.fresh, stream.heard.resets) == (False, resets)
@@ -127,7 +127,7 @@ def test_a_new_stream_tries_at_once_and_only_once(stream: Stream) -> None:
     stream.session.lost()
     stream.session.opened(stream.sent.append)
     assert stream.subscriptions() == [0]
-    stream.now += FIRST_PAUSE
+    stream.now += BACKOFF.first
     stream.session.tick()
     assert stream.subscriptions() == []
 

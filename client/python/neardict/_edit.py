@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from . import _timeouts
+from ._backoff import Backoff
 from ._contents import MISSING
-from ._retries import CHANCE
 from ._terms import DEFAULT
 from ._value_type import V
 from .errors import AbsentKeyError, ConflictError, DeadlineExceededError, UnavailableError
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from .entry import Entry
 
 # Between attempts, so that several editors of one key do not run into each other in step.
-_FIRST_PAUSE = 0.001  # seconds
-_LONGEST_PAUSE = 0.05
+_BACKOFF = Backoff(0.001, 0.05)
 # A listing may take longer than a call, and what happened meanwhile is looked up then: so often it is tried.
 LEAST_ATTEMPTS = 10
 
@@ -60,10 +60,10 @@ def pauses(timeout: float) -> Iterator[float | None]:
     So an attempt is made after each, and nothing comes after the last.
     """
     deadline = time.monotonic() + _timeouts.check(timeout)
-    longest = _FIRST_PAUSE
-    while time.monotonic() < deadline:
-        yield CHANCE.uniform(0, longest)
-        longest = min(2 * longest, _LONGEST_PAUSE)
+    for failures in itertools.count(1):
+        if time.monotonic() >= deadline:
+            break
+        yield _BACKOFF.wait(failures)
     yield None
 
 

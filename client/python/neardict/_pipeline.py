@@ -9,7 +9,8 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ._retries import AGAIN, ATTEMPTS, backoff, is_transient, jitter, most_streams
+from ._backoff import jitter
+from ._retries import AGAIN, ATTEMPTS, BACKOFF, is_transient, most_streams
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Pipeline:
                 left.append(operation)
         if outcome is not AGAIN and left:
             self._losses += 1
-            self._next_stream = now + self._jitter() * backoff(self._losses)
+            self._next_stream = now + BACKOFF.wait(self._losses, self._jitter)
         for operation in left:
             operation.timeout = operation.timeout and milliseconds(operation.deadline - now)
             self._enqueue(operation)
@@ -303,10 +304,10 @@ class Pipeline:
         domain = operation.domain
         due = self._locked.get(domain)
         if operation.alone:
-            due = now + self._jitter() * backoff(operation.failures)
+            due = now + BACKOFF.wait(operation.failures, self._jitter)
         elif due is None:
             # Those that failed together are sent together, and in their order.
-            due = self._locked[domain] = now + self._jitter() * backoff(operation.failures)
+            due = self._locked[domain] = now + BACKOFF.wait(operation.failures, self._jitter)
             behind = [one for one in self._queue.values() if one.domain == domain]
             for queued in behind:
                 del self._queue[queued.number]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from . import _channel
-from ._retries import CHANCE
+from ._backoff import Backoff
 from ._statuses import without_frames
 from ._threads import join
 from ._where import where
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Between attempts to open a stream: longer each time, and never two clients in step.
-FIRST_PAUSE = 0.05  # seconds
-LONGEST_PAUSE = 2.0
+# Between attempts to open a stream.
+BACKOFF = Backoff(0.05, 2.0)
 # A stream that has lasted for so long, in seconds, since its first message, was a good one: the next attempt
 # comes soon. Those that end sooner, as where nobody understands them, come at longer and longer intervals.
 _LASTED = 1.0
@@ -179,7 +178,7 @@ class Reading:
         return self.dropped or self.stopped.is_set()
 
     def _read(self) -> None:
-        longest = FIRST_PAUSE
+        failures = 0
         while not self._over():
             requests = self._requests = queue.SimpleQueue()
             began = math.inf
@@ -205,8 +204,8 @@ class Reading:
                 self.give_up()
                 requests.put(None)
             if time.monotonic() - began >= _LASTED:
-                longest = FIRST_PAUSE
-            self.stopped.wait(CHANCE.uniform(0, longest))
-            longest = min(2 * longest, LONGEST_PAUSE)
+                failures = 0
+            failures += 1
+            self.stopped.wait(BACKOFF.wait(failures))
         if self.dropped:
             self._line.close()

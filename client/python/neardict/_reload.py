@@ -9,7 +9,7 @@ import time
 import weakref
 from typing import Protocol
 
-from ._retries import CHANCE, jitter
+from ._backoff import Backoff, spread
 from ._threads import join, start
 from ._where import where
 from .errors import ClosedError
@@ -18,9 +18,8 @@ logger = logging.getLogger(__name__)
 
 # Before a mirror is read, so that not all clients of a service that begins anew read it at once.
 _SPREAD = 0.1  # seconds
-# Between readings of a mirror that loses more meanwhile; and, longer each time, after those that fail.
-_FIRST_BACKOFF = 0.25
-_LONGEST_BACKOFF = 5.0
+# Between readings of a mirror that loses more meanwhile; and after those that fail.
+_BACKOFF = Backoff(0.25, 5.0)
 # For so long one who forks waits for a call in flight; then its child cannot connect, as after other calls.
 _PAUSE_SECONDS = 1.0
 
@@ -39,21 +38,20 @@ class Mirror(Protocol):
         ...
 
 
-class Backoff:
-    """How long to wait before each reading of one mirror, in seconds: never two clients in step."""
+class Pauses:
+    """How long to wait before each reading of one mirror, in seconds."""
 
     def __init__(self) -> None:
-        self._longest = _FIRST_BACKOFF
+        self._failures = 0
 
     @staticmethod
     def first() -> float:
-        return CHANCE.uniform(0, _SPREAD)
+        return spread(_SPREAD)
 
     def next(self, *, failed: bool) -> float:
         """Returns what to wait after a reading."""
-        seconds = self._longest
-        self._longest = min(2 * seconds, _LONGEST_BACKOFF) if failed else _FIRST_BACKOFF
-        return seconds * jitter()
+        self._failures = self._failures + 1 if failed else 0
+        return _BACKOFF.wait(max(self._failures, 1))
 
 
 class _Job:
@@ -61,8 +59,8 @@ class _Job:
 
     def __init__(self, mirror: weakref.ref[Mirror]) -> None:
         self.mirror = mirror
-        self._backoff = Backoff()
-        self.due = time.monotonic() + self._backoff.first()
+        self._pauses = Pauses()
+        self.due = time.monotonic() + self._pauses.first()
 
     def run(self) -> bool:
         """Returns whether it is to be run again when it is due."""
@@ -79,7 +77,7 @@ class _Job:
             # Whatever a decoder of the program's raises ends no thread on which other mirrors wait.
             logger.debug("a mirror could not be read anew: %s", where(error))
             failed = True
-        self.due = time.monotonic() + self._backoff.next(failed=failed)
+        self.due = time.monotonic() + self._pauses.next(failed=failed)
         return not mirror.reload_ended()
 
 

@@ -6,12 +6,12 @@ service applies once. So a call is tried until its deadline, whatever the servic
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
+from ._backoff import Backoff, jitter
 from ._statuses import reason
 from .errors import DeadlineExceededError, NeardictError, UnavailableError
 
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
-# The backoff. Attempts that meet a port without a listener cost nothing, and gRPC connects once a second at
-# most, so what is back is found soon.
-FIRST_SECONDS = 0.05
-LONGEST_SECONDS = 0.5
-MULTIPLIER = 2.0
-# Beyond this the power would only overflow.
-_MOST_DOUBLINGS = 16
+# Attempts that meet a port without a listener cost nothing, and gRPC connects once a second at most, so what
+# is back is found soon.
+BACKOFF = Backoff(0.05, 0.5)
 # How many streams an operation may have been on that failed for a reason which may be its own.
 ATTEMPTS = 5
 
@@ -50,21 +46,6 @@ PERMANENT = {
     grpc.StatusCode.UNAUTHENTICATED,
 }
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
-
-
-# Not the generator of the module random, which is the program's own: it may have seeded it. The system's, so
-# that the children of a fork do not go in step.
-CHANCE = random.SystemRandom()
-
-
-def jitter() -> float:
-    """Returns a factor for backoffs: never two clients in step."""
-    return CHANCE.uniform(0.5, 1.0)
-
-
-def backoff(attempts: int) -> float:
-    """Returns for how many seconds to wait after so many attempts that failed, times the jitter."""
-    return min(FIRST_SECONDS * MULTIPLIER ** min(attempts - 1, _MOST_DOUBLINGS), LONGEST_SECONDS)
 
 
 def is_transient(error: pb.OperationError) -> bool:
@@ -131,7 +112,7 @@ class Attempts:
         self._failed += 1
         self._last = error
         # Counted from its beginning: of many that failed together none waits after the other.
-        due = max(self._begun + backoff(self._failed) * self._jitter(), now)
+        due = max(self._begun + BACKOFF.wait(self._failed, self._jitter), now)
         if due >= self._end:
             raise error from None
         self._begun = due

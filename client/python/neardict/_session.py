@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import grpc
 
 from . import _replies, _requests
+from ._backoff import Backoff, jitter
 from ._changes import NOT_SENT, Change
 from ._news import News
-from ._retries import CHANCE
 from .errors import ServiceError
 from .v1 import storage_pb2 as pb
 
@@ -29,8 +29,7 @@ TRUST_SECONDS = 3 * PING_SECONDS
 NEVER = float("-inf")
 EVER = float("inf")
 # Before a subscription that was rejected is tried again: longer each time, and never two clients in step.
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 5.0
+BACKOFF = Backoff(0.5, 5.0)
 # It is not, after these: only another service, or another configuration of it, would answer otherwise, and
 # that makes itself known by a new stream.
 _LASTING = {
@@ -61,8 +60,8 @@ class Lease:
 class _Domain:
     """`revision` is up to where every change has been seen, 0 if nothing is held; `live` since subscribed.
 
-    `settled` is whether the service has answered the first subscription, in whatever way; `pause` how long
-    the last attempt after a rejection waited. `asked` is whether the request that is not answered yet asks
+    `settled` is whether the service has answered the first subscription, in whatever way; `rejections` how
+    often it has rejected it since. `asked` is whether the request that is not answered yet asks
     for a lease, None if there is none: an answer does not say to which request. `lease` is there if one is
     wanted, and `lease_seconds` is how long it lasts, 0 if the service has given none; `refused` is why not.
     """
@@ -75,7 +74,7 @@ class _Domain:
     lease: Lease | None = None
     lease_seconds: float = 0
     refused: str = ""
-    pause: float = 0.0
+    rejections: int = 0
     asked: bool | None = None
 
 
@@ -89,9 +88,9 @@ class Session:
     """
 
     def __init__(
-        self, changes: Changes, clock: Callable[[], float], *, jitter: Callable[[], float] = CHANCE.random
+        self, changes: Changes, clock: Callable[[], float], *, jitter: Callable[[], float] = jitter
     ) -> None:
-        """`clock` returns seconds, and never goes back; `jitter` a number from 0 to 1."""
+        """`clock` returns seconds, and never goes back; `jitter` the share of a pause."""
         self._changes = changes
         self._clock = clock
         self._jitter = jitter
@@ -320,7 +319,7 @@ class Session:
             domain.lease.until = self._answered + domain.lease_seconds
         elif domain.lease is not None:
             domain.refused = "the service is too old to give leases"
-        domain.pause = 0.0
+        domain.rejections = 0
         self._judge(message.domain, domain)
         self._news.notify_all()
 
@@ -366,8 +365,8 @@ class Session:
             return
         # What is held waits, as for a new stream, until the service can go on from there.
         domain.settled = True
-        domain.pause = min(max(FIRST_PAUSE, 2 * domain.pause), LONGEST_PAUSE)
-        self._retries[message.domain] = self._clock() + domain.pause * (1 + self._jitter()) / 2
+        domain.rejections += 1
+        self._retries[message.domain] = self._clock() + BACKOFF.wait(domain.rejections, self._jitter)
         self._end(message.domain, domain)
         self._news.notify_all()
 

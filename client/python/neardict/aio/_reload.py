@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from .._reload import Backoff
+from .._reload import Pauses
 from .._where import where
 from ..errors import ClosedError
 
@@ -28,8 +28,8 @@ class Mirror(Protocol):
 
 async def reload(reference: weakref.ref[Mirror]) -> None:
     """Reads what is missing, again and again until its `reload_ended`. Does not hold it meanwhile."""
-    backoff = Backoff()
-    await asyncio.sleep(backoff.first())
+    pauses = Pauses()
+    await asyncio.sleep(pauses.first())
     while (mirror := reference()) is not None:
         failed = False
         try:
@@ -43,4 +43,4 @@ async def reload(reference: weakref.ref[Mirror]) -> None:
         if mirror.reload_ended():
             return
         del mirror
-        await asyncio.sleep(backoff.next(failed=failed))
+        await asyncio.sleep(pauses.next(failed=failed))

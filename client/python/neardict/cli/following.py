@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
-from .._reading import FIRST_PAUSE, LONGEST_PAUSE
+from .._reading import BACKOFF
 from .._replies import change_problem, protocol_error, subscribed_problem
-from .._retries import CHANCE
 from .._session import PING_SECONDS, TRUST_SECONDS
 from .._statuses import rejected, to_error, too_late, without_frames
 from ..errors import DeadlineExceededError, UnavailableError
@@ -51,12 +50,12 @@ def follow(store: Store, domain: str, from_revision: int = 0) -> Iterator[pb.Cha
     revision = from_revision
     # From here on a beginning that does not go on from `revision` leaves a gap.
     continues = from_revision > 0
-    longest = FIRST_PAUSE
+    failures = 0
     while True:
         stream = _Stream(store, domain, revision)
         try:
             for message in stream:
-                longest = FIRST_PAUSE
+                failures = 0
                 which = message.WhichOneof("response")
                 if which == "changes":
                     _check(message.changes, store.target)
@@ -84,8 +83,8 @@ def follow(store: Store, domain: str, from_revision: int = 0) -> Iterator[pb.Cha
             yield _passing(too_late(store.target) if silent else to_error(error, store.target))
         finally:
             stream.close()
-        time.sleep(CHANCE.uniform(0, longest))
-        longest = min(2 * longest, LONGEST_PAUSE)
+        failures += 1
+        time.sleep(BACKOFF.wait(failures))
 
 
 def _check(message: pb.Changes, target: str) -> None:
