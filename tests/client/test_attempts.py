@@ -5,7 +5,7 @@ import pytest
 from neardict import DeadlineExceededError, NeardictError, PermissionDeniedError, UnavailableError
 from neardict._backoff import jitter
 from neardict._outages import plain
-from neardict._retries import BACKOFF, Attempts
+from neardict._retries import BACKOFF, REPEAT_SECONDS, Attempts
 
 DOWN = UnavailableError("Redis (backend `shared`) is down", reason="BACKEND_UNAVAILABLE")
 
@@ -97,6 +97,34 @@ def test_what_may_last_as_long_as_it_likes_has_its_time_from_when_it_broke() -> 
         except UnavailableError as caught:
             error = caught
     assert 9 < clock.now - 1100 < 10
+
+
+def test_what_was_perhaps_written_is_sent_again_only_while_it_is_remembered() -> None:
+    clock = Clock()
+    trying = attempts(clock, 1000)
+    refused = UnavailableError("connection refused")
+    refused._is_refused = True
+    for _ in range(100):  # nobody was there to write it
+        trying.sent()
+        clock.now += 1
+        trying.pause(refused)
+    assert trying.left() == 900
+    trying.sent()
+    clock.now += 10
+    trying.pause(DOWN)
+    assert trying.left() == REPEAT_SECONDS - 10
+    trying.sent()
+    clock.now += 10
+    trying.pause(refused)
+    assert trying.left() == REPEAT_SECONDS - 20
+    trying.sent()
+    clock.now += 10
+    trying.pause(DOWN)  # counted from when it was sent first
+    assert trying.left() == REPEAT_SECONDS - 30
+    clock.now += 40
+    with pytest.raises(UnavailableError) as caught:
+        trying.pause(DOWN)
+    assert caught.value is DOWN
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,8 @@ def test_operations_of_many_threads_share_few_messages(server: Served, domain: s
         messages: list[int] = []
         take = store._executing._pipeline.take
 
-        def counted() -> pb.ExecuteRequest | None:
-            request = take()
+        def counted(now: float) -> pb.ExecuteRequest | None:
+            request = take(now)
             if request is not None:
                 messages.append(len(request.operations))
             return request
@@ -137,8 +137,8 @@ def test_bulks_share_messages_and_keep_the_window(server: Served, domain: str) -
         pipeline = store._executing._pipeline
         take, most, messages = pipeline.take, [0], [0]
 
-        def counted() -> pb.ExecuteRequest | None:
-            request = take()
+        def counted(now: float) -> pb.ExecuteRequest | None:
+            request = take(now)
             most[0] = max(most[0], len(pipeline._unanswered))
             messages[0] += request is not None
             return request

@@ -21,7 +21,7 @@ from .tcp_gate import TcpGate
 from .threads import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .threads import InThread
 
@@ -180,8 +180,8 @@ def cut_at_first(monkeypatch: pytest.MonkeyPatch, network: TcpGate, cuts: list[i
     """Cuts the connections when the client sends the fifth part, for the first time only."""
     parts = _chunks.Outgoing.parts
 
-    def cut(self: _chunks.Outgoing) -> Iterator[pb.WriteValueRequest]:
-        for number, part in enumerate(parts(self)):
+    def cut(self: _chunks.Outgoing, last: Callable[[], object]) -> Iterator[pb.WriteValueRequest]:
+        for number, part in enumerate(parts(self, last)):
             if number == 5 and not cuts:
                 cuts.append(number)
                 network.cut()
@@ -290,8 +290,8 @@ def test_a_store_that_is_closed_ends_an_upload(
     begun, going_on = threading.Event(), threading.Event()
     parts = _chunks.Outgoing.parts
 
-    def stopping(self: _chunks.Outgoing) -> Iterator[pb.WriteValueRequest]:
-        for number, part in enumerate(parts(self)):
+    def stopping(self: _chunks.Outgoing, last: Callable[[], object]) -> Iterator[pb.WriteValueRequest]:
+        for number, part in enumerate(parts(self, last)):
             if number == 3:
                 begun.set()
                 going_on.wait(SECONDS)

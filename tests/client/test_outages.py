@@ -12,9 +12,11 @@ import grpc
 import pytest
 
 import neardict
+from neardict import _pipeline, _retries
 from neardict.v1 import storage_pb2 as pb
 from served import Served
 
+from .both import CLIENTS, wait
 from .execute_server import ExecuteServer, error, plain
 from .gate import DEADLINE
 from .tcp_gate import TcpGate
@@ -292,3 +294,45 @@ def test_what_waiting_does_not_mend_is_told_at_once() -> None:
     # It has no GetServerInfo.
     with ExecuteServer(plain) as server, pytest.raises(neardict.ServiceError, match="does not serve"):
         neardict.connect(server.address, wait=DEADLINE)
+
+
+class Forgetful(ExecuteServer):
+    """Applies each write, and breaks the connection in place of an answer."""
+
+    def __init__(self) -> None:
+        def serve(server: ExecuteServer, requests: Any, context: grpc.ServicerContext) -> Any:
+            for message in server.read(requests):
+                server.answer(message)
+                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            yield pb.ExecuteResponse()
+
+        super().__init__(serve)
+
+    def _unary(self, name: str) -> Callable[[Any, grpc.ServicerContext], Any]:
+        carry_out = super()._unary(name)
+
+        def unary(request: Any, context: grpc.ServicerContext) -> Any:
+            carry_out(request, context)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+        return unary
+
+
+@pytest.mark.parametrize("size", [10, 50_000], ids=["on a stream", "as a call"])
+@pytest.mark.parametrize("client", [*CLIENTS])
+async def test_a_write_is_not_sent_again_when_the_service_may_have_forgotten_it(
+    client: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_pipeline, _retries):
+        monkeypatch.setattr(module, "REPEAT_SECONDS", 1.0)
+    with Forgetful() as server:
+        store = CLIENTS[client].connect(server.address, watch=False)
+        try:
+            began = time.monotonic()
+            with pytest.raises(neardict.UnavailableError, match="the connection broke"):
+                await wait(store.set_value("d", "k", "x" * size, timeout=60))
+            assert time.monotonic() - began < 30
+            ((_, times),) = server.applied.items()  # by one request id
+            assert times > 2
+        finally:
+            await wait(store.close())

@@ -20,21 +20,32 @@ from hypothesis.stateful import (
 
 from neardict import _pipeline
 from neardict._pipeline import Operation, Pipeline, milliseconds
-from neardict._retries import AGAIN, ATTEMPTS, BACKOFF, LOST, UNSUPPORTED
+from neardict._retries import AGAIN, ATTEMPTS, BACKOFF, LOST, REPEAT_SECONDS, UNSUPPORTED
 from neardict.v1 import storage_pb2 as pb
 
 from .execute_server import error
 
 
 class _Get(Operation):
+    writes = False
+
     def fill(self, message: pb.Operation) -> None:
         message.get_value.domain = self.domain
         message.get_value.key = self.key
 
 
-def operation(domain: str = "a", size: int = 10, deadline: float = 1000.0) -> Operation:
-    one = _Get(domain, "key", size)
-    one.deadline = deadline
+class _Set(Operation):
+    def fill(self, message: pb.Operation) -> None:
+        message.set_value.domain = self.domain
+        message.set_value.key = self.key
+
+
+def operation(
+    domain: str = "a", size: int = 10, deadline: float = 1000.0, *, writes: bool = False, now: float = 0.0
+) -> Operation:
+    one = (_Set if writes else _Get)(domain, "key", size)
+    one.begin(now, deadline - now)
+    one.timeout = 0
     return one
 
 
@@ -55,7 +66,7 @@ def add(pipeline: Pipeline, *operations: Operation) -> list[int]:
 
 
 def take_all(pipeline: Pipeline) -> list[int]:
-    return [number for request in iter(pipeline.take, None) for number in numbers(request)]
+    return [number for request in iter(lambda: pipeline.take(0), None) for number in numbers(request)]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +131,7 @@ def test_a_message_is_below_what_every_service_takes_even_when_thousands_give_up
         domain = f"domain {number % 8}"
         key = "k" * (size - 14 if size > 14 else 1)
         pipeline.add(_Get(domain, key, pb.GetValueRequest(domain=domain, key=key).ByteSize()))
-    requests = list(iter(pipeline.take, None))
+    requests = list(iter(lambda: pipeline.take(0), None))
     assert {number for request in requests for number in request.cancelled_numbers} == {
         one.number for one in first
     }
@@ -141,7 +152,7 @@ def test_what_nobody_waits_for_any_more_is_not_sent_and_takes_no_room() -> None:
     queued = operation("other")
     add(pipeline, queued)
     pipeline.abandon(queued)
-    assert pipeline.take() is None
+    assert pipeline.take(0) is None
     assert set(pipeline._load) == {"a"}
 
 
@@ -151,10 +162,10 @@ def test_who_gives_up_after_it_was_sent_has_the_service_told_and_frees_its_place
     (number,) = add(pipeline, one)
     take_all(pipeline)
     pipeline.abandon(one)
-    request = pipeline.take()
+    request = pipeline.take(0)
     assert request is not None
     assert list(request.cancelled_numbers) == [number]
-    assert pipeline.take() is None
+    assert pipeline.take(0) is None
     assert pipeline._load == {"a": 1}
     assert pipeline.received(found(one), 0) == []
     assert not pipeline._load
@@ -173,13 +184,17 @@ def test_a_result_that_comes_twice_or_for_nobody_is_passed_over() -> None:
 class Ended(grpc.RpcError):
     """How a stream ends."""
 
-    def __init__(self, code: grpc.StatusCode, reason: str = "") -> None:
+    def __init__(self, code: grpc.StatusCode, reason: str = "", text: str = "") -> None:
         self._code = code
+        self._text = text
         self._details = any_pb2.Any()
         self._details.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="neardict"))
 
     def code(self) -> grpc.StatusCode:
         return self._code
+
+    def details(self) -> str:
+        return self._text
 
     def trailing_metadata(self) -> Any:
         status = status_pb2.Status(code=self._code.value[0], details=[self._details])
@@ -278,6 +293,88 @@ def test_attempts_come_less_often_until_something_is_answered() -> None:
     assert waited[6] == pytest.approx(waited[0])
 
 
+REFUSED = Ended(grpc.StatusCode.UNAVAILABLE, text="Failed to connect to remote host: Connection refused")
+
+
+@pytest.mark.parametrize(
+    "outcome", [LOST, AGAIN, Ended(grpc.StatusCode.UNAVAILABLE)], ids=["LOST", "AGAIN", "UNAVAILABLE"]
+)
+def test_what_was_perhaps_written_is_sent_again_only_while_it_is_remembered(outcome: Any) -> None:
+    pipeline = Pipeline()
+    write, read, later = operation(writes=True), operation(), operation(writes=True)
+    add(pipeline, write, read)
+    assert len(take_all(pipeline)) == 2
+    add(pipeline, later)
+    now = REPEAT_SECONDS - 1
+    assert pipeline.lost(outcome, now) == []
+    pipeline.add_due(now + 0.9)
+    again = pipeline.take(now + 0.9)
+    assert again is not None
+    assert [one.number for one in again.operations] == [write.number, read.number, later.number]
+    now = REPEAT_SECONDS + 1
+    settled = pipeline.lost(outcome, now)
+    pipeline.add_due(now + BACKOFF.longest)
+    again = pipeline.take(now + BACKOFF.longest)
+    assert again is not None
+    # `later` was sent for the first time on the second stream, but it is as old.
+    assert [one.number for one in again.operations] == [read.number]
+    assert [*settled, *pipeline.given_up()] == [write, later]
+    assert write.outcome is (LOST if outcome is AGAIN else outcome)
+    assert pipeline.given_up() == []
+
+
+def test_a_service_is_not_told_to_take_longer_for_what_it_may_have_written() -> None:
+    pipeline = Pipeline()
+    write = operation(writes=True)
+    write.begin(0, 1000)
+    add(pipeline, write)
+    take_all(pipeline)
+    pipeline.lost(LOST, 10)
+    pipeline.add_due(11)
+    again = pipeline.take(11)
+    assert again is not None
+    assert again.operations[0].timeout_milliseconds == 1000 * (REPEAT_SECONDS - 10)
+
+
+def test_what_waits_until_that_time_is_over_is_given_up_when_its_turn_comes() -> None:
+    pipeline = Pipeline()
+    write = operation(writes=True)
+    add(pipeline, write)
+    take_all(pipeline)
+    pipeline.lost(LOST, 10)
+    pipeline.add_due(11)
+    assert pipeline.take(REPEAT_SECONDS) is None
+    assert pipeline.given_up() == [write]
+    assert write.outcome is LOST
+    assert pipeline._load == {}
+
+
+def test_a_write_that_nobody_can_have_got_is_tried_until_its_deadline() -> None:
+    pipeline = Pipeline()
+    write = operation(writes=True)
+    add(pipeline, write)
+    now = 0.0
+    while now < 999:
+        assert take_all(pipeline) == [write.number]
+        assert pipeline.lost(REFUSED, now) == []
+        assert pipeline.due is not None
+        now = pipeline.due
+        pipeline.add_due(now)
+
+
+def test_a_backend_that_is_down_may_have_written_too() -> None:
+    pipeline = Pipeline()
+    write = operation(writes=True)
+    add(pipeline, write)
+    (number,) = take_all(pipeline)
+    down = pb.ExecuteResponse(results=[error(number, grpc.StatusCode.UNAVAILABLE)])
+    assert pipeline.received(down, REPEAT_SECONDS - 1) == []
+    pipeline.add_due(REPEAT_SECONDS - 0.1)
+    assert take_all(pipeline) == [number]
+    assert pipeline.received(down, REPEAT_SECONDS) == [write]
+    assert write.outcome.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+
+
 def test_after_a_fork_everything_goes_on_at_once_in_its_order_and_no_attempt_is_counted() -> None:
     pipeline = Pipeline()
     all_of_them = [operation() for _ in range(1500)]
@@ -307,7 +404,7 @@ def test_what_is_overdue_when_the_stream_is_ended_here_is_left_to_whoever_waits_
         assert pipeline.lost(AGAIN, 1.5) == []
         assert overdue.outcome is None
     pipeline.abandon(overdue)
-    request = pipeline.take()
+    request = pipeline.take(0)
     assert request is not None
     assert [one.number for one in request.operations] == [one.number for one in others]
     pipeline.received(found(*others), 2.0)
@@ -323,7 +420,7 @@ def test_the_service_is_told_what_is_left_of_the_time() -> None:
     take_all(pipeline)
     pipeline.lost(LOST, 4)
     pipeline.add_due(5)
-    request = pipeline.take()
+    request = pipeline.take(5)
     assert request is not None
     assert request.operations[0].timeout_milliseconds == 6000
 
@@ -459,6 +556,7 @@ class Machine(RuleBasedStateMachine):
         self.order: dict[str, list[Operation]] = {}
         self.aside: set[int] = set()
         self.sent: dict[int, Operation] = {}
+        self.applied: set[int] = set()  # what was sent ever
 
     def settle(self, operations: list[Operation]) -> None:
         for one in operations:
@@ -467,10 +565,15 @@ class Machine(RuleBasedStateMachine):
             self.alive.remove(one)
             self.settled[id(one)] += 1
 
-    @rule(domain=st.sampled_from("abc"), size=st.sampled_from([0, 5000, 40_000]), count=st.integers(1, 9))
-    def add(self, domain: str, size: int, count: int) -> None:
+    @rule(
+        domain=st.sampled_from("abc"),
+        size=st.sampled_from([0, 5000, 40_000]),
+        count=st.integers(1, 9),
+        writes=st.booleans(),
+    )
+    def add(self, domain: str, size: int, count: int, writes: bool) -> None:
         for _ in range(count):
-            one = operation(domain, size, deadline=self.now + 1000)
+            one = operation(domain, size, self.now + 1000, writes=writes, now=self.now)
             self.alive.append(one)
             self.all.append(one)
             self.pipeline.add(one)
@@ -487,17 +590,24 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        request = self.pipeline.take() if self.pipeline.waits or self.pipeline._cancelled else None
+        request = self.pipeline.take(self.now) if self.pipeline.waits or self.pipeline._cancelled else None
         for number in numbers(request):
             (one,) = [one for one in self.all if one.number == number]
             assert not one.abandoned
             assert number not in self.sent
+            assert not (one.writes and id(one) in self.applied and self.now >= one.begun + REPEAT_SECONDS)
+            self.applied.add(id(one))
             for before in self.order[one.domain]:
                 if before is one:
                     break
                 # None is overtaken.
                 assert before.abandoned or before.number in self.sent or id(before) in self.aside
             self.sent[number] = one
+        given_up = self.pipeline.given_up()
+        for one in given_up:
+            assert one.writes
+            self.order[one.domain].remove(one)
+        self.settle(given_up)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), how=st.sampled_from(["found", "failed", "unavailable"]))
@@ -512,7 +622,7 @@ class Machine(RuleBasedStateMachine):
             response = pb.ExecuteResponse(results=[error(one.number, code) for one in chosen])
         settled = self.pipeline.received(response, self.now)
         if how == "unavailable":
-            assert settled == []
+            assert all(one.writes and self.now >= one.begun + REPEAT_SECONDS for one in settled)
         for one in settled:
             self.order[one.domain].remove(one)
             for failed in self.order[one.domain]:
@@ -530,7 +640,7 @@ class Machine(RuleBasedStateMachine):
         if outcome is not AGAIN:
             assert not self.pipeline.waits
 
-    @rule(seconds=st.sampled_from([0.0, 0.1, 3.0]))
+    @rule(seconds=st.sampled_from([0.0, 0.1, 3.0, REPEAT_SECONDS]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         self.pipeline.add_due(self.now)

@@ -69,10 +69,12 @@ class Outgoing:
             head=pb.WriteValueHead(request=head, size=self.size, content_size=content_size)
         )
 
-    def parts(self) -> Iterator[pb.WriteValueRequest]:
-        """Yields the messages, anew each time."""
+    def parts(self, last: Callable[[], object]) -> Iterator[pb.WriteValueRequest]:
+        """Yields the messages, anew each time. `last` is called before the last one."""
         yield self._head
         for start in range(0, self.size, CHUNK_BYTES):
+            if start + CHUNK_BYTES >= self.size:
+                last()
             yield pb.WriteValueRequest(chunk=bytes(self._data[start : start + CHUNK_BYTES]))
 
 

@@ -249,13 +249,16 @@ class Executing:
                             return
                         stopped = self._stopped
                         if not stopped:
-                            request = self._pipeline.take()
+                            request = self._pipeline.take(time.monotonic())
+                            given_up = self._pipeline.given_up()
                             due = self._pipeline.due
                     if stopped:
                         # Dropped, maybe, and then nobody else does it.
                         if (call := self._call) is not None:
                             call.cancel()
                         return
+                    self._tell(given_up)
+                    del given_up
                     if request is None:
                         operations = self._get(due)
                         if over.is_set():

@@ -188,7 +188,9 @@ class Large:
             left = _chunks.upload(self._seconds(None), outgoing.size)
 
         def attempt() -> pb.WriteValueResponse:
-            response: pb.WriteValueResponse = self._unary("WriteValue", outgoing.parts, left.left())
+            response: pb.WriteValueResponse = self._unary(
+                "WriteValue", lambda: outgoing.parts(left.sent), left.left()
+            )
             return _replies.checked(response, _replies.written_problem, self._target)
 
         return self._retried(left, attempt)

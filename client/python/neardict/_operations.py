@@ -27,6 +27,8 @@ _REST = 96
 class _GetValue(Operation):
     __slots__ = ()
 
+    writes = False
+
     def fill(self, message: pb.Operation) -> None:
         request = message.get_value
         request.domain = self.domain
@@ -57,7 +59,7 @@ class _SetValue(Operation):
 class _Request(Operation):
     """Makes a request that has been worded. It must not be changed any more."""
 
-    __slots__ = ("given", "kind")
+    __slots__ = ("given", "kind", "writes")
 
     given: Any
     kind: Kind
@@ -113,6 +115,7 @@ def word(kind: Kind, request: Any) -> Operation:
     operation = _Request(request.domain, request.key, size)
     operation.given = request
     operation.kind = kind
+    operation.writes = kind != "get_value"
     if kind == "get_value":
         operation.accept = request.accept
     return operation

@@ -6,8 +6,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._pipeline import milliseconds
-
 if TYPE_CHECKING:
     from ._executing import Executing
     from ._pipeline import Operation
@@ -34,8 +32,8 @@ class Pending:
         self._executing = executing
         self._unsent = unsent
         self._operation = operation
-        self.deadline = operation.deadline = time.monotonic() + seconds
-        operation.timeout = milliseconds(seconds)
+        operation.begin(time.monotonic(), seconds)
+        self.deadline = operation.deadline
         operation.waiter = threading.Lock()
         operation.waiter.acquire()
         if seconds <= 0:

@@ -10,7 +10,16 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ._backoff import jitter
-from ._retries import AGAIN, ATTEMPTS, BACKOFF, is_transient, most_streams
+from ._retries import (
+    AGAIN,
+    ATTEMPTS,
+    BACKOFF,
+    LOST,
+    REPEAT_SECONDS,
+    has_arrived,
+    is_transient,
+    most_streams,
+)
 from .v1 import storage_pb2 as pb
 
 if TYPE_CHECKING:
@@ -39,15 +48,17 @@ class Operation:
 
     `waiter` is whom to tell that it is settled. After `deadline`, by the monotonic clock, it is not tried
     again. `timeout` is what the service is told of that, in milliseconds. `last` is how the attempt before
-    has failed, None if none has; `in_flight` whether one has been sent that has no answer. `is_large` says
-    that it would hold up what stands behind it on a stream, so that it is a call of its own. `accept` is how
-    what is looked up may be compressed. What it does, subclasses know.
+    has failed, None if none has; `in_flight` whether one has been sent that has no answer. `repeats` says
+    that it is a write that has perhaps been applied, which shortens the deadline. `is_large` says that it
+    would hold up what stands behind it on a stream, so that it is a call of its own. `accept` is how what is
+    looked up may be compressed. What it does, subclasses know.
     """
 
     __slots__ = (
         "abandoned",
         "accept",
         "alone",
+        "begun",
         "broken",
         "cost",
         "deadline",
@@ -59,10 +70,14 @@ class Operation:
         "last",
         "number",
         "outcome",
+        "repeats",
         "size",
         "timeout",
         "waiter",
     )
+
+    # Whether it changes what is stored.
+    writes = True
 
     def __init__(self, domain: str, key: str, size: int) -> None:
         """`size` is in bytes."""
@@ -72,6 +87,7 @@ class Operation:
         self.cost = 1 + size // _COST_BYTES
         self.is_large = size > LARGEST_BYTES
         self.waiter: Any = None
+        self.begun = 0.0
         self.deadline = math.inf
         self.timeout = 0
         self.number = 0
@@ -80,10 +96,22 @@ class Operation:
         self.failures = self.broken = 0
         # Whether it fails while others of its domain succeed, so that these need not wait for it.
         self.alone = False
-        self.in_flight = False
+        self.in_flight = self.repeats = False
         self.last: Any = None
         self.outcome: Any = None
         self.abandoned = False
+
+    def begin(self, now: float, seconds: float) -> None:
+        """It may take so many seconds from now on."""
+        self.begun = now
+        self.deadline = now + seconds
+        self.timeout = milliseconds(seconds)
+
+    def may_be_applied(self) -> None:
+        """An attempt has failed, but has perhaps been applied: it is repeated while that is safe."""
+        if self.writes:
+            self.repeats = True
+            self.deadline = min(self.deadline, self.begun + REPEAT_SECONDS)
 
     def fill(self, message: pb.Operation) -> None:
         """Words what it does, in place: a message of its own, and a copy, would take twice as long."""
@@ -125,6 +153,8 @@ class Pipeline:
         self._load: dict[str, int] = {}
         self._total = 0
         self._cancelled: list[int] = []
+        # What `take` has settled.
+        self._given_up: list[Operation] = []
         # What failed alone and is to be tried again, by when, and in the order of their numbers.
         self._later: list[tuple[float, int, Operation]] = []
         # Domains of which nothing is sent until that time, since their backend was down.
@@ -182,8 +212,11 @@ class Pipeline:
             if not held:
                 del self._held[operation.domain]
 
-    def take(self) -> pb.ExecuteRequest | None:
-        """Returns what is to be sent next, None if there is nothing."""
+    def take(self, now: float) -> pb.ExecuteRequest | None:
+        """Returns what is to be sent next, None if there is nothing.
+
+        Settles what it is too late for, which `given_up` returns.
+        """
         request = pb.ExecuteRequest()
         add = request.operations.add
         taken = size = 0
@@ -196,6 +229,11 @@ class Pipeline:
             number, operation = self._queue.popitem(last=False)
             if operation.abandoned:
                 self._unload(operation)
+                continue
+            if operation.repeats and operation.deadline <= now:
+                self._unload(operation)
+                operation.outcome = LOST if operation.last is None else operation.last
+                self._given_up.append(operation)
                 continue
             self._unanswered[number] = operation
             operation.in_flight = True
@@ -215,6 +253,11 @@ class Pipeline:
             request.cancelled_numbers.extend(cancelled)
         return request
 
+    def given_up(self) -> list[Operation]:
+        """Returns what `take` has settled since this was asked."""
+        given_up, self._given_up = self._given_up, []
+        return given_up
+
     def received(self, response: pb.ExecuteResponse, now: float) -> list[Operation]:
         """Settles what the response answers, and returns it. What helps nobody yet is tried again later."""
         self._losses = 0
@@ -226,9 +269,11 @@ class Pipeline:
                 self._unload(operation)
                 if operation.abandoned:
                     continue
-                if result.HasField("error") and is_transient(result.error) and operation.deadline > now:
-                    self._try_later(operation, result, now)
-                    continue
+                if result.HasField("error") and is_transient(result.error):
+                    operation.may_be_applied()
+                    if operation.deadline > now:
+                        self._try_later(operation, result, now)
+                        continue
                 operation.outcome = result
                 settled.append(operation)
                 if self._locked:
@@ -239,12 +284,15 @@ class Pipeline:
         """The stream has ended with this outcome, which settles what is not to be tried again: returned."""
         ended = self._forget_all()
         most = most_streams(outcome)
+        arrived = has_arrived(outcome)
         settled: list[Operation] = []
         left: list[Operation] = []
         for operation in ended:
             in_flight, operation.in_flight = operation.in_flight, False
+            if in_flight and arrived:
+                operation.may_be_applied()
             if outcome is AGAIN:
-                # That is the outcome of nothing: whoever waits for one that is overdue gives it up himself.
+                # That is the outcome of nothing: one that is overdue is given up by `take`, or who waits.
                 left.append(operation)
                 continue
             operation.broken += in_flight and most == ATTEMPTS

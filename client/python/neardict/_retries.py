@@ -1,7 +1,8 @@
 """When what failed is tried again, for how long, and with what error it ends. No I/O.
 
 It is safe for every operation of ours: reads change nothing, and each write carries a request_id, which the
-service applies once. So a call is tried until its deadline, whatever the service is restarted for.
+service applies once. So a call is tried until its deadline, whatever the service is restarted for; a write
+that has perhaps been applied only while the service certainly remembers it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import grpc
 
 from ._backoff import Backoff, jitter
-from ._statuses import reason
+from ._statuses import is_refused, reason
 from .errors import DeadlineExceededError, NeardictError, UnavailableError
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ _Answer = TypeVar("_Answer")
 # Attempts that meet a port without a listener cost nothing, and gRPC connects once a second at most, so what
 # is back is found soon.
 BACKOFF = Backoff(0.05, 0.5)
+# For so long after it was sent a write may be sent again. The service remembers for a minute what it has
+# applied; the rest is for what a message may be on its way.
+REPEAT_SECONDS = 50.0
 # How many streams an operation may have been on that failed for a reason which may be its own.
 ATTEMPTS = 5
 
@@ -53,6 +57,11 @@ def is_transient(error: pb.OperationError) -> bool:
     return error.code == _UNAVAILABLE
 
 
+def has_arrived(outcome: object) -> bool:
+    """Returns whether what was sent on a stream that ended like this has perhaps reached the service."""
+    return not (isinstance(outcome, grpc.RpcError) and is_refused(outcome))
+
+
 def most_streams(outcome: object) -> float:
     """Returns on how many streams that end like this an operation may be before it ends as they do."""
     if outcome is AGAIN or outcome is LOST:
@@ -72,7 +81,7 @@ class Attempts:
 
     With `since_failure`, for what may take as long as it likes while it goes on: `seconds` from when the
     first attempt has failed. `left` is what the next attempt may take. After one that failed, `pause` says
-    when the next is due.
+    when the next is due. An attempt that sends a write says so by `sent`.
     """
 
     def __init__(
@@ -90,11 +99,16 @@ class Attempts:
         self._begun = clock()
         self._end = self._begun + seconds
         self._failed = 0
+        self._sent: float | None = None
         self._last: UnavailableError | None = None
 
     def left(self) -> float:
         """Returns how many seconds are left; none at all if it is not above 0."""
         return self._end - self._clock()
+
+    def sent(self) -> None:
+        """The attempt under way sends a write now, all of it: from here on it may be applied."""
+        self._sent = self._clock()
 
     def pause(self, error: NeardictError) -> float:
         """Returns for how many seconds to wait before the next attempt, which begins with that.
@@ -107,6 +121,9 @@ class Attempts:
         if not isinstance(error, UnavailableError):
             raise error from None
         now = self._clock()
+        sent, self._sent = self._sent, None
+        if sent is not None and not error._is_refused:
+            self._end = min(self._end, sent + REPEAT_SECONDS)
         if self._since_failure and not self._failed:
             self._begun, self._end = now, now + self._seconds
         self._failed += 1

@@ -93,6 +93,11 @@ def failed(message: pb.OperationError, target: str) -> errors.NeardictError:
     return _error(code, message.message or code.name, message.reason, dict(message.metadata), target)
 
 
+def is_refused(error: grpc.RpcError) -> bool:
+    """Returns whether the address says that nobody is there, so that nothing has been sent."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and plain(error.details() or "") in REFUSED
+
+
 def _code(number: int) -> grpc.StatusCode:
     return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)
 

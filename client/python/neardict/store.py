@@ -688,6 +688,8 @@ class Store:
         def begin() -> Reply:
             with self._translated():
                 left = attempts.left()
+                if operation.writes:
+                    attempts.sent()
                 return self._calls.unary(
                     lambda: getattr(self._stub, RPC[kind]).future(request, timeout=left), left
                 )

@@ -203,7 +203,7 @@ class Large:
             left = _chunks.upload(self._seconds(None), outgoing.size)
 
         async def parts() -> AsyncGenerator[pb.WriteValueRequest, None]:
-            messages = outgoing.parts()
+            messages = outgoing.parts(left.sent)
             yield next(messages)
             # Or else a refusal meets a chunk on its way out, and grpc.aio reports that in place of it.
             if ("upload", "welcome") not in [*await call.initial_metadata()]:

@@ -7,7 +7,6 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._pipeline import milliseconds
 from ._executing import Executing
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ class Pendings:
 
     def begin(self, operation: Operation, seconds: float) -> None:
         """Sends the operation, unless there is no time at all."""
-        operation.timeout = milliseconds(seconds)
         operation.waiter = waiter = self._loop.create_future()
         # The clock of the loop is this one.
-        operation.deadline = deadline = time.monotonic() + seconds
+        operation.begin(time.monotonic(), seconds)
+        deadline = operation.deadline
         if seconds > 0:
             self._deadlines[waiter] = deadline
             if deadline < self._alarm_at:

@@ -660,6 +660,8 @@ class Store:
         request, attempts = operation.request(kind), Attempts(seconds)
 
         def begin() -> Any:
+            if operation.writes:
+                attempts.sent()
             return getattr(self._stub, RPC[kind])(request, timeout=attempts.left())
 
         first = [begin()]
