@@ -1,5 +1,6 @@
 """A service that is away for some seconds: calls wait for it, end when they are told to, and say why."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -86,18 +87,49 @@ def test_large_values_wait_too(data: Any, in_thread: InThread, tmp_path: Any) ->
         assert store.get_value("d", "written") == large
 
 
-def test_an_old_service_without_streams_is_waited_for_too_and_a_bulk_waits_once(in_thread: InThread) -> None:
-    with ExecuteServer() as server, TcpGate(server.address) as network:
-        with neardict.connect(network.address, watch=False) as store:
-            store.set_value("d", "key", 0)
-            assert store._executing.supported is False
+class Together(ExecuteServer):
+    """A service without streams. When `together` is set it answers calls by 25: one alone waits for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together = False
+        self._barrier = threading.Barrier(25)
+
+    def _unary(self, name: str) -> Callable[[Any, grpc.ServicerContext], Any]:
+        carry_out = super()._unary(name)
+
+        def unary(request: Any, context: grpc.ServicerContext) -> Any:
+            if self.together:
+                self._barrier.wait(DEADLINE)
+            return carry_out(request, context)
+
+        return unary
+
+
+@pytest.mark.parametrize("client", [*CLIENTS])
+async def test_an_old_service_without_streams_is_waited_for_too_by_a_whole_bulk_at_once(client: str) -> None:
+    many = {str(number): number for number in range(500)}
+    with Together() as server, TcpGate(server.address) as network:
+        store = CLIENTS[client].connect(network.address, watch=False, timeout=30)
+        try:
+            await wait(store.set_value("d", "key", 0))
             network.close()
-            many = {str(number): number for number in range(500)}
-            running = in_thread(store.set_many, "d", many)
-            threading.Event().wait(AWAY_SECONDS)
+
+            async def write() -> None:
+                await wait(store.set_many("d", many))
+
+            # In a thread of its own, where it would hold up the loop.
+            writing = asyncio.create_task(
+                write() if client == "asyncio" else asyncio.to_thread(store.set_many, "d", many)
+            )
+            await asyncio.sleep(AWAY_SECONDS)
+            server.together = True
             network.open()
-            running.result()
-            assert store.get_many("d", many) == many
+            await writing
+            server.together = False
+            assert await wait(store.get_many("d", many)) == many
+        finally:
+            await wait(store.close())
         # Repeated under its own id, each was applied once.
         assert len(server.applied) == 501
 

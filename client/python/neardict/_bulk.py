@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .errors import BulkError, ClosedError, DeadlineExceededError, NeardictError, UnavailableError
 
@@ -18,20 +18,33 @@ CALLS = 128
 HOPELESS = (ClosedError, DeadlineExceededError, UnavailableError)
 
 
-class Begun(NamedTuple):
-    """An operation under way. Called, once, it returns the response, or raises a NeardictError.
+def final(error: NeardictError) -> NoReturn:
+    """Raises it: there is to be no other attempt."""
+    raise error from None
 
-    It is not `sure` as long as nobody knows whether the service has the stream on which it was sent: each of
-    a window might have to be called anew, one after the other. `most` of its kind may be under way.
+
+class Begun(NamedTuple):
+    """An attempt at an operation, under way: `finish`, once, returns the response or raises a NeardictError.
+
+    `again` begins another one after such an error, when it is its turn, or raises what the operation ends
+    with. It is not `sure` as long as nobody knows whether the service has the stream on which it was sent:
+    each of a window might have to be called anew, one after the other. `most` of its kind may be under way.
     """
 
     cancel: Callable[[], object]
     finish: Callable[[], Any]
+    again: Callable[[NeardictError], Begun] = final
     sure: bool = True
     most: int = WINDOW
 
-    def __call__(self) -> Any:
-        return self.finish()
+    def settle(self) -> Any:
+        """Returns the response, after as many attempts as that takes. Raises what the last one ends with."""
+        begun = self
+        while True:
+            try:
+                return begun.finish()
+            except NeardictError as error:
+                begun = begun.again(error)
 
 
 def bulk(
@@ -57,7 +70,14 @@ def bulk(
         key, begun = next(iter(under_way.items()))
         error = None
         try:
-            answers[key] = begun()
+            try:
+                answers[key] = begun.finish()
+            except NeardictError as caught:
+                again = begun.again(caught)
+                # Behind the others, so that those which have failed together are repeated together.
+                del under_way[key]
+                under_way[key] = again
+                return None
         except NeardictError as caught:
             failures[key] = error = caught
             failed(key, error)

@@ -664,7 +664,7 @@ class Store:
     def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Any:
         """Carries out an operation and returns the response of its RPC."""
         if not self._executing.takes(operation):
-            return self._begin(kind, operation, timeout)()
+            return self._begin(kind, operation, timeout).settle()
         self.check_open()
         return self._finish(Pending(self._executing, operation, self._seconds(timeout)), kind, operation)
 
@@ -675,34 +675,36 @@ class Store:
         timeout: float | None,
         unsent: list[Operation] | None = None,
     ) -> Begun:
-        """Sends an operation, or puts it there; what is returned can be called once, for the response."""
+        """Sends an operation, or puts it there; what is returned is its first attempt."""
         seconds = self._seconds(timeout)
         self.check_open()
         if self._executing.takes(operation):
             # Known before it is sent, since an answer may come meanwhile.
             sure = self._executing.supported is True
             pending = Pending(self._executing, operation, seconds, unsent)
-            return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure)
+            return Begun(pending.cancel, lambda: self._finish(pending, kind, operation), sure=sure)
         request, attempts = operation.request(kind), Attempts(seconds)
 
-        def begin() -> Reply:
+        def begin() -> Begun:
             with self._translated():
                 left = attempts.left()
                 if operation.writes:
                     attempts.sent()
-                return self._calls.unary(
+                reply = self._calls.unary(
                     lambda: getattr(self._stub, RPC[kind]).future(request, timeout=left), left
                 )
+            return Begun(
+                reply.cancel,
+                lambda: self._called(reply, kind, operation, attempts),
+                again,
+                most=CALLS,
+            )
 
-        first = [begin()]
-        return Begun(
-            first[0].cancel,
-            lambda: self._retried(
-                attempts,
-                lambda: self._called(first.pop() if first else begin(), kind, operation, attempts),
-            ),
-            most=CALLS,
-        )
+        def again(error: NeardictError) -> Begun:
+            self._nap(attempts.pause(error))
+            return begin()
+
+        return begin()
 
     def _finish(self, pending: Pending, kind: Kind, operation: Operation) -> Any:
         token = object()
@@ -716,7 +718,7 @@ class Store:
         found = response(kind, operation, outcome, self.target)
         if found is not None:
             return found
-        return self._begin(kind, operation, pending.deadline - time.monotonic())()
+        return self._begin(kind, operation, pending.deadline - time.monotonic()).settle()
 
     def _called(self, reply: Reply, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():

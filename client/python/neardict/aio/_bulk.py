@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._bulk import HOPELESS, WINDOW
 from ..errors import BulkError, NeardictError
@@ -15,16 +15,28 @@ if TYPE_CHECKING:
 _TURN = 128
 
 
-class Begun(NamedTuple):
-    """An operation under way: `finish`, once, gives the response, or raises a NeardictError.
+async def final(error: NeardictError) -> NoReturn:
+    """Raises it: there is to be no other attempt."""
+    raise error from None
 
-    `sure` and `most` are as for neardict._bulk.Begun.
-    """
+
+class Begun(NamedTuple):
+    """What neardict._bulk.Begun is; `finish` and `again` are awaited."""
 
     cancel: Callable[[], object]
     finish: Callable[[], Awaitable[Any]]
-    sure: bool
+    again: Callable[[NeardictError], Awaitable[Begun]] = final
+    sure: bool = True
     most: int = WINDOW
+
+    async def settle(self) -> Any:
+        """Returns the response, after as many attempts as that takes. Raises what the last one ends with."""
+        begun = self
+        while True:
+            try:
+                return await begun.finish()
+            except NeardictError as error:
+                begun = await begun.again(error)
 
 
 async def bulk(
@@ -44,7 +56,14 @@ async def bulk(
         key, begun = next(iter(under_way.items()))
         error = None
         try:
-            answer = await begun.finish()
+            try:
+                answer = await begun.finish()
+            except NeardictError as caught:
+                again = await begun.again(caught)
+                # Behind the others, so that those which have failed together are repeated together.
+                del under_way[key]
+                under_way[key] = again
+                return None
         except NeardictError as caught:
             failures[key] = error = caught
             failed(key, error)

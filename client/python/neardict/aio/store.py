@@ -642,38 +642,39 @@ class Store:
     def _operate(self, kind: Kind, operation: Operation, timeout: float | None) -> Awaitable[Any]:
         """Begins an operation, on the stream or as a call; to be awaited for the response of its RPC."""
         if not self._pendings.executing.takes(operation):
-            return self._begin(kind, operation, timeout).finish()
+            return self._begin(kind, operation, timeout).settle()
         self.check_open()
         self._pendings.begin(operation, self._seconds(timeout))
         return self._finish(kind, operation)
 
     def _begin(self, kind: Kind, operation: Operation, timeout: float | None) -> Begun:
-        """Sends an operation; what is returned can be finished once, for the response."""
+        """Sends an operation; what is returned is its first attempt."""
         seconds = self._seconds(timeout)
         self.check_open()
         if self._pendings.executing.takes(operation):
             sure = self._pendings.executing.supported is True
             self._pendings.begin(operation, seconds)
             return Begun(
-                lambda: self._pendings.cancel(operation), lambda: self._finish(kind, operation), sure
+                lambda: self._pendings.cancel(operation), lambda: self._finish(kind, operation), sure=sure
             )
         request, attempts = operation.request(kind), Attempts(seconds)
 
-        def begin() -> Any:
+        def begin() -> Begun:
             if operation.writes:
                 attempts.sent()
-            return getattr(self._stub, RPC[kind])(request, timeout=attempts.left())
+            call = getattr(self._stub, RPC[kind])(request, timeout=attempts.left())
+            return Begun(
+                call.cancel,
+                lambda: self._called(call, kind, operation, attempts),
+                again,
+                most=CALLS,
+            )
 
-        first = [begin()]
-        return Begun(
-            first[0].cancel,
-            lambda: self._retried(
-                attempts,
-                lambda: self._called(first.pop() if first else begin(), kind, operation, attempts),
-            ),
-            sure=True,
-            most=CALLS,
-        )
+        async def again(error: NeardictError) -> Begun:
+            await self._nap(attempts.pause(error))
+            return begin()
+
+        return begin()
 
     async def _finish(self, kind: Kind, operation: Operation) -> Any:
         outcome = await self._pendings.result(operation)
@@ -682,7 +683,7 @@ class Store:
         found = response(kind, operation, outcome, self.target)
         if found is not None:
             return found
-        return await self._begin(kind, operation, operation.deadline - time.monotonic()).finish()
+        return await self._begin(kind, operation, operation.deadline - time.monotonic()).settle()
 
     async def _called(self, call: Any, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():
