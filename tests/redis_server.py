@@ -1,5 +1,6 @@
 """Starts real Redis servers for tests: on loopback, with their data in a folder of their own."""
 
+import functools
 import importlib.metadata
 import os
 import random
@@ -37,8 +38,6 @@ class RedisServer:
         self._options = options
         self._program = program
         self._durable = durable
-        self._folder = Path(tempfile.mkdtemp(prefix="neardict-redis-"))
-        self._log = self._folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self._was_up = False
@@ -97,7 +96,18 @@ class RedisServer:
     def close(self) -> None:
         """Kills the server and erases its data. May be called twice."""
         self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if "_folder" in vars(self):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            del self._folder
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        # Of one that was never started there is nothing to erase.
+        return Path(tempfile.mkdtemp(prefix="neardict-redis-"))
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "log"
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

@@ -7,7 +7,8 @@ from neardict._contents import GUARD
 
 def shown(d: Any) -> dict[str, Any]:
     """Returns the entries in the storage."""
-    return {key: value for key, value in dict.items(d) if key is not GUARD}
+    # A copy first, which is one step of C, as another thread may apply a change meanwhile.
+    return {key: value for key, value in dict.copy(d).items() if key is not GUARD}
 
 
 def is_guarded(d: Any) -> bool:
