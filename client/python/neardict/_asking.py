@@ -15,6 +15,7 @@ from ._listing import Listing
 from ._near import LOOK_UPS_AT_ONCE, MOST_LOOK_UPS, OUTDATED
 from ._observed import ObservedDict
 from ._progress import Progress
+from ._value_type import V
 from .errors import AbsentKeyError, BulkError, DataLossError, NeardictError, UndecodableValueError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 
-class AskingDict(ObservedDict):
+class AskingDict(ObservedDict[V]):
     """Looks keys up, and lists the domain; CachedDict is its face."""
 
     __slots__ = ()

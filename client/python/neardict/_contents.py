@@ -7,6 +7,8 @@ import operator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ._value_type import V
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -33,7 +35,7 @@ GUARD: Final[Any] = _Guard()
 _exhaust = collections.deque[Any](maxlen=0).extend
 
 
-class Contents(dict[str, Any]):
+class Contents(dict[str, V]):
     """A dict that can conceal what it holds, and expose it again: the same objects.
 
     Invariant: when the storage lacks what it should show, GUARD is in it. It comes before anything goes, and
@@ -53,7 +55,7 @@ class Contents(dict[str, Any]):
 
     def _guard(self) -> None:
         """Lets nobody take the storage for the whole: to be called before something goes from it."""
-        dict.__setitem__(self, GUARD, None)
+        dict.__setitem__(self, GUARD, None)  # type: ignore[misc]  # no entry
 
     def _unguard_if_whole(self) -> None:
         """Lets the storage be read by anybody, if it is the whole: after something came into it."""

@@ -11,6 +11,7 @@ from ._clock import now
 from ._contents import MISSING
 from ._near import NearDict
 from ._session import Lease
+from ._value_type import V
 from .errors import CapabilityMissingError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class _Revoked:
         self.numbers: set[int] = set()
 
 
-class LeasedDict(NearDict):
+class LeasedDict(NearDict[V]):
     """Shows what it holds only under the lease, and no key that is being written. No I/O, as in NearDict.
 
     Invariant, while the lease lasts: what is shown under a key is what is stored, since the service waits

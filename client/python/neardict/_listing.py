@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _requests, values
 from ._contents import MISSING
 from ._near import NearDict
+from ._value_type import V
 from .errors import UndecodableValueError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _expiries(entries: Sequence[pb.Entry]) -> dict[str, float]:
     return {key: expires for key, expires in expiring if expires is not None}
 
 
-class ListedDict(NearDict):
+class ListedDict(NearDict[V]):
     """Adds listings. No I/O, as in NearDict."""
 
     __slots__ = ()

@@ -14,6 +14,7 @@ from ._contents import GUARD, MISSING, Contents
 from ._eviction import Residents
 from ._session import EVER, Lease
 from ._stats import Counts
+from ._value_type import V
 from ._versions import Versions
 from .errors import BulkError, ConflictError, InvalidArgumentError, NeardictError, UndecodableValueError
 
@@ -75,7 +76,7 @@ class Near(Protocol):
         ...
 
 
-class NearDict(Contents):
+class NearDict(Contents[V]):
     """A dict that holds some or all entries of a domain. No I/O: what asks the service is in subclasses.
 
     A hit is served by dict itself, so what is in the dict must be right. What is not known to be up to date

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ._changes import NOT_SENT
 from ._listing import ListedDict
 from ._observers import ABSENT, UNKNOWN, Observer
+from ._value_type import V
 from .errors import CapabilityMissingError, UndecodableValueError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ._stats import Stats
 
 
-class ObservedDict(ListedDict):
+class ObservedDict(ListedDict[V]):
     """Adds `on_change`, `stats` and what an auditor needs. No I/O, as in NearDict."""
 
     __slots__ = ("_observers",)

@@ -6,7 +6,7 @@ import contextlib
 import reprlib
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from . import _progress, _requests, _shown
 from ._asking import AskingDict
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _Other = TypeVar("_Other")
 
 
-class CachedDict(AskingDict, Generic[V]):
+class CachedDict(AskingDict[V]):
     """The entries of a domain as a dict. Made by `Store.dict`.
 
     A mirror (`load=True`) holds the whole domain: look-ups, `in`, `len`, iteration and `==` are local. A
@@ -454,7 +454,7 @@ class CachedDict(AskingDict, Generic[V]):
         """Stores what was made of a draft. Raises ConflictError if somebody else has written meanwhile."""
         self.compare_and_set(key, value, draft.revision, **draft.options(ttl))
 
-    @overload  # type: ignore[override]  # as in the stubs of dict
+    @overload
     def setdefault(self: CachedDict[_Other | None], key: str, default: None = None) -> _Other | None: ...
 
     @overload

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 
-class LinearizableDict(LeasedDict, CachedDict[V]):
+class LinearizableDict(LeasedDict[V], CachedDict[V]):
     """A CachedDict whose reads of single keys are linearizable, hits too. Made by `Store.dict`.
 
     Whatever has been acknowledged anywhere before a read begins, or was seen by anybody, the read sees. For

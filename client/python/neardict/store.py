@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import types
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar, overload
@@ -215,6 +216,20 @@ class Store:
         consistency: Consistency = ...,
         on_progress: OnProgress | None = ...,
     ) -> CachedDict[Any]: ...
+
+    @overload
+    def dict(
+        self,
+        domain: str,
+        value_type: types.UnionType,
+        *,
+        ttl: _requests.Ttl = ...,
+        load: bool = ...,
+        on_disconnect: OnDisconnect = ...,
+        max_entries: int | None = ...,
+        consistency: Consistency = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> CachedDict[Any]: ...  # type checkers have no type for it
 
     @overload
     def dict(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 from .. import _requests, _shown
 from .._changes import Change
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _Other = TypeVar("_Other")
 
 
-class CachedDict(ObservedDict, Generic[V]):
+class CachedDict(ObservedDict[V]):
     """The entries of a domain as a dict. Made by `await Store.dict(domain)`.
 
     What is read is local, and what is written is awaited. In a mirror (`load=True`) `d[k]`, `in`, `len`,
@@ -410,7 +410,7 @@ class CachedDict(ObservedDict, Generic[V]):
             return default
         raise unsettled(self._domain, key)
 
-    @overload
+    @overload  # type: ignore[override]  # awaited
     async def pop(self, key: object) -> V: ...
 
     @overload

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .._changes import Changes
 
 
-class LinearizableDict(LeasedDict, CachedDict[V]):
+class LinearizableDict(LeasedDict[V], CachedDict[V]):
     """What neardict.LinearizableDict is, for asyncio. Made by `await Store.dict`.
 
     While a key is being written by others, or the lease is not renewed, `d[key]` raises NotHeldError, and

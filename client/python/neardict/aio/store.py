@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import time
+import types
 import weakref
 from collections.abc import (
     AsyncGenerator,
@@ -273,6 +274,20 @@ class Store:
         consistency: Consistency = ...,
         on_progress: OnProgress | None = ...,
     ) -> CachedDict[Any]: ...
+
+    @overload
+    async def dict(
+        self,
+        domain: str,
+        value_type: types.UnionType,
+        *,
+        ttl: _requests.Ttl = ...,
+        load: bool = ...,
+        on_disconnect: OnDisconnect = ...,
+        max_entries: int | None = ...,
+        consistency: Consistency = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> CachedDict[Any]: ...  # type checkers have no type for it
 
     @overload
     async def dict(
