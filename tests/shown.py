@@ -7,8 +7,9 @@ from neardict._contents import GUARD
 
 def shown(d: Any) -> dict[str, Any]:
     """Returns the entries in the storage."""
-    # A copy first, which is one step of C, as another thread may apply a change meanwhile.
-    return {key: value for key, value in dict.copy(d).items() if key is not GUARD}
+    # A list first, which is one step of C, as another thread may apply a change meanwhile. Not dict.copy,
+    # which asks the keys of a subclass.
+    return {key: value for key, value in list(dict.items(d)) if key is not GUARD}
 
 
 def is_guarded(d: Any) -> bool:
