@@ -6,6 +6,7 @@ import pty
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,30 @@ def test_prints_changes_as_they_come_and_ends_with_ctrl_c(
     assert (deleted["kind"], deleted["key"]) == ("delete", "clé")
     assert deleted["revision"] > revision
     assert watched.end() == (130, "")
+
+
+def test_an_interrupt_at_whatever_moment_ends_it_without_a_word(
+    command: CommandLine, watching: list[Watched], store: neardict.Store, domain: str
+) -> None:
+    # It reads the stream in a thread: gRPC's locks do not bear an interrupt, and its threads then complain.
+    first = store.set_value(domain, "k", 0)
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.wait(0.001):  # not so many that a watcher waits for its output to be read
+            store.set_value(domain, "k", 1)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        for _ in range(8):
+            start(command, watching, domain, "--from-revision", str(first))
+        for watched in watching:
+            watched.lines(10)
+        assert [watched.end() for watched in watching] == [(130, "")] * 8
+    finally:
+        over.set()
+        writing.join(SECONDS)
 
 
 def test_values_are_printed_as_they_were_written_also_large_ones(

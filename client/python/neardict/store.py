@@ -27,7 +27,7 @@ from . import (
 )
 from ._auditor import Auditor, AuditThread
 from ._bulk import CALLS, Begun, bulk
-from ._call_threads import CallThreads, Reply
+from ._call_threads import CallThreads, Messages, Reply
 from ._changes import Changes, Listener
 from ._connection import Connection, Renewal
 from ._connectivity import ConnectionObserver, Connectivity, check_watches
@@ -787,9 +787,9 @@ class Store:
                 raise
             raise renewed(self.target) from None
 
-    def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Any:
-        """Begins a Watch stream with these requests, and returns the call; for this package."""
-        return self._line.open(requests)
+    def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Messages:
+        """Begins a Watch stream with these requests, and returns its messages; for this package."""
+        return self._calls.stream(lambda: self._line.open(requests))
 
     def check_open(self) -> None:
         if self._closed or is_finalizing():
