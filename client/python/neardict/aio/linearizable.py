@@ -39,8 +39,8 @@ class LinearizableDict(LeasedDict[V], CachedDict[V]):
         if (released := self._releases.pop(number, None)) is not None:
             released.set_result(None)
 
-    def releases(self, keys: Collection[str]) -> Iterable[asyncio.Future[None]]:
-        """Yields what is done when the writes of the keys that go on now are over; for this package."""
+    def _ends(self, keys: Collection[str]) -> Iterable[asyncio.Future[None]]:
+        """Yields what is done when the writes of the keys that go on now are over."""
         for number in [number for key in keys for number in self.revocations(key)]:
             if number not in self._releases:
                 self._releases[number] = asyncio.get_running_loop().create_future()
@@ -57,7 +57,7 @@ async def shown(changes: Changes, domain: str, keys: Collection[str], seconds: f
         released
         for listener in changes.leaseholders(domain)
         if isinstance(listener, LinearizableDict)
-        for released in listener.releases(keys)
+        for released in listener._ends(keys)
     ]
     if waiting:
         await asyncio.wait(waiting, timeout=seconds)
