@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .errors import BulkError, ClosedError, DeadlineExceededError, NeardictError, UnavailableError
@@ -63,7 +64,7 @@ def bulk(
     failures: dict[str, NeardictError] = {}
     # In the order in which they began. Noted before that, and let go after the answer has been told, so that
     # an interrupt finds here whatever may have been applied without anybody knowing.
-    under_way: dict[str, Any] = {}
+    under_way: OrderedDict[str, Any] = OrderedDict()
     hopeless: NeardictError | None = None
 
     def take() -> NeardictError | None:
@@ -73,10 +74,9 @@ def bulk(
             try:
                 answers[key] = begun.finish()
             except NeardictError as caught:
-                again = begun.again(caught)
+                under_way[key] = begun.again(caught)
                 # Behind the others, so that those which have failed together are repeated together.
-                del under_way[key]
-                under_way[key] = again
+                under_way.move_to_end(key)
                 return None
         except NeardictError as caught:
             failures[key] = error = caught

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._bulk import HOPELESS, WINDOW
@@ -49,7 +50,7 @@ async def bulk(
     """Carries out the operations as neardict._bulk.bulk does; cancelled, it cancels what is under way."""
     answers: dict[str, Any] = {}
     failures: dict[str, NeardictError] = {}
-    under_way: dict[str, Begun] = {}  # in the order in which they began
+    under_way: OrderedDict[str, Begun] = OrderedDict()  # in the order in which they began
     hopeless: NeardictError | None = None
 
     async def take() -> NeardictError | None:
@@ -59,10 +60,9 @@ async def bulk(
             try:
                 answer = await begun.finish()
             except NeardictError as caught:
-                again = await begun.again(caught)
+                under_way[key] = await begun.again(caught)
                 # Behind the others, so that those which have failed together are repeated together.
-                del under_way[key]
-                under_way[key] = again
+                under_way.move_to_end(key)
                 return None
         except NeardictError as caught:
             failures[key] = error = caught
