@@ -133,7 +133,10 @@ class ScriptedService:
         for request in requests:
             assert request.WhichOneof("part")
         answer = self.answers.get("WriteValue")
-        return pb.WriteValueResponse(revision=REVISION + 1) if answer is None else answer(None)
+        try:
+            return pb.WriteValueResponse(revision=REVISION + 1) if answer is None else answer(None)
+        except FailedError as failed:
+            failed.abort(context)
 
     def _execute(self, requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         for request in requests:

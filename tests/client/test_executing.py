@@ -108,11 +108,11 @@ def test_operations_of_many_threads_share_few_messages(server: Served, domain: s
         messages: list[int] = []
         take = store._executing._pipeline.take
 
-        def counted(now: float) -> pb.ExecuteRequest | None:
-            request = take(now)
+        def counted(now: float) -> tuple[pb.ExecuteRequest | None, list[Operation]]:
+            request, given_up = take(now)
             if request is not None:
                 messages.append(len(request.operations))
-            return request
+            return request, given_up
 
         store._executing._pipeline.take = counted  # type: ignore[method-assign]  # counts
         barrier = threading.Barrier(32)
@@ -137,11 +137,11 @@ def test_bulks_share_messages_and_keep_the_window(server: Served, domain: str) -
         pipeline = store._executing._pipeline
         take, most, messages = pipeline.take, [0], [0]
 
-        def counted(now: float) -> pb.ExecuteRequest | None:
-            request = take(now)
+        def counted(now: float) -> tuple[pb.ExecuteRequest | None, list[Operation]]:
+            request, given_up = take(now)
             most[0] = max(most[0], len(pipeline._unanswered))
             messages[0] += request is not None
-            return request
+            return request, given_up
 
         pipeline.take = counted  # type: ignore[method-assign]  # counts
         expected = {str(number): number for number in range(20_000)}

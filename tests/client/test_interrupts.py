@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import neardict
+from neardict._statuses import Failure
 from served import Served
 from shown import shown
 
@@ -43,6 +45,25 @@ def interrupted(number: int, act: Callable[[], Any]) -> bool:
     return False
 
 
+LARGE = "new" * 10_000  # too large for a stream
+
+
+def update_in_two_attempts(d: neardict.CachedDict, store: neardict.Store) -> None:
+    unary, failures = store._calls.unary, [1, 2]
+
+    def fail() -> None:
+        raise Failure(grpc.StatusCode.UNAVAILABLE)
+
+    def call(begin: Callable[[], Any], seconds: float) -> Any:
+        return unary(begin if not failures or not failures.pop() else fail, seconds)
+
+    store._calls.unary = call  # type: ignore[method-assign]  # fails at first
+    try:
+        d.update(a=LARGE, c=LARGE)
+    finally:
+        store._calls.unary = unary  # type: ignore[method-assign]
+
+
 ACTS: dict[str, Callable[[neardict.CachedDict, neardict.Store], Any]] = {
     "look up": lambda d, store: d["b"],
     "look up what is absent": lambda d, store: d.get("none"),
@@ -50,6 +71,7 @@ ACTS: dict[str, Callable[[neardict.CachedDict, neardict.Store], Any]] = {
     "delete": lambda d, store: d.__delitem__("a"),
     "pop": lambda d, store: d.pop("a"),
     "update": lambda d, store: d.update(a="new", c="new"),
+    "update in two attempts": update_in_two_attempts,
     "delete many": lambda d, store: d.delete_many(["a", "b", "none"]),
     "get many": lambda d, store: d.get_many(["a", "b", "none"]),
     "refresh": lambda d, store: d.refresh(),
@@ -69,7 +91,7 @@ def test_an_interrupt_wherever_it_comes_leaves_dicts_that_show_what_is_stored(
     step = 5 if name in ("look up", "assign", "update") else 11
     for number in itertools.count(step=step):
         elsewhere.set_many(domain, {"a": f"old {number}", "b": "old"})
-        if name == "update":
+        if name.startswith("update"):
             elsewhere.delete_key(domain, "c")
         cache.refresh()
         mirror.refresh()

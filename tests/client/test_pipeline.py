@@ -45,7 +45,6 @@ def operation(
 ) -> Operation:
     one = (_Set if writes else _Get)(domain, "key", size)
     one.begin(now, deadline - now)
-    one.timeout = 0
     return one
 
 
@@ -53,6 +52,13 @@ def found(*operations: Operation) -> pb.ExecuteResponse:
     return pb.ExecuteResponse(
         results=[pb.OperationResult(number=one.number, get_value=pb.GetValueResponse()) for one in operations]
     )
+
+
+def take(pipeline: Pipeline, now: float = 0.0) -> pb.ExecuteRequest | None:
+    """Returns what is to be sent, where nothing is given up."""
+    request, settled = pipeline.take(now)
+    assert settled == []
+    return request
 
 
 def numbers(request: pb.ExecuteRequest | None) -> list[int]:
@@ -66,7 +72,7 @@ def add(pipeline: Pipeline, *operations: Operation) -> list[int]:
 
 
 def take_all(pipeline: Pipeline) -> list[int]:
-    return [number for request in iter(lambda: pipeline.take(0), None) for number in numbers(request)]
+    return [number for request in iter(lambda: take(pipeline), None) for number in numbers(request)]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +137,7 @@ def test_a_message_is_below_what_every_service_takes_even_when_thousands_give_up
         domain = f"domain {number % 8}"
         key = "k" * (size - 14 if size > 14 else 1)
         pipeline.add(_Get(domain, key, pb.GetValueRequest(domain=domain, key=key).ByteSize()))
-    requests = list(iter(lambda: pipeline.take(0), None))
+    requests = list(iter(lambda: take(pipeline), None))
     assert {number for request in requests for number in request.cancelled_numbers} == {
         one.number for one in first
     }
@@ -152,7 +158,7 @@ def test_what_nobody_waits_for_any_more_is_not_sent_and_takes_no_room() -> None:
     queued = operation("other")
     add(pipeline, queued)
     pipeline.abandon(queued)
-    assert pipeline.take(0) is None
+    assert take(pipeline) is None
     assert set(pipeline._load) == {"a"}
 
 
@@ -162,10 +168,10 @@ def test_who_gives_up_after_it_was_sent_has_the_service_told_and_frees_its_place
     (number,) = add(pipeline, one)
     take_all(pipeline)
     pipeline.abandon(one)
-    request = pipeline.take(0)
+    request = take(pipeline)
     assert request is not None
     assert list(request.cancelled_numbers) == [number]
-    assert pipeline.take(0) is None
+    assert take(pipeline) is None
     assert pipeline._load == {"a": 1}
     assert pipeline.received(found(one), 0) == []
     assert not pipeline._load
@@ -293,12 +299,17 @@ def test_attempts_come_less_often_until_something_is_answered() -> None:
     assert waited[6] == pytest.approx(waited[0])
 
 
-REFUSED = Ended(grpc.StatusCode.UNAVAILABLE, text="Failed to connect to remote host: Connection refused")
-
-
-@pytest.mark.parametrize(
-    "outcome", [LOST, AGAIN, Ended(grpc.StatusCode.UNAVAILABLE)], ids=["LOST", "AGAIN", "UNAVAILABLE"]
+REFUSED = Ended(
+    grpc.StatusCode.UNAVAILABLE,
+    text="failed to connect to all addresses; last error: UNKNOWN: Failed to connect to remote host: "
+    "Connection refused",
 )
+# As Envoy says it, of what it has tried more than once.
+RESET = Ended(grpc.StatusCode.UNAVAILABLE, text="upstream connect error: reset reason: Connection refused")
+BROKE = [LOST, AGAIN, Ended(grpc.StatusCode.UNAVAILABLE), RESET]
+
+
+@pytest.mark.parametrize("outcome", BROKE, ids=["LOST", "AGAIN", "UNAVAILABLE", "by a proxy"])
 def test_what_was_perhaps_written_is_sent_again_only_while_it_is_remembered(outcome: Any) -> None:
     pipeline = Pipeline()
     write, read, later = operation(writes=True), operation(), operation(writes=True)
@@ -308,30 +319,26 @@ def test_what_was_perhaps_written_is_sent_again_only_while_it_is_remembered(outc
     now = REPEAT_SECONDS - 1
     assert pipeline.lost(outcome, now) == []
     pipeline.add_due(now + 0.9)
-    again = pipeline.take(now + 0.9)
-    assert again is not None
-    assert [one.number for one in again.operations] == [write.number, read.number, later.number]
+    assert numbers(take(pipeline, now + 0.9)) == [write.number, read.number, later.number]
     now = REPEAT_SECONDS + 1
     settled = pipeline.lost(outcome, now)
     pipeline.add_due(now + BACKOFF.longest)
-    again = pipeline.take(now + BACKOFF.longest)
-    assert again is not None
-    # `later` was sent for the first time on the second stream, but it is as old.
-    assert [one.number for one in again.operations] == [read.number]
-    assert [*settled, *pipeline.given_up()] == [write, later]
+    again, given_up = pipeline.take(now + BACKOFF.longest)
+    # `later` was sent for the first time on the second stream.
+    assert numbers(again) == [read.number, later.number]
+    assert [*settled, *given_up] == [write]
     assert write.outcome is (LOST if outcome is AGAIN else outcome)
-    assert pipeline.given_up() == []
 
 
-def test_a_service_is_not_told_to_take_longer_for_what_it_may_have_written() -> None:
+@pytest.mark.parametrize("seconds", [1000.0, 10_000_000.0, float("inf")])
+def test_a_service_is_not_told_to_take_longer_for_what_it_may_have_written(seconds: float) -> None:
     pipeline = Pipeline()
-    write = operation(writes=True)
-    write.begin(0, 1000)
+    write = operation(writes=True, deadline=seconds)
     add(pipeline, write)
     take_all(pipeline)
     pipeline.lost(LOST, 10)
     pipeline.add_due(11)
-    again = pipeline.take(11)
+    again = take(pipeline, 11)
     assert again is not None
     assert again.operations[0].timeout_milliseconds == 1000 * (REPEAT_SECONDS - 10)
 
@@ -343,23 +350,39 @@ def test_what_waits_until_that_time_is_over_is_given_up_when_its_turn_comes() ->
     take_all(pipeline)
     pipeline.lost(LOST, 10)
     pipeline.add_due(11)
-    assert pipeline.take(REPEAT_SECONDS) is None
-    assert pipeline.given_up() == [write]
+    assert pipeline.take(REPEAT_SECONDS) == (None, [write])
     assert write.outcome is LOST
     assert pipeline._load == {}
 
 
-def test_a_write_that_nobody_can_have_got_is_tried_until_its_deadline() -> None:
+@pytest.mark.parametrize("outcome", [REFUSED, UNSUPPORTED], ids=ended_by)
+def test_a_write_that_nobody_can_have_got_has_all_its_time(outcome: Any) -> None:
+    pipeline = Pipeline()
+    write = operation(writes=True)
+    add(pipeline, write)
+    take_all(pipeline)
+    pipeline.lost(outcome, REPEAT_SECONDS + 1)
+    assert write.deadline == 1000
+
+
+def test_a_write_counts_from_when_it_was_sent_first_to_somebody() -> None:
     pipeline = Pipeline()
     write = operation(writes=True)
     add(pipeline, write)
     now = 0.0
-    while now < 999:
-        assert take_all(pipeline) == [write.number]
+    while now < 100:
+        assert numbers(take(pipeline, now)) == [write.number]
         assert pipeline.lost(REFUSED, now) == []
         assert pipeline.due is not None
         now = pipeline.due
         pipeline.add_due(now)
+    sent = now
+    for outcome in (LOST, REFUSED, LOST):
+        assert numbers(take(pipeline, now)) == [write.number]
+        assert pipeline.lost(outcome, now + 1) == []
+        now += 1 + BACKOFF.longest
+        pipeline.add_due(now)
+        assert write.deadline == sent + REPEAT_SECONDS
 
 
 def test_a_backend_that_is_down_may_have_written_too() -> None:
@@ -373,6 +396,27 @@ def test_a_backend_that_is_down_may_have_written_too() -> None:
     assert take_all(pipeline) == [number]
     assert pipeline.received(down, REPEAT_SECONDS) == [write]
     assert write.outcome.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+
+
+def test_one_that_ends_because_its_backend_is_down_lets_nothing_overtake_another() -> None:
+    pipeline = Pipeline()
+    alone, second = operation(writes=True), operation(writes=True)
+    add(pipeline, alone)
+    down = grpc.StatusCode.UNAVAILABLE
+    (number,) = take_all(pipeline)
+    pipeline.received(pb.ExecuteResponse(results=[error(number, down)]), 1)
+    pipeline.add_due(10)
+    take(pipeline, 10)
+    add(pipeline, second)
+    take(pipeline, 10)
+    now = REPEAT_SECONDS + 1
+    assert pipeline.received(pb.ExecuteResponse(results=[error(second.number, down)]), now) == []
+    third = operation(writes=True)
+    add(pipeline, third)
+    assert pipeline.received(pb.ExecuteResponse(results=[error(number, down)]), now) == [alone]
+    assert take_all(pipeline) == []
+    pipeline.add_due(now + BACKOFF.longest)
+    assert numbers(take(pipeline, now + BACKOFF.longest)) == [second.number, third.number]
 
 
 def test_after_a_fork_everything_goes_on_at_once_in_its_order_and_no_attempt_is_counted() -> None:
@@ -404,7 +448,7 @@ def test_what_is_overdue_when_the_stream_is_ended_here_is_left_to_whoever_waits_
         assert pipeline.lost(AGAIN, 1.5) == []
         assert overdue.outcome is None
     pipeline.abandon(overdue)
-    request = pipeline.take(0)
+    request = take(pipeline)
     assert request is not None
     assert [one.number for one in request.operations] == [one.number for one in others]
     pipeline.received(found(*others), 2.0)
@@ -420,7 +464,7 @@ def test_the_service_is_told_what_is_left_of_the_time() -> None:
     take_all(pipeline)
     pipeline.lost(LOST, 4)
     pipeline.add_due(5)
-    request = pipeline.take(5)
+    request = take(pipeline, 5)
     assert request is not None
     assert request.operations[0].timeout_milliseconds == 6000
 
@@ -556,7 +600,7 @@ class Machine(RuleBasedStateMachine):
         self.order: dict[str, list[Operation]] = {}
         self.aside: set[int] = set()
         self.sent: dict[int, Operation] = {}
-        self.applied: set[int] = set()  # what was sent ever
+        self.applied: dict[int, float] = {}  # when each was sent first
 
     def settle(self, operations: list[Operation]) -> None:
         for one in operations:
@@ -590,24 +634,25 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        request = self.pipeline.take(self.now) if self.pipeline.waits or self.pipeline._cancelled else None
+        request, given_up = None, list[Operation]()
+        if self.pipeline.waits or self.pipeline._cancelled:
+            request, given_up = self.pipeline.take(self.now)
+        for one in given_up:
+            assert one.writes
+            self.order[one.domain].remove(one)
+        self.settle(given_up)
         for number in numbers(request):
             (one,) = [one for one in self.all if one.number == number]
             assert not one.abandoned
             assert number not in self.sent
-            assert not (one.writes and id(one) in self.applied and self.now >= one.begun + REPEAT_SECONDS)
-            self.applied.add(id(one))
+            sent = self.applied.setdefault(id(one), self.now)
+            assert not one.writes or self.now < sent + REPEAT_SECONDS
             for before in self.order[one.domain]:
                 if before is one:
                     break
                 # None is overtaken.
                 assert before.abandoned or before.number in self.sent or id(before) in self.aside
             self.sent[number] = one
-        given_up = self.pipeline.given_up()
-        for one in given_up:
-            assert one.writes
-            self.order[one.domain].remove(one)
-        self.settle(given_up)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), how=st.sampled_from(["found", "failed", "unavailable"]))
@@ -622,9 +667,12 @@ class Machine(RuleBasedStateMachine):
             response = pb.ExecuteResponse(results=[error(one.number, code) for one in chosen])
         settled = self.pipeline.received(response, self.now)
         if how == "unavailable":
-            assert all(one.writes and self.now >= one.begun + REPEAT_SECONDS for one in settled)
+            late = [one.writes and self.now >= self.applied[id(one)] + REPEAT_SECONDS for one in settled]
+            assert all(late)
         for one in settled:
             self.order[one.domain].remove(one)
+            if how == "unavailable":
+                continue
             for failed in self.order[one.domain]:
                 if failed.failures and failed.number not in self.sent:
                     self.aside.add(id(failed))

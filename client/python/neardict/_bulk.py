@@ -27,14 +27,15 @@ def final(error: NeardictError) -> NoReturn:
 class Begun(NamedTuple):
     """An attempt at an operation, under way: `finish`, once, returns the response or raises a NeardictError.
 
-    `again` begins another one after such an error, when it is its turn, or raises what the operation ends
-    with. It is not `sure` as long as nobody knows whether the service has the stream on which it was sent:
-    each of a window might have to be called anew, one after the other. `most` of its kind may be under way.
+    `again`, after such an error, returns what begins another one, when it is its turn, or raises what the
+    operation ends with. It is not `sure` as long as nobody knows whether the service has the stream on which
+    it was sent: each of a window might have to be called anew, one after the other. `most` of its kind may be
+    under way.
     """
 
     cancel: Callable[[], object]
     finish: Callable[[], Any]
-    again: Callable[[NeardictError], Begun] = final
+    again: Callable[[NeardictError], Callable[[], Begun]] = final
     sure: bool = True
     most: int = WINDOW
 
@@ -45,7 +46,8 @@ class Begun(NamedTuple):
             try:
                 return begun.finish()
             except NeardictError as error:
-                begun = begun.again(error)
+                begin = begun.again(error)
+            begun = begin()
 
 
 def bulk(
@@ -69,12 +71,14 @@ def bulk(
 
     def take() -> NeardictError | None:
         key, begun = next(iter(under_way.items()))
-        error = None
+        begin = error = None
         try:
             try:
                 answers[key] = begun.finish()
             except NeardictError as caught:
-                under_way[key] = begun.again(caught)
+                begin = begun.again(caught)
+            if begin is not None:
+                under_way[key] = begin()
                 # Behind the others, so that those which have failed together are repeated together.
                 under_way.move_to_end(key)
                 return None

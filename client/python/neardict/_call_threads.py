@@ -48,11 +48,13 @@ class _End(NamedTuple):
 class _Job:
     """One call, as the threads know it. `begin` makes it, and may be called once."""
 
-    __slots__ = ("abandoned", "begin", "call", "credits", "outbox", "owner", "streams")
+    __slots__ = ("abandoned", "begin", "call", "credits", "heard", "outbox", "owner", "streams")
 
-    def __init__(self, begin: Callable[[], Any], *, streams: bool) -> None:
+    def __init__(self, begin: Callable[[], Any], *, streams: bool, heard: bool = True) -> None:
         self.begin: Callable[[], Any] | None = begin
         self.streams = streams
+        # Whether what comes is a sign of the connection for calls.
+        self.heard = heard
         # For the threads alone: when a call is collected it takes a lock.
         self.call: Any = None
         self.abandoned = False
@@ -190,13 +192,19 @@ class CallThreads:
         return reply
 
     def stream(
-        self, begin: Callable[[], Any], *, idle: float | None = None, seconds: float | None = None
+        self,
+        begin: Callable[[], Any],
+        *,
+        idle: float | None = None,
+        seconds: float | None = None,
+        heard: bool = True,
     ) -> Messages:
         """Makes a call with several: `begin` returns what yields them.
 
-        It may take `idle` seconds for each of them, and `seconds` for all.
+        It may take `idle` seconds for each of them, and `seconds` for all. It is not `heard` if it has
+        another connection.
         """
-        messages = Messages(self, _Job(begin, streams=True), idle, seconds)
+        messages = Messages(self, _Job(begin, streams=True, heard=heard), idle, seconds)
         messages._job.credits.put(True)
         self._put(messages)
         return messages
@@ -341,7 +349,8 @@ class CallThreads:
             try:
                 while job.credits.get():
                     message = next(call)
-                    self._hear()
+                    if job.heard:
+                        self._hear()
                     job.outbox.put(message)
                     del message
             finally:

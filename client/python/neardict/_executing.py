@@ -249,8 +249,7 @@ class Executing:
                             return
                         stopped = self._stopped
                         if not stopped:
-                            request = self._pipeline.take(time.monotonic())
-                            given_up = self._pipeline.given_up()
+                            request, given_up = self._pipeline.take(time.monotonic())
                             due = self._pipeline.due
                     if stopped:
                         # Dropped, maybe, and then nobody else does it.

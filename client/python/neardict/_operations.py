@@ -134,7 +134,8 @@ def response(kind: Kind, operation: Operation, outcome: Any, target: str) -> Any
             raise _replies.protocol_error(target, "returned a result of the wrong type")
     elif outcome is UNSUPPORTED:
         return None
-    raise _failure(outcome, target) from None
+    error = _failure(outcome, target)
+    raise (_retries.unsafe(error) if operation.limited else error) from None
 
 
 def late(operation: Operation, target: str) -> NeardictError:

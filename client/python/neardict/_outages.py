@@ -27,13 +27,30 @@ _MEANING = (
 )
 
 # With these it is the address that says so, and not a connection that is slow.
-REFUSED = {
+_REFUSED = {
     "connection refused",
     "there is no such socket",
     "network is unreachable",
     "no route to host",
     "its name cannot be resolved",
 }
+
+
+# What gRPC itself says where no connection could be made. A proxy says "connection refused" too, of a server
+# behind it that has perhaps had the call before.
+_UNSENT = (
+    "failed to connect to all addresses",
+    "connections to all backends failing",
+    "dns resolution failed",
+    "errors resolving",
+    "domain name not found",
+)
+
+
+def is_refused(details: str) -> bool:
+    """Returns whether it is the address that says that nobody is there, so that nothing has been sent."""
+    lower = details.lower()
+    return any(words in lower for words in _UNSENT) and plain(details) in _REFUSED
 
 
 def plain(details: str) -> str:

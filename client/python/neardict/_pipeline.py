@@ -48,17 +48,17 @@ class Operation:
 
     `waiter` is whom to tell that it is settled. After `deadline`, by the monotonic clock, it is not tried
     again. `timeout` is what the service is told of that, in milliseconds. `last` is how the attempt before
-    has failed, None if none has; `in_flight` whether one has been sent that has no answer. `repeats` says
-    that it is a write that has perhaps been applied, which shortens the deadline. `is_large` says that it
-    would hold up what stands behind it on a stream, so that it is a call of its own. `accept` is how what is
-    looked up may be compressed. What it does, subclasses know.
+    has failed, None if none has; `in_flight` whether one has been sent that has no answer. `sent` is when
+    the first attempt was sent that may have arrived. `limited` says that the deadline is earlier than whoever
+    waits would have it, as it is a write that has perhaps been applied. `is_large` says that it would hold up
+    what stands behind it on a stream, so that it is a call of its own. `accept` is how what is looked up may
+    be compressed. What it does, subclasses know.
     """
 
     __slots__ = (
         "abandoned",
         "accept",
         "alone",
-        "begun",
         "broken",
         "cost",
         "deadline",
@@ -68,9 +68,10 @@ class Operation:
         "is_large",
         "key",
         "last",
+        "limited",
         "number",
         "outcome",
-        "repeats",
+        "sent",
         "size",
         "timeout",
         "waiter",
@@ -87,7 +88,7 @@ class Operation:
         self.cost = 1 + size // _COST_BYTES
         self.is_large = size > LARGEST_BYTES
         self.waiter: Any = None
-        self.begun = 0.0
+        self.sent: float | None = None
         self.deadline = math.inf
         self.timeout = 0
         self.number = 0
@@ -96,22 +97,26 @@ class Operation:
         self.failures = self.broken = 0
         # Whether it fails while others of its domain succeed, so that these need not wait for it.
         self.alone = False
-        self.in_flight = self.repeats = False
+        self.in_flight = self.limited = False
         self.last: Any = None
         self.outcome: Any = None
         self.abandoned = False
 
     def begin(self, now: float, seconds: float) -> None:
         """It may take so many seconds from now on."""
-        self.begun = now
         self.deadline = now + seconds
         self.timeout = milliseconds(seconds)
 
-    def may_be_applied(self) -> None:
-        """An attempt has failed, but has perhaps been applied: it is repeated while that is safe."""
-        if self.writes:
-            self.repeats = True
-            self.deadline = min(self.deadline, self.begun + REPEAT_SECONDS)
+    def failed(self, *, arrived: bool) -> None:
+        """An attempt has no result. If it has perhaps been applied, it is repeated while that is safe."""
+        if not self.writes or self.sent is None:
+            return
+        if not arrived:
+            # Nor has one before it, or the deadline would say so.
+            self.sent = self.sent if self.limited else None
+        elif self.sent + REPEAT_SECONDS < self.deadline:
+            self.deadline = self.sent + REPEAT_SECONDS
+            self.limited = True
 
     def fill(self, message: pb.Operation) -> None:
         """Words what it does, in place: a message of its own, and a copy, would take twice as long."""
@@ -153,8 +158,6 @@ class Pipeline:
         self._load: dict[str, int] = {}
         self._total = 0
         self._cancelled: list[int] = []
-        # What `take` has settled.
-        self._given_up: list[Operation] = []
         # What failed alone and is to be tried again, by when, and in the order of their numbers.
         self._later: list[tuple[float, int, Operation]] = []
         # Domains of which nothing is sent until that time, since their backend was down.
@@ -212,11 +215,9 @@ class Pipeline:
             if not held:
                 del self._held[operation.domain]
 
-    def take(self, now: float) -> pb.ExecuteRequest | None:
-        """Returns what is to be sent next, None if there is nothing.
-
-        Settles what it is too late for, which `given_up` returns.
-        """
+    def take(self, now: float) -> tuple[pb.ExecuteRequest | None, list[Operation]]:
+        """Returns what is to be sent next, None if there is nothing, and what it is too late for."""
+        settled: list[Operation] = []
         request = pb.ExecuteRequest()
         add = request.operations.add
         taken = size = 0
@@ -230,13 +231,15 @@ class Pipeline:
             if operation.abandoned:
                 self._unload(operation)
                 continue
-            if operation.repeats and operation.deadline <= now:
+            if operation.limited and operation.deadline <= now:
                 self._unload(operation)
                 operation.outcome = LOST if operation.last is None else operation.last
-                self._given_up.append(operation)
+                settled.append(operation)
                 continue
             self._unanswered[number] = operation
             operation.in_flight = True
+            if operation.sent is None:
+                operation.sent = now
             self._sent += operation.cost
             message = add()
             operation.fill(message)
@@ -247,16 +250,11 @@ class Pipeline:
             size += operation.size
         cancelled = self._cancelled[:REQUEST_CANCELLED]
         if not taken and not cancelled:
-            return None
+            return None, settled
         if cancelled:
             del self._cancelled[:REQUEST_CANCELLED]
             request.cancelled_numbers.extend(cancelled)
-        return request
-
-    def given_up(self) -> list[Operation]:
-        """Returns what `take` has settled since this was asked."""
-        given_up, self._given_up = self._given_up, []
-        return given_up
+        return request, settled
 
     def received(self, response: pb.ExecuteResponse, now: float) -> list[Operation]:
         """Settles what the response answers, and returns it. What helps nobody yet is tried again later."""
@@ -269,14 +267,15 @@ class Pipeline:
                 self._unload(operation)
                 if operation.abandoned:
                     continue
-                if result.HasField("error") and is_transient(result.error):
-                    operation.may_be_applied()
+                down = result.HasField("error") and is_transient(result.error)
+                if down:
+                    operation.failed(arrived=True)
                     if operation.deadline > now:
                         self._try_later(operation, result, now)
                         continue
                 operation.outcome = result
                 settled.append(operation)
-                if self._locked:
+                if self._locked and not down:
                     self._unlock(operation.domain)
         return settled
 
@@ -289,8 +288,8 @@ class Pipeline:
         left: list[Operation] = []
         for operation in ended:
             in_flight, operation.in_flight = operation.in_flight, False
-            if in_flight and arrived:
-                operation.may_be_applied()
+            if in_flight:
+                operation.failed(arrived=arrived)
             if outcome is AGAIN:
                 # That is the outcome of nothing: one that is overdue is given up by `take`, or who waits.
                 left.append(operation)
@@ -306,7 +305,7 @@ class Pipeline:
             self._losses += 1
             self._next_stream = now + BACKOFF.wait(self._losses, self._jitter)
         for operation in left:
-            operation.timeout = operation.timeout and milliseconds(operation.deadline - now)
+            operation.timeout = milliseconds(operation.deadline - now)
             self._enqueue(operation)
         return settled
 
@@ -363,7 +362,7 @@ class Pipeline:
             if behind:
                 behind += self._held.get(domain, {}).values()
                 self._held[domain] = OrderedDict((one.number, one) for one in behind)
-        operation.timeout = operation.timeout and milliseconds(operation.deadline - now)
+        operation.timeout = milliseconds(operation.deadline - now)
         heapq.heappush(self._later, (due, operation.number, operation))
 
     def _unlock(self, domain: str) -> None:

@@ -26,8 +26,8 @@ _Answer = TypeVar("_Answer")
 # Attempts that meet a port without a listener cost nothing, and gRPC connects once a second at most, so what
 # is back is found soon.
 BACKOFF = Backoff(0.05, 0.5)
-# For so long after it was sent a write may be sent again. The service remembers for a minute what it has
-# applied; the rest is for what a message may be on its way.
+# For so long after it was sent first a write may be sent again. The service remembers for a minute what it
+# has applied; the rest is for what a message may be on its way.
 REPEAT_SECONDS = 50.0
 # How many streams an operation may have been on that failed for a reason which may be its own.
 ATTEMPTS = 5
@@ -59,7 +59,19 @@ def is_transient(error: pb.OperationError) -> bool:
 
 def has_arrived(outcome: object) -> bool:
     """Returns whether what was sent on a stream that ended like this has perhaps reached the service."""
-    return not (isinstance(outcome, grpc.RpcError) and is_refused(outcome))
+    return outcome is not UNSUPPORTED and not (isinstance(outcome, grpc.RpcError) and is_refused(outcome))
+
+
+def unsafe(error: NeardictError) -> NeardictError:
+    """Returns the error of a write that is not sent again, though there is time, if it is one of time."""
+    if not isinstance(error, (UnavailableError, DeadlineExceededError)):
+        return error
+    return type(error)(
+        f"the answer to a write was lost, and {REPEAT_SECONDS:g} seconds after it was sent the service may "
+        "have forgotten it, so that it is not sent again: read the key to see whether it was applied; the "
+        f"last attempt: {error}",
+        reason=error.reason,
+    )
 
 
 def most_streams(outcome: object) -> float:
@@ -100,6 +112,8 @@ class Attempts:
         self._end = self._begun + seconds
         self._failed = 0
         self._sent: float | None = None
+        # Whether that ends them, before their time.
+        self._limited = False
         self._last: UnavailableError | None = None
 
     def left(self) -> float:
@@ -117,13 +131,15 @@ class Attempts:
         what came of the attempt before.
         """
         if isinstance(error, DeadlineExceededError):
-            raise late(error, self._last) from None
+            told = late(error, self._last)
+            raise (unsafe(told) if self._limited else told) from None
         if not isinstance(error, UnavailableError):
             raise error from None
         now = self._clock()
         sent, self._sent = self._sent, None
-        if sent is not None and not error._is_refused:
-            self._end = min(self._end, sent + REPEAT_SECONDS)
+        if sent is not None and not error._is_refused and sent + REPEAT_SECONDS < self._end:
+            self._end = sent + REPEAT_SECONDS
+            self._limited = True
         if self._since_failure and not self._failed:
             self._begun, self._end = now, now + self._seconds
         self._failed += 1
@@ -131,7 +147,7 @@ class Attempts:
         # Counted from its beginning: of many that failed together none waits after the other.
         due = max(self._begun + BACKOFF.wait(self._failed, self._jitter), now)
         if due >= self._end:
-            raise error from None
+            raise (unsafe(error) if self._limited else error) from None
         self._begun = due
         return due - now
 

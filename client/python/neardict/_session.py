@@ -28,7 +28,7 @@ PING_SECONDS = 1.0
 TRUST_SECONDS = 3 * PING_SECONDS
 NEVER = float("-inf")
 EVER = float("inf")
-# Before a subscription that was rejected is tried again: longer each time, and never two clients in step.
+# Before a subscription that was rejected is tried again.
 BACKOFF = Backoff(0.5, 5.0)
 # It is not, after these: only another service, or another configuration of it, would answer otherwise, and
 # that makes itself known by a new stream.
@@ -198,6 +198,9 @@ class Session:
                     domain.lease.until = NEVER
             self.trust.until = EVER
             self.closed = True
+            # Nobody will tell of their end. After the leases, so that nothing is shown that was revoked.
+            for number in list(self._revoked):
+                self._release(number)
             self._news.notify_all()
 
     def lost(self) -> None:

@@ -6,8 +6,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from . import _proxies, errors
-from ._outages import REFUSED, plain
+from . import _outages, _proxies, errors
+from ._outages import plain
 from ._replies import REVISIONS_END, protocol_error
 from .v1 import storage_pb2 as pb
 
@@ -94,8 +94,9 @@ def failed(message: pb.OperationError, target: str) -> errors.NeardictError:
 
 
 def is_refused(error: grpc.RpcError) -> bool:
-    """Returns whether the address says that nobody is there, so that nothing has been sent."""
-    return error.code() is grpc.StatusCode.UNAVAILABLE and plain(error.details() or "") in REFUSED
+    """Returns whether a call, or a stream, has ended so that nothing of it can have been sent."""
+    unanswered = error.code() is grpc.StatusCode.UNAVAILABLE and not reason(error)
+    return unanswered and _outages.is_refused(error.details() or "")
 
 
 def _code(number: int) -> grpc.StatusCode:
@@ -117,12 +118,11 @@ def _error(
         # With a reason it is the service that answers, of its backend; without one nothing answered.
         if reason:
             return errors.UnavailableError(message, reason=reason)
-        meaning = plain(message)
         unavailable = errors.UnavailableError(
-            f"cannot reach neardict at {target}: {meaning}. Start it with `neardict serve`, or name where it "
-            "runs: connect(target), --target, or NEARDICT_TARGET"
+            f"cannot reach neardict at {target}: {plain(message)}. Start it with `neardict serve`, or name "
+            "where it runs: connect(target), --target, or NEARDICT_TARGET"
         )
-        unavailable._is_refused = meaning in REFUSED
+        unavailable._is_refused = _outages.is_refused(message)
         return unavailable
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return too_late(target)

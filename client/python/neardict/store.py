@@ -701,13 +701,13 @@ class Store:
         request, attempts = operation.request(kind), Attempts(seconds)
 
         def begin() -> Begun:
-            with self._translated():
-                left = attempts.left()
-                if operation.writes:
-                    attempts.sent()
-                reply = self._calls.unary(
-                    lambda: getattr(self._stub, RPC[kind]).future(request, timeout=left), left
-                )
+            self.check_open()
+            left = attempts.left()
+            if operation.writes:
+                attempts.sent()
+            reply = self._calls.unary(
+                lambda: getattr(self._stub, RPC[kind]).future(request, timeout=left), left
+            )
             return Begun(
                 reply.cancel,
                 lambda: self._called(reply, kind, operation, attempts),
@@ -715,9 +715,14 @@ class Store:
                 most=CALLS,
             )
 
-        def again(error: NeardictError) -> Begun:
-            self._nap(attempts.pause(error))
-            return begin()
+        def again(error: NeardictError) -> Callable[[], Begun]:
+            pause = attempts.pause(error)
+
+            def begin_later() -> Begun:
+                self._nap(pause)
+                return begin()
+
+            return begin_later
 
         return begin()
 
@@ -733,7 +738,7 @@ class Store:
         found = response(kind, operation, outcome, self.target)
         if found is not None:
             return found
-        return self._begin(kind, operation, pending.deadline - time.monotonic()).settle()
+        return self._begin(kind, operation, operation.deadline - time.monotonic()).settle()
 
     def _called(self, reply: Reply, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():
@@ -789,7 +794,7 @@ class Store:
 
     def open_watch(self, requests: Iterator[pb.WatchRequest]) -> Messages:
         """Begins a Watch stream with these requests, and returns its messages; for this package."""
-        return self._calls.stream(lambda: self._line.open(requests))
+        return self._calls.stream(lambda: self._line.open(requests), heard=False)
 
     def check_open(self) -> None:
         if self._closed or is_finalizing():

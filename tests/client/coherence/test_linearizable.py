@@ -419,23 +419,65 @@ async def test_with_asyncio_what_was_written_is_shown_at_once(
             assert dict(d) == {}
 
 
-async def test_with_asyncio_a_write_does_not_wait_for_those_that_come_after_it(
-    aio_store: aio.Store, elsewhere: neardict.Store, domain: str
-) -> None:
-    """A key that others write without a pause is theirs to hide, and no reason to wait for ever."""
+@pytest.fixture
+async def written(aio_store: aio.Store, domain: str) -> Any:
+    """A dict that holds k, and what begins a write of it that returns as soon as k is shown."""
     d = await aio_store.dict(domain, consistency="linearizable")
-    over = threading.Event()
+    await d.set("k", 1)
 
-    def write() -> None:
-        while not over.is_set():
-            elsewhere.set_value(domain, "k", "theirs")
+    async def write(**options: Any) -> asyncio.Task[Any]:
+        writing = asyncio.create_task(aio_store.set_value(domain, "k", 2, **options))
+        async with asyncio.timeout(20):
+            while await d.fetch("k") != 2:  # applied, and acknowledged in a moment
+                await asyncio.sleep(0.01)
+        return writing
 
-    writing = asyncio.create_task(asyncio.to_thread(write))
-    try:
-        async with asyncio.timeout(60):
-            for number in range(100):
-                await d.set("k", number)
-    finally:
-        over.set()
+    return d, write
+
+
+async def test_with_asyncio_a_write_waits_for_those_that_went_on_when_it_was_acknowledged(
+    written: Any,
+) -> None:
+    d, write = written
+    d.revoke("k", 1_000_001)  # as if others wrote it
+    writing = await write()
+    assert not (await asyncio.wait([writing], timeout=0.2))[0]
+    d.revoke("k", 1_000_002)
+    d.release("k", 1_000_001)
+    async with asyncio.timeout(20):
         await writing
-    assert await d.fetch("k") == (await aio_store.get_value(domain, "k"))
+    with pytest.raises(neardict.NotHeldError):
+        d["k"]
+    d.release("k", 1_000_002)
+    assert d["k"] == 2
+
+
+async def test_with_asyncio_it_waits_no_longer_than_its_time_and_the_store(
+    written: Any, aio_store: aio.Store
+) -> None:
+    d, write = written
+    d.revoke("k", 1_000_001)
+    async with asyncio.timeout(20):
+        await (await write(timeout=1))
+        assert "k" in d._revoked
+        writing = await write(timeout=3600)
+        session = aio_store.changes.session
+        assert session is not None
+        session._revoked[1_000_001] = d.domain, "k"
+        await aio_store.close()
+        await writing
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_with_asyncio_a_write_that_fails_shows_what_there_is(written: Any, many: bool) -> None:
+    d, _ = written
+    for _ in range(10):
+        if many:
+            entries = {"k": 2, "x" * 2000: 1}  # a key that is too long
+            with pytest.raises(neardict.BulkError):
+                await d.update(entries)
+            assert d["k"] == 2
+        else:
+            with pytest.raises(neardict.ConflictError):
+                await d.compare_and_set("k", 3, 1)
+            assert d["k"] == 1

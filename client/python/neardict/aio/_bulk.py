@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 _TURN = 128
 
 
-async def final(error: NeardictError) -> NoReturn:
+def final(error: NeardictError) -> NoReturn:
     """Raises it: there is to be no other attempt."""
     raise error from None
 
 
 class Begun(NamedTuple):
-    """What neardict._bulk.Begun is; `finish` and `again` are awaited."""
+    """What neardict._bulk.Begun is; `finish`, and what `again` returns, are awaited."""
 
     cancel: Callable[[], object]
     finish: Callable[[], Awaitable[Any]]
-    again: Callable[[NeardictError], Awaitable[Begun]] = final
+    again: Callable[[NeardictError], Callable[[], Awaitable[Begun]]] = final
     sure: bool = True
     most: int = WINDOW
 
@@ -37,7 +37,8 @@ class Begun(NamedTuple):
             try:
                 return await begun.finish()
             except NeardictError as error:
-                begun = await begun.again(error)
+                begin = begun.again(error)
+            begun = await begin()
 
 
 async def bulk(
@@ -55,12 +56,14 @@ async def bulk(
 
     async def take() -> NeardictError | None:
         key, begun = next(iter(under_way.items()))
-        error = None
+        begin = error = None
         try:
             try:
                 answer = await begun.finish()
             except NeardictError as caught:
-                under_way[key] = await begun.again(caught)
+                begin = begun.again(caught)
+            if begin is not None:
+                under_way[key] = await begin()
                 # Behind the others, so that those which have failed together are repeated together.
                 under_way.move_to_end(key)
                 return None

@@ -258,8 +258,8 @@ class Executing:
     async def _write(self, call: Any) -> None:
         try:
             while not call.done():
-                request = self._pipeline.take(self._loop.time())
-                _settle(self._pipeline.given_up())
+                request, given_up = self._pipeline.take(self._loop.time())
+                _settle(given_up)
                 if request is None:
                     self._news.clear()
                     await self._news.wait()

@@ -19,7 +19,7 @@ class LinearizableDict(LeasedDict[V], CachedDict[V]):
     """What neardict.LinearizableDict is, for asyncio. Made by `await Store.dict`.
 
     While a key is being written by others, or the lease is not renewed, `d[key]` raises NotHeldError, and
-    `await d.fetch(key)` asks the service. After a write by the same store `d[key]` shows what was written.
+    `await d.fetch(key)` asks the service. A write by the same store returns when `d[key]` shows it.
     """
 
     __slots__ = ("_releases", "_revoked")
@@ -36,7 +36,8 @@ class LinearizableDict(LeasedDict[V], CachedDict[V]):
     def release(self, key: str, number: int) -> None:
         """Shows again what is held under the key, unless another write of it goes on; for this package."""
         super().release(key, number)
-        if (released := self._releases.pop(number, None)) is not None:
+        released = self._releases.pop(number, None)
+        if released is not None and not released.get_loop().is_closed():
             released.set_result(None)
 
     def _ends(self, keys: Collection[str]) -> Iterable[asyncio.Future[None]]:
@@ -47,17 +48,15 @@ class LinearizableDict(LeasedDict[V], CachedDict[V]):
             yield self._releases[number]
 
 
-async def shown(changes: Changes, domain: str, keys: Collection[str], seconds: float) -> None:
-    """Returns when the linearizable dicts of the store show the keys that it has just written.
+def ends(changes: Changes, domain: str, keys: Collection[str]) -> list[asyncio.Future[None]]:
+    """Returns what is done when the writes of the keys that go on now are over, or nobody will tell.
 
-    The end of a write reaches them on another stream than its acknowledgement, and reading them cannot wait.
-    The service tells of that end however it came, so that `seconds` are for one that does not.
+    Until then linearizable dicts do not show them. The end of a write reaches them on another stream than its
+    acknowledgement, and who reads them cannot wait.
     """
-    waiting = [
-        released
+    return [
+        end
         for listener in changes.leaseholders(domain)
         if isinstance(listener, LinearizableDict)
-        for released in listener._ends(keys)
+        for end in listener._ends(keys)
     ]
-    if waiting:
-        await asyncio.wait(waiting, timeout=seconds)

@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Generator,
     Iterable,
@@ -60,7 +61,9 @@ from .._value_type import V
 from ..entry import Entry
 from ..errors import (
     AbsentKeyError,
+    BulkError,
     ClosedError,
+    ConflictError,
     DeadlineExceededError,
     InvalidArgumentError,
     LimitExceededError,
@@ -81,7 +84,7 @@ from ._teller import LoopTeller
 from ._threads import on_loop
 from ._watching import Watching
 from .cached_dict import CachedDict
-from .linearizable import LinearizableDict, shown
+from .linearizable import LinearizableDict, ends
 
 # For so long, in seconds, one who closes in another thread waits for the loop.
 _LOOP_SECONDS = 5.0
@@ -530,6 +533,7 @@ class Store:
 
     async def _write(self, operation: Operation, by: Listener | None, timeout: float | None) -> Written:
         changes, domain, request = self.changes, operation.domain, None
+        began = time.monotonic()
         call = changes.calls.begin()
         try:
             if operation.is_large:
@@ -547,10 +551,12 @@ class Store:
                 changes.publish(domain, change, but=by)
         except BaseException as error:
             changes.failed(domain, operation.key, error)
+            if isinstance(error, ConflictError):
+                await self._show(domain, [operation.key], began, timeout)
             raise
         finally:
             changes.calls.end(call)
-        await shown(changes, domain, [operation.key], self._timeout)
+        await self._show(domain, [operation.key], began, timeout)
         return _requests.outcome(response)
 
     async def write_many(
@@ -586,12 +592,17 @@ class Store:
     async def remove(
         self, request: pb.DeleteKeyRequest, *, by: Listener | None = None, timeout: float | None = None
     ) -> pb.DeleteKeyResponse:
-        with self.changes.writing(request.domain, request.key) as call:
-            response: pb.DeleteKeyResponse = await self._operate(
-                "delete_key", word("delete_key", request), timeout
-            )
-            self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
-        await shown(self.changes, request.domain, [request.key], self._timeout)
+        began = time.monotonic()
+        try:
+            with self.changes.writing(request.domain, request.key) as call:
+                response: pb.DeleteKeyResponse = await self._operate(
+                    "delete_key", word("delete_key", request), timeout
+                )
+                self.changes.publish(request.domain, _requests.removed(request, response, call), but=by)
+        except ConflictError:
+            await self._show(request.domain, [request.key], began, timeout)
+            raise
+        await self._show(request.domain, [request.key], began, timeout)
         return response
 
     def pages(
@@ -685,9 +696,14 @@ class Store:
                 most=CALLS,
             )
 
-        async def again(error: NeardictError) -> Begun:
-            await self._nap(attempts.pause(error))
-            return begin()
+        def again(error: NeardictError) -> Callable[[], Awaitable[Begun]]:
+            pause = attempts.pause(error)
+
+            async def begin_later() -> Begun:
+                await self._nap(pause)
+                return begin()
+
+            return begin_later
 
         return begin()
 
@@ -811,16 +827,27 @@ class Store:
         timeout: float | None,
         answered: Callable[[str, Any, int], None],
     ) -> "dict_type[str, Any]":
-        with self.changes.calls.under_way() as call:
-            found = await self._read_bulk(
-                kind,
-                requests,
-                timeout,
-                answered=lambda key, response: answered(key, response, call),
-                failed=lambda key, error: self.changes.failed(domain, key, error),
-            )
-        await shown(self.changes, domain, requests, self._timeout)
+        began = time.monotonic()
+        try:
+            with self.changes.calls.under_way() as call:
+                found = await self._read_bulk(
+                    kind,
+                    requests,
+                    timeout,
+                    answered=lambda key, response: answered(key, response, call),
+                    failed=lambda key, error: self.changes.failed(domain, key, error),
+                )
+        except BulkError:
+            await self._show(domain, requests, began, timeout)
+            raise
+        await self._show(domain, requests, began, timeout)
         return found
+
+    async def _show(self, domain: str, keys: Collection[str], began: float, timeout: float | None) -> None:
+        """Returns when the dicts of the store show what a call has written, or its time is over."""
+        if waiting := ends(self.changes, domain, keys):
+            left = began + self._seconds(timeout) - time.monotonic()
+            await asyncio.wait(waiting, timeout=max(0.0, left))
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
