@@ -71,9 +71,9 @@ class ConditionFailedError(StorageError):
     reason = "CONDITION_FAILED"
 
     def __init__(self, current_revision: int) -> None:
-        found = f"has revision {current_revision}" if current_revision else "is absent"
+        found = f"is there, with the revision {current_revision}" if current_revision else "is absent"
         super().__init__(
-            f"the condition does not hold: the key {found}; read it again and retry",
+            f"the condition does not hold: the key {found}; to write all the same, read it again and retry",
             current_revision=current_revision,
         )
         self.current_revision = current_revision

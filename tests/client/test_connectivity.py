@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 import os
 import signal
 import threading
@@ -132,17 +131,6 @@ def test_a_store_that_does_not_watch_cannot_tell(kind: str, server: Served) -> N
         pytest.raises(neardict.CapabilityMissingError, match="watch=True"),
     ):
         client(lambda store: store.on_connection(print))
-
-
-@kinds
-def test_what_cannot_be_called_back_is_refused(kind: str, server: Served) -> None:
-    async def wait(connected: bool) -> None:
-        pass
-
-    with Either(kind, server.address) as client:
-        for callback in (wait, None):
-            with pytest.raises(ValueError, match="must be a plain function"):
-                client(operator.methodcaller("on_connection", callback))
 
 
 @kinds

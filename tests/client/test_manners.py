@@ -3,6 +3,7 @@
 import collections
 import copy
 import dataclasses
+import functools
 import json
 import pickle
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from neardict.moobius import RemoteDatabase
 from neardict.moobius.null import NullDatabase
 from served import Served
 
-from .both import Way, bounded_ways, every_way, wait
+from .both import CLIENTS, Way, bounded_ways, every_way, wait
 
 Act = Callable[[], Any]
 NOT_STR: list[Any] = [1, 1.5, None, True, b"k", ("a",), frozenset()]
@@ -282,3 +283,56 @@ async def test_containers_of_the_library_take_it(server: Served, domain: str, wa
         assert collections.ChainMap(d, {"c": 3})["c"] == 3
         assert collections.Counter(d) == {"a": 1, "b": 2}
         assert json.loads(json.dumps(d)) == {"a": 1, "b": 2}
+
+
+async def later(*args: object) -> None: ...
+
+
+class Later:
+    async def __call__(self, *args: object) -> None: ...
+
+
+# What is no callback: of what kind the error is.
+NO_CALLBACKS: dict[str, tuple[Any, type[Exception]]] = {
+    "a number": (5, neardict.InvalidTypeError),
+    "awaited": (later, neardict.InvalidArgumentError),
+    "awaited, an object": (Later(), neardict.InvalidArgumentError),
+    "awaited, wrapped": (functools.partial(later), neardict.InvalidArgumentError),
+}
+
+
+@pytest.mark.parametrize("client", [*CLIENTS])
+@pytest.mark.parametrize("name", [*NO_CALLBACKS])
+async def test_what_cannot_be_called_back_is_refused_at_once(
+    server: Served, domain: str, client: str, name: str
+) -> None:
+    wrong, kind = NO_CALLBACKS[name]
+    store = CLIENTS[client].connect(server.address)
+    try:
+        d = await wait(store.dict(domain))
+        registrations: list[Callable[[], Any]] = [
+            lambda: d.on_change(wrong),
+            lambda: d.on_change(print, on_reset=wrong),
+            lambda: store.on_connection(wrong),
+            lambda: store.dict(domain, on_progress=wrong),
+        ]
+        for register in registrations:
+            with pytest.raises(kind, match=r"must be a (plain )?function"):
+                await wait(register())
+    finally:
+        await wait(store.close())
+
+
+def test_how_far_a_listing_is_is_told_once_for_each_step(store: neardict.Store, domain: str) -> None:
+    told: list[Any] = []
+    store.dict(domain, on_progress=lambda *so_far: told.append(so_far))
+    assert told == [(0, 0)]
+    store.set_many(domain, {"a": 1, "b": 2})
+    told.clear()
+    store.dict(domain, on_progress=lambda *so_far: told.append(so_far))
+    assert told == [(2, 2)]
+
+
+def test_entries_that_are_no_dict_are_refused(store: neardict.Store, domain: str) -> None:
+    with pytest.raises(neardict.InvalidTypeError, match="must be a dict, and this is a list"):
+        store.set_many(domain, [("a", 1)])  # type: ignore[arg-type]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import threading
 from typing import TYPE_CHECKING
 
+from . import _callbacks
 from ._where import where
-from .errors import CapabilityMissingError, InvalidArgumentError
+from .errors import CapabilityMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,10 +27,7 @@ class ConnectionObserver:
     """One registration of `on_connection`; `cancel` ends it. A context manager, which cancels at its end."""
 
     def __init__(self, callback: Callable[[bool], object], schedule: Schedule) -> None:
-        if not callable(callback) or inspect.iscoroutinefunction(callback):
-            raise InvalidArgumentError(
-                "a callback of on_connection must be a plain function: one that has to wait can start a task"
-            )
+        _callbacks.check("the callback of on_connection", callback)
         self._callback = callback
         self._schedule = schedule
         # Guards all below; a leaf.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from ._callbacks import is_awaited
 from .errors import InvalidTypeError, UnsupportedValueError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Change:
         """Raises InvalidTypeError for what is no plain function."""
         if not callable(function):
             raise InvalidTypeError(f"edit takes a function, not a {type(function).__name__}")
-        if _is_coroutine_function(function):
+        if is_awaited(function):
             raise InvalidTypeError(
                 "edit takes a plain function, which does not wait: the value may be written by others "
                 "meanwhile. Await before the edit, or use it as a block"
@@ -69,14 +69,6 @@ def _accident(key: str, value: Any, returned: str) -> UnsupportedValueError:
         "stored: change the value in place and return None, return a new one of its type, or give "
         "replace=True"
     )
-
-
-def _is_coroutine_function(function: Any) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    # An object that can be called has its function in its class.
-    method = getattr(type(function), "__call__")  # noqa: B004,B009  # not to see whether it can
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
 
 
 def _is_mutable(value: Any) -> bool:

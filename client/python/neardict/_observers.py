@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import inspect
 import logging
 import queue
 import threading
@@ -11,9 +10,9 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from . import _callbacks
 from ._threads import start
 from ._where import where
-from .errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,11 +63,9 @@ class Observer:
         on_reset: Callable[[], object] | None,
         schedule: Schedule,
     ) -> None:
-        for callback in (on_change, on_reset):
-            if inspect.iscoroutinefunction(callback):
-                raise InvalidArgumentError(
-                    "a callback of on_change must be a plain function: one that has to wait can start a task"
-                )
+        _callbacks.check("the callback of on_change", on_change)
+        if on_reset is not None:
+            _callbacks.check("on_reset", on_reset)
         # It holds this.
         self._cache = weakref.ref(cache)
         self._on_change = on_change

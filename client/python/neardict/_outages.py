@@ -9,6 +9,7 @@ _MEANING = (
     ("domain name not found", "its name cannot be resolved"),
     ("dns resolution failed", "its name cannot be resolved"),
     ("errors resolving", "its name cannot be resolved"),
+    ("wrong_version_number", "the TLS handshake failed: it does not speak TLS"),
     ("certificate", "the TLS handshake failed, by a certificate"),
     ("handshake", "the TLS handshake failed, or it speaks another protocol"),
     ("ssl", "the TLS handshake failed, or it speaks another protocol"),

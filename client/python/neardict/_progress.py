@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
 
+from . import _callbacks
 from ._where import where
 from .errors import InvalidArgumentError
 
@@ -19,13 +19,16 @@ class Progress:
     """Calls back in the course of one listing."""
 
     def __init__(self, callback: OnProgress) -> None:
-        if inspect.iscoroutinefunction(callback):
-            raise InvalidArgumentError("on_progress must be a plain function, which does not wait")
+        _callbacks.check("on_progress", callback)
         self._callback = callback
         self._failed = False
+        self._told: tuple[int, int | None] | None = None
 
     def tell(self, loaded: int, total: int | None) -> None:
         """What the callback raises is logged, the first time, and does not end the listing."""
+        if (loaded, total) in (self._told, (0, None)):
+            return  # it says nothing new
+        self._told = loaded, total
         try:
             self._callback(loaded, total)
         except Exception as error:

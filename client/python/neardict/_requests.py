@@ -72,6 +72,8 @@ def set_value(
 
 def each(entries: Mapping[str, Any], word: Callable[[str, Any], _Request]) -> dict[str, _Request]:
     """Words a write of each entry. Raises UnsupportedValueError, which names the key, before all of them."""
+    if not isinstance(entries, Mapping):
+        raise InvalidTypeError(f"the entries must be a dict, and this is a {type(entries).__name__}")
     requests = {}
     for key, value in entries.items():
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .watcher import Watcher
+
+logger = logging.getLogger(__name__)
 
 # What is one second by a client's clock is at most so many by ours.
 DRIFT = 1.02
@@ -70,7 +73,14 @@ class Leases:
         # The process before this one may have given leases, and cannot tell to whom.
         self._quarantined_until = float("-inf")
         with contextlib.suppress(FileNotFoundError):
-            self._quarantined_until = term.clock() + _seconds(kept.read_text()) * DRIFT
+            seconds = _seconds(kept.read_text()) * DRIFT
+            self._quarantined_until = term.clock() + seconds
+            logger.info(
+                "a server before this one gave leases of domains of the backend %s: writes to it wait for up "
+                "to %.1f seconds",
+                kept.name,
+                seconds,
+            )
 
     async def prepare(self) -> None:
         """Makes it possible to give leases. Raises OSError if that cannot be noted for the next process."""
