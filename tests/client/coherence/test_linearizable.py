@@ -1,6 +1,7 @@
 """Dicts under a lease: their hits, what hides a key, who is refused, and what a holder costs a writer."""
 
 import asyncio
+import gc
 import os
 import queue
 import signal
@@ -8,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -481,3 +483,22 @@ async def test_with_asyncio_a_write_that_fails_shows_what_there_is(written: Any,
             with pytest.raises(neardict.ConflictError):
                 await d.compare_and_set("k", 3, 1)
             assert d["k"] == 1
+
+
+async def test_with_asyncio_a_dict_is_kept_while_a_write_waits_for_it(
+    aio_store: aio.Store, domain: str
+) -> None:
+    d = await aio_store.dict(domain, consistency="linearizable")
+    await d.set("k", 1)
+    d.revoke("k", 1_000_001)  # as if others wrote it
+    writing = asyncio.create_task(aio_store.set_value(domain, "k", 2, timeout=3600))
+    async with asyncio.timeout(20):
+        while not cast("Any", d)._releases:
+            await asyncio.sleep(0.01)
+        kept = weakref.ref(d)
+        del d
+        gc.collect()
+        held = kept()
+        assert held is not None
+        held.release("k", 1_000_001)
+        await writing

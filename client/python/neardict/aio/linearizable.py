@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class LinearizableDict(LeasedDict[V], CachedDict[V]):
     """What neardict.LinearizableDict is, for asyncio. Made by `await Store.dict`.
 
-    While a key is being written by others, or the lease is not renewed, `d[key]` raises NotHeldError, and
-    `await d.fetch(key)` asks the service. A write by the same store returns when `d[key]` shows it.
+    While a key is being written, or the lease is not renewed, `d[key]` raises NotHeldError, and
+    `await d.fetch(key)` asks the service. A write by the same store returns when `d[key]` shows it, unless
+    another one of the key has begun meanwhile.
     """
 
     __slots__ = ("_releases", "_revoked")
@@ -48,15 +49,18 @@ class LinearizableDict(LeasedDict[V], CachedDict[V]):
             yield self._releases[number]
 
 
-def ends(changes: Changes, domain: str, keys: Collection[str]) -> list[asyncio.Future[None]]:
+def ends(
+    changes: Changes, domain: str, keys: Collection[str]
+) -> dict[asyncio.Future[None], LinearizableDict]:
     """Returns what is done when the writes of the keys that go on now are over, or nobody will tell.
 
     Until then linearizable dicts do not show them. The end of a write reaches them on another stream than its
-    acknowledgement, and who reads them cannot wait.
+    acknowledgement, and who reads them cannot wait. Each comes with the dict that is told of it, which has to
+    be held until then.
     """
-    return [
-        end
+    return {
+        end: listener
         for listener in changes.leaseholders(domain)
         if isinstance(listener, LinearizableDict)
         for end in listener._ends(keys)
-    ]
+    }
