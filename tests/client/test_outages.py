@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 import neardict
-from neardict import _chunks, _pipeline, _retries
+from neardict import _chunks, _clock, _executing, _pending, _pipeline, _retries, aio
 from neardict.v1 import storage_pb2 as pb
 from served import Served
 
@@ -371,6 +371,54 @@ async def test_a_write_is_not_sent_again_when_the_service_may_have_forgotten_it(
             assert times > 2
         finally:
             await wait(store.close())
+
+
+@pytest.mark.parametrize("client", [*CLIENTS])
+async def test_nor_after_the_machine_has_slept(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = 0.0
+    for module in (_executing, _pending, aio._executing, aio._pending):
+        monkeypatch.setattr(module, "now", lambda: _clock.now() + slept)
+
+    def sleep(server: ExecuteServer, requests: Any, context: grpc.ServicerContext) -> Any:
+        nonlocal slept
+        for message in server.read(requests):
+            server.answer(message)
+            slept += 3600
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        yield pb.ExecuteResponse()
+
+    with ExecuteServer(sleep) as server:
+        store = CLIENTS[client].connect(server.address, watch=False)
+        try:
+            with pytest.raises(neardict.UnavailableError):
+                await wait(store.set_value("d", "k", 1))
+        finally:
+            await wait(store.close())
+        assert [*server.applied.values()] == [1]
+
+
+def test_small_values_of_a_bulk_do_not_wait_for_large_ones() -> None:
+    small = threading.Event()
+
+    class Slow(ExecuteServer):
+        def _unary(self, name: str) -> Callable[[Any, grpc.ServicerContext], Any]:
+            carry_out = super()._unary(name)
+
+            def unary(request: Any, context: grpc.ServicerContext) -> Any:
+                assert small.wait(DEADLINE)
+                return carry_out(request, context)
+
+            return unary
+
+    def serve(server: ExecuteServer, requests: Any, context: grpc.ServicerContext) -> Any:
+        for message in server.read(requests):
+            small.set()
+            yield server.answer(message)
+
+    with Slow(serve) as server, neardict.connect(server.address, watch=False, timeout=DEADLINE) as store:
+        store.set_value("d", "k", 0)  # from now on it is known that there is a stream
+        small.clear()
+        store.set_many("d", {"large": "x" * 50_000, "small": 1, "another": "y" * 50_000, "last": 2})
 
 
 @pytest.mark.parametrize("client", [*CLIENTS])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from ._clock import now
 from ._pipeline import Pipeline
 from ._retries import AGAIN, LOST, UNSUPPORTED
 from ._statuses import detached
@@ -150,7 +151,7 @@ class Executing:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._add(self._inbox.get_nowait())
-        self._pipeline.add_due(time.monotonic())
+        self._pipeline.add_due(now())
 
     def _add(self, operations: tuple[Operation, ...]) -> None:
         """Takes in what came from the inbox. The caller holds the lock."""
@@ -165,7 +166,7 @@ class Executing:
         if due is None:
             return self._inbox.get()
         try:
-            return self._inbox.get(timeout=max(0.0, due - time.monotonic()))
+            return self._inbox.get(timeout=max(0.0, due - now()))
         except queue.Empty:
             return _LOOK
 
@@ -173,7 +174,7 @@ class Executing:
         while self._await_operation():
             outcome = self._serve()
             with self._lock:
-                ended = self._pipeline.lost(AGAIN if self._stopped else outcome, time.monotonic())
+                ended = self._pipeline.lost(AGAIN if self._stopped else outcome, now())
             self._tell(ended)
             del ended, outcome
 
@@ -202,9 +203,9 @@ class Executing:
                 call.cancel()
             for response in call:
                 self.supported = True
-                self._heard = now = time.monotonic()
+                self._heard = time.monotonic()
                 with self._lock:
-                    settled = self._pipeline.received(response, now)
+                    settled = self._pipeline.received(response, now())
                     # With less of a domain unanswered more can be sent; and what failed is due at some time.
                     look = self._pipeline.waits or self._pipeline.due is not None
                 self._several = len(settled) > 1
@@ -249,7 +250,7 @@ class Executing:
                             return
                         stopped = self._stopped
                         if not stopped:
-                            request, given_up = self._pipeline.take(time.monotonic())
+                            request, given_up = self._pipeline.take(now())
                             due = self._pipeline.due
                     if stopped:
                         # Dropped, maybe, and then nobody else does it.

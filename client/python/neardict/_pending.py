@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ._clock import now
+
 if TYPE_CHECKING:
     from ._executing import Executing
     from ._pipeline import Operation
@@ -32,8 +34,8 @@ class Pending:
         self._executing = executing
         self._unsent = unsent
         self._operation = operation
-        operation.begin(time.monotonic(), seconds)
-        self.deadline = operation.deadline
+        operation.begin(now(), seconds)
+        self.deadline = time.monotonic() + seconds
         operation.waiter = threading.Lock()
         operation.waiter.acquire()
         if seconds <= 0:
@@ -43,7 +45,7 @@ class Pending:
             return
         unsent.append(operation)
         if len(unsent) >= _SENT_TOGETHER:
-            self._send()
+            send(executing, unsent)
 
     def result(self) -> Any:
         """Waits for the outcome. Raises TimeoutError.
@@ -53,7 +55,7 @@ class Pending:
         """
         operation = self._operation
         if self._unsent and operation.waiter.locked():
-            self._send()
+            send(self._executing, self._unsent)
         try:
             seconds = self.deadline - time.monotonic()
             if not operation.waiter.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
@@ -63,15 +65,16 @@ class Pending:
             raise
         return operation.outcome
 
-    def _send(self) -> None:
-        if self._unsent:
-            self._executing.put(*self._unsent)
-            self._unsent.clear()
-
     def cancel(self) -> None:
         """Nobody waits for the result any more."""
         self._operation.abandoned = True
         self._executing.put(self._operation)
+
+
+def send(executing: Executing, unsent: list[Operation]) -> None:
+    """Sends what was put there."""
+    executing.put(*unsent)
+    unsent.clear()
 
 
 def tell(settled: list[Operation]) -> None:

@@ -46,7 +46,7 @@ _MOST_MILLISECONDS = 2**32 - 1
 class Operation:
     """An operation on its way. `outcome` is its result, or why there will be none, once it is settled.
 
-    `waiter` is whom to tell that it is settled. After `deadline`, by the monotonic clock, it is not tried
+    `waiter` is whom to tell that it is settled. After `deadline`, by the clock of `_clock`, it is not tried
     again. `timeout` is what the service is told of that, in milliseconds. `last` is how the attempt before
     has failed, None if none has; `in_flight` whether one has been sent that has no answer. `sent` is when
     the first attempt was sent that may have arrived. `limited` says that the deadline is earlier than whoever
@@ -136,7 +136,7 @@ def milliseconds(seconds: float) -> int:
 
 
 class Pipeline:
-    """Operations of one stream after the other. To be used under a lock. `now` is the monotonic clock's.
+    """Operations of one stream after the other. To be used under a lock. `now` is that of `_clock`.
 
     Invariant: each operation that was added is settled once, or abandoned. Those of one domain are sent in
     the order in which they were added, also after a stream was lost or their backend was down: while one

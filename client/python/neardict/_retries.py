@@ -7,12 +7,12 @@ that has perhaps been applied only while the service certainly remembers it.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
 from ._backoff import Backoff, jitter
+from ._clock import now
 from ._statuses import is_refused, reason
 from .errors import DeadlineExceededError, NeardictError, UnavailableError
 
@@ -101,7 +101,7 @@ class Attempts:
         seconds: float,
         *,
         since_failure: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
         jitter: Callable[[], float] = jitter,
     ) -> None:
         self._seconds = seconds

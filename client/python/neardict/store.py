@@ -40,7 +40,7 @@ from ._near import OnDisconnect
 from ._observers import Teller
 from ._operations import RPC, Kind, checked, late, response, word
 from ._pages import Page, Pages
-from ._pending import Pending, tell
+from ._pending import Pending, send, tell
 from ._pipeline import Operation
 from ._progress import OnProgress
 from ._reading import Line
@@ -708,12 +708,13 @@ class Store:
             reply = self._calls.unary(
                 lambda: getattr(self._stub, RPC[kind]).future(request, timeout=left), left
             )
-            return Begun(
-                reply.cancel,
-                lambda: self._called(reply, kind, operation, attempts),
-                again,
-                most=CALLS,
-            )
+            return Begun(reply.cancel, lambda: finish(reply), again, most=CALLS)
+
+        def finish(reply: Reply) -> Any:
+            if unsent:
+                # What is gathered would wait as long as this call takes.
+                send(self._executing, unsent)
+            return self._called(reply, kind, operation, attempts)
 
         def again(error: NeardictError) -> Callable[[], Begun]:
             pause = attempts.pause(error)
@@ -738,7 +739,7 @@ class Store:
         found = response(kind, operation, outcome, self.target)
         if found is not None:
             return found
-        return self._begin(kind, operation, operation.deadline - time.monotonic()).settle()
+        return self._begin(kind, operation, operation.deadline - _clock.now()).settle()
 
     def _called(self, reply: Reply, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():

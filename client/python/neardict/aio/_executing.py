@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from .._clock import now
 from .._pipeline import Pipeline
 from .._retries import AGAIN, LOST, UNSUPPORTED
 from .._where import where
@@ -184,7 +185,7 @@ class Executing:
             outcome = task.result() if error is None else LOST
             if error is not None:
                 logger.error("a stream failed, and the next one begins: %s", where(error))
-        _settle(self._pipeline.lost(outcome, self._loop.time()))
+        _settle(self._pipeline.lost(outcome, now()))
         if self._closed is None:
             self._look()
         else:
@@ -192,7 +193,7 @@ class Executing:
 
     def _look(self) -> None:
         """Sends what there is to send."""
-        self._pipeline.add_due(self._loop.time())
+        self._pipeline.add_due(now())
         self._set_alarm()
         if self._task is not None:
             self._news.set()
@@ -203,7 +204,7 @@ class Executing:
         if self._alarm is not None:
             self._alarm.cancel()
         due = self._pipeline.due
-        self._alarm = None if due is None else self._loop.call_at(due, self._look)
+        self._alarm = None if due is None else self._loop.call_later(max(0.0, due - now()), self._look)
 
     async def _work(self) -> object:
         if self._guard is None:
@@ -247,8 +248,8 @@ class Executing:
 
     def _take(self, response: pb.ExecuteResponse) -> None:
         self.supported = True
-        self._heard = now = self._loop.time()
-        _settle(self._pipeline.received(response, now))
+        self._heard = self._loop.time()
+        _settle(self._pipeline.received(response, now()))
         if self._pipeline.due is not None:
             self._set_alarm()
         if self._pipeline.waits:
@@ -258,7 +259,7 @@ class Executing:
     async def _write(self, call: Any) -> None:
         try:
             while not call.done():
-                request, given_up = self._pipeline.take(self._loop.time())
+                request, given_up = self._pipeline.take(now())
                 _settle(given_up)
                 if request is None:
                     self._news.clear()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from typing import TYPE_CHECKING, Any
 
+from .._clock import now
 from ._executing import Executing
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ class Pendings:
     def begin(self, operation: Operation, seconds: float) -> None:
         """Sends the operation, unless there is no time at all."""
         operation.waiter = waiter = self._loop.create_future()
-        # The clock of the loop is this one.
-        operation.begin(time.monotonic(), seconds)
-        deadline = operation.deadline
+        operation.begin(now(), seconds)
+        deadline = self._loop.time() + seconds
         if seconds > 0:
             self._deadlines[waiter] = deadline
             if deadline < self._alarm_at:

@@ -714,7 +714,7 @@ class Store:
         found = response(kind, operation, outcome, self.target)
         if found is not None:
             return found
-        return await self._begin(kind, operation, operation.deadline - time.monotonic()).settle()
+        return await self._begin(kind, operation, operation.deadline - _clock.now()).settle()
 
     async def _called(self, call: Any, kind: Kind, operation: Operation, attempts: Attempts) -> Any:
         with self._translated():
