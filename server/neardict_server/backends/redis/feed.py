@@ -20,6 +20,7 @@ from .layout import channel_of, places_of
 from .log import LogPage, RedisLog
 from .reader import CERTAIN_SECONDS, LOOK_SECONDS, Followed, Reader
 from .revisions import Revisions
+from .tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,7 @@ class RedisFeed:
     async def close(self) -> None:
         """Ends the tasks. May be called twice."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         readers, self._readers = self._readers, {}
         for reader in readers.values():
             await reader.close()

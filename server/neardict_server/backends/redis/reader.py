@@ -13,6 +13,7 @@ from .. import base
 from .client import RedisClient
 from .log import LogPage, RedisLog
 from .scripts import LOOK
+from .tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +84,7 @@ class Reader:
         self._news.set()
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     async def _follow(self) -> None:
         """Publishes what is new, until it is cancelled."""
