@@ -209,8 +209,11 @@ def test_a_reset_is_told_where_changes_may_be_missing(own_server: Served, until:
 
 
 def test_the_thread_of_callbacks_ends_with_the_store(own_server: Served, until: Until) -> None:
+    others = set(threading.enumerate())
+
     def running() -> bool:
-        return any(thread.name == "neardict callbacks" for thread in threading.enumerate())
+        new = set(threading.enumerate()) - others
+        return any(thread.name == "neardict callbacks" for thread in new)
 
     store = neardict.connect(own_server.address)
     d = store.dict("d")
