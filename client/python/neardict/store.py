@@ -207,7 +207,7 @@ class Store:
     def dict(
         self,
         domain: str,
-        value_type: None = None,
+        value_type: types.UnionType | None = None,  # type checkers have no type for a union
         *,
         ttl: _requests.Ttl = ...,
         load: bool = ...,
@@ -216,20 +216,6 @@ class Store:
         consistency: Consistency = ...,
         on_progress: OnProgress | None = ...,
     ) -> CachedDict[Any]: ...
-
-    @overload
-    def dict(
-        self,
-        domain: str,
-        value_type: types.UnionType,
-        *,
-        ttl: _requests.Ttl = ...,
-        load: bool = ...,
-        on_disconnect: OnDisconnect = ...,
-        max_entries: int | None = ...,
-        consistency: Consistency = ...,
-        on_progress: OnProgress | None = ...,
-    ) -> CachedDict[Any]: ...  # type checkers have no type for it
 
     @overload
     def dict(

@@ -268,7 +268,7 @@ class Store:
     async def dict(
         self,
         domain: str,
-        value_type: None = None,
+        value_type: types.UnionType | None = None,  # type checkers have no type for a union
         *,
         ttl: _requests.Ttl = ...,
         load: bool = ...,
@@ -277,20 +277,6 @@ class Store:
         consistency: Consistency = ...,
         on_progress: OnProgress | None = ...,
     ) -> CachedDict[Any]: ...
-
-    @overload
-    async def dict(
-        self,
-        domain: str,
-        value_type: types.UnionType,
-        *,
-        ttl: _requests.Ttl = ...,
-        load: bool = ...,
-        on_disconnect: OnDisconnect = ...,
-        max_entries: int | None = ...,
-        consistency: Consistency = ...,
-        on_progress: OnProgress | None = ...,
-    ) -> CachedDict[Any]: ...  # type checkers have no type for it
 
     @overload
     async def dict(
