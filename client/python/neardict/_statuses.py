@@ -7,7 +7,6 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from . import _outages, _proxies, errors
-from ._outages import plain
 from ._replies import REVISIONS_END, protocol_error
 from .v1 import storage_pb2 as pb
 
@@ -119,8 +118,8 @@ def _error(
         if reason:
             return errors.UnavailableError(message, reason=reason)
         unavailable = errors.UnavailableError(
-            f"cannot reach neardict at {target}: {plain(message)}. Start it with `neardict serve`, or name "
-            "where it runs: connect(target), --target, or NEARDICT_TARGET"
+            f"cannot reach neardict at {target}: {_outages.plain(message)}. Start it with `neardict serve`, "
+            "or name where it runs: connect(target), --target, or NEARDICT_TARGET"
         )
         unavailable._is_refused = _outages.is_refused(message)
         return unavailable

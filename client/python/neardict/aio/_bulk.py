@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._bulk import HOPELESS, WINDOW
+from .._bulk import HOPELESS, WINDOW, final
 from ..errors import BulkError, NeardictError
 
 if TYPE_CHECKING:
@@ -14,11 +14,6 @@ if TYPE_CHECKING:
 
 # After so many the event loop has its turn, even if nothing has to be waited for.
 _TURN = 128
-
-
-def final(error: NeardictError) -> NoReturn:
-    """Raises it: there is to be no other attempt."""
-    raise error from None
 
 
 class Begun(NamedTuple):
