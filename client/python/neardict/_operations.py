@@ -73,8 +73,7 @@ class _Request(Operation):
 
 def get_value(domain: str, key: str, accept: pb.Compression) -> Operation:
     """Returns the operation that looks the key up."""
-    _requests.check_text("domain", domain)
-    _requests.check_text("key", key)
+    _requests.check_names(domain, key)
     # At most. To ask protobuf for the exact number takes as long as all the rest.
     operation = _GetValue(domain, key, _OVERHEAD + 4 * (len(domain) + len(key)))
     operation.accept = accept
@@ -96,8 +95,7 @@ def set_value(
             domain, key, values.encode(value), ttl=ttl, if_revision=if_revision, if_absent=if_absent
         )
         return word("set_value", request)
-    _requests.check_text("domain", domain)
-    _requests.check_text("key", key)
+    _requests.check_names(domain, key)
     stored: str | bytes = value if type(value) is bytes else values.to_text(value)
     length = len(stored) if isinstance(stored, bytes) or stored.isascii() else len(stored.encode())
     operation = _SetValue(domain, key, _OVERHEAD + _REST + 4 * (len(domain) + len(key)) + length)

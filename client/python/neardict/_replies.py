@@ -51,13 +51,13 @@ def checked(answer: _Answer | None, problem: Callable[[_Answer], str], target: s
 
 def lookup_problem(answer: pb.GetValueResponse, key: str, accept: int) -> str:
     """Looks at the answer of GetValue for the key, to one who accepts that compression."""
-    # What is usual, at once: this is done for every look-up.
+    # What is usual, at once: this is done for every look-up. No JSON text is empty.
     if answer.found and answer.domain_revision < REVISIONS_END:
         entry = answer.entry
         if (
             entry.key == key
             and 0 < entry.revision < REVISIONS_END
-            and entry.value.HasField("json")
+            and entry.value.json
             and not entry.HasField("expire_time")
         ):
             return ""

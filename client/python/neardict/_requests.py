@@ -54,8 +54,7 @@ def set_value(
         raise InvalidArgumentError("give ttl or keep_ttl, not both")
     if keep_ttl and if_absent:
         raise InvalidArgumentError("give keep_ttl or if_absent, not both: an absent key has no time to live")
-    check_text("domain", domain)
-    check_text("key", key)
+    check_names(domain, key)
     request = pb.SetValueRequest(domain=domain, key=key, value=value, request_id=new_request_id())
     if ttl is not None:
         request.ttl.CopyFrom(_duration(ttl))
@@ -84,8 +83,7 @@ def each(entries: Mapping[str, Any], word: Callable[[str, Any], _Request]) -> di
 
 
 def delete_key(domain: str, key: str, *, if_revision: int | None = None) -> pb.DeleteKeyRequest:
-    check_text("domain", domain)
-    check_text("key", key)
+    check_names(domain, key)
     request = pb.DeleteKeyRequest(domain=domain, key=key, request_id=new_request_id())
     if if_revision is not None:
         request.if_revision = _revision(if_revision)
@@ -93,8 +91,7 @@ def delete_key(domain: str, key: str, *, if_revision: int | None = None) -> pb.D
 
 
 def get_value(domain: str, key: str) -> pb.GetValueRequest:
-    check_text("domain", domain)
-    check_text("key", key)
+    check_names(domain, key)
     return pb.GetValueRequest(domain=domain, key=key)
 
 
@@ -176,6 +173,15 @@ def may_exist(key: object) -> bool:
         return len(key.encode()) <= MAX_KEY_BYTES
     except UnicodeEncodeError:
         return False
+
+
+def check_names(domain: str, key: str) -> None:
+    """Refuses what protobuf could not carry of an entry's names; the service checks the rest."""
+    # What is usual, at once: this is done for every operation.
+    if type(domain) is type(key) is str and domain.isascii() and key.isascii():
+        return
+    check_text("domain", domain)
+    check_text("key", key)
 
 
 def check_text(field: str, text: str) -> None:

@@ -27,37 +27,31 @@ class Pendings:
         """`open_stream` is as for Executing."""
         self._loop = asyncio.get_running_loop()
         self.executing = Executing(open_stream)
-        # By when each is overdue, and a timer for the first of them: one for each would cost more than all
-        # else that is done for an operation here.
+        # By when each is overdue, by `now`, and a timer for the first of them: one for each would cost more
+        # than all else that is done for an operation here.
         self._deadlines: dict[asyncio.Future[Any], float] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
 
     def begin(self, operation: Operation, seconds: float) -> None:
-        """Sends the operation, unless there is no time at all."""
+        """Sends the operation, unless there is no time at all. `operation.waiter` is to be awaited.
+
+        It gives the outcome, as `neardict._pending.Pending.result`; LATE if there is none in time. What is
+        awaited no more, or LATE, has to be cancelled, and anything else is `over`.
+        """
         operation.waiter = waiter = self._loop.create_future()
         operation.begin(now(), seconds)
-        deadline = self._loop.time() + seconds
         if seconds > 0:
-            self._deadlines[waiter] = deadline
+            self._deadlines[waiter] = deadline = operation.deadline
             if deadline < self._alarm_at:
                 self._set_alarm(deadline)
             self.executing.put(operation)
         else:
             waiter.set_result(LATE)
 
-    async def result(self, operation: Operation) -> Any:
-        """Waits for the outcome, as `neardict._pending.Pending.result`; LATE if there is none in time."""
-        try:
-            outcome = await operation.waiter
-        except BaseException:
-            self.cancel(operation)
-            raise
-        if outcome is LATE:
-            self.cancel(operation)
-        else:
-            self._deadlines.pop(operation.waiter, None)
-        return outcome
+    def over(self, operation: Operation) -> None:
+        """The operation has its outcome."""
+        self._deadlines.pop(operation.waiter, None)
 
     def cancel(self, operation: Operation) -> None:
         """Nobody waits for the outcome any more."""
@@ -74,12 +68,12 @@ class Pendings:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = at
-        self._alarm = None if at == math.inf else self._loop.call_at(at, self._ring)
+        self._alarm = None if at == math.inf else self._loop.call_later(at - now(), self._ring)
 
     def _ring(self) -> None:
-        now = self._loop.time()
+        time = now()
         for waiter, deadline in self._deadlines.items():
-            if deadline <= now and not waiter.done():
+            if deadline <= time and not waiter.done():
                 waiter.set_result(LATE)
-        following = min((at for at in self._deadlines.values() if at > now), default=math.inf)
-        self._set_alarm(max(following, now + _LOOK_SECONDS))
+        following = min((at for at in self._deadlines.values() if at > time), default=math.inf)
+        self._set_alarm(max(following, time + _LOOK_SECONDS))
