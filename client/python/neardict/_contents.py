@@ -38,16 +38,20 @@ _exhaust = collections.deque[Any](maxlen=0).extend
 class Contents(dict[str, V]):
     """A dict that can conceal what it holds, and expose it again: the same objects.
 
-    Invariant: when the storage lacks what it should show, GUARD is in it. It comes before anything goes, and
-    goes after all is there. Subclasses say with `_is_complete` when that is.
+    Invariant: when the storage lacks what it should show, GUARD is in it, unless nobody has the dict yet. It
+    comes before anything goes, and goes after all is there. Subclasses say with `_is_complete` when that is.
 
     The caller sees to it that one thread at a time changes it.
     """
 
-    __slots__ = ("_aside",)
+    __slots__ = ("_aside", "_mixed", "_private")
 
     # What is held while the dict itself must not show it; None while it does.
     _aside: dict[str, Any] | None
+    # Whether the dict's table has had GUARD since it was cleared.
+    _mixed: bool
+    # Whether nobody has the dict yet: what is loaded until then needs no second table.
+    _private: bool
 
     def _is_complete(self) -> bool:
         """Returns whether what is held is all there is, so that anybody may read it where it is shown."""
@@ -55,7 +59,9 @@ class Contents(dict[str, V]):
 
     def _guard(self) -> None:
         """Lets nobody take the storage for the whole: to be called before something goes from it."""
-        dict.__setitem__(self, GUARD, None)  # type: ignore[misc]  # no entry
+        if not self._private:
+            self._mixed = True
+            dict.__setitem__(self, GUARD, None)  # type: ignore[misc]  # no entry
 
     def _unguard_if_whole(self) -> None:
         """Lets the storage be read by anybody, if it is the whole: after something came into it."""
@@ -67,13 +73,14 @@ class Contents(dict[str, V]):
 
         CPython remembers in a dict's table that there was one until the dict has been cleared.
         """
-        if self._aside is None and not dict.__contains__(self, GUARD):
+        if self._mixed and self._aside is None and not dict.__contains__(self, GUARD):
             self._switch(None, Contents._copy_held(self))
 
     def _expose(self) -> None:
         """Shows what is held."""
         if (aside := self._aside) is not None:
-            self._switch(None, aside if self._is_complete() else {GUARD: None, **aside})
+            whole = self._private or self._is_complete()
+            self._switch(None, aside if whole else {GUARD: None, **aside})
 
     def _conceal(self) -> None:
         """Sets aside what is held."""
@@ -87,6 +94,7 @@ class Contents(dict[str, V]):
         """
         steps = (
             partial(setattr, self, "_aside", aside),
+            partial(setattr, self, "_mixed", GUARD in entries),
             partial(dict.clear, self),
             partial(dict.update, self, entries),
         )

@@ -137,6 +137,7 @@ class NearDict(Contents[V]):
         self._domain = domain
         self._load = load
         self._serve_stale = on_disconnect == "serve_stale"
+        self._private = load
         self._begin()
         store.changes.subscribe(domain, self)
         self._joined()
@@ -171,6 +172,13 @@ class NearDict(Contents[V]):
 
     def _joined(self) -> None:
         """The store knows of the dict now."""
+
+    def publish(self) -> None:
+        """Somebody is about to have the dict; for this package."""
+        with self._lock:
+            self._private = False
+            if not self._is_complete():
+                self._guard()
 
     def check_granted(self) -> None:
         """Raises CapabilityMissingError if the service cannot do what the dict needs; for this package."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # So many keys are remembered, to see that none comes twice, before it begins anew: not all, since whoever
 # goes through a domain of any size does so in bounded memory.
-_REMEMBERED_KEYS = 100_000
+_REMEMBERED_KEYS = 10_000
 # A backend that looks for what fits may pass over much, but not for ever.
 _MOST_EMPTY_PAGES = 10_000
 

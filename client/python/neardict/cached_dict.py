@@ -104,6 +104,7 @@ class CachedDict(AskingDict[V]):
         self.check_granted()
         if load:
             self.refresh(on_progress=on_progress)
+        self.publish()
 
     # Reading.
 

@@ -346,6 +346,7 @@ class Store:
                 await self._watching.wait(domain, self._timeout)
                 if not cache.fresh:
                     await cache.refresh()
+        cache.publish()
         return cache
 
     def on_connection(self, callback: Callable[[bool], object]) -> ConnectionObserver:
