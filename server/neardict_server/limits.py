@@ -1,8 +1,10 @@
 """What the service accepts, checked before a backend is asked."""
 
-import orjson
+import asyncio
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from . import json_text
 from .backends.base import Value
 from .errors import InvalidRequestError, ValueNeedsChunksError, ValueTooLargeError
 
@@ -13,6 +15,8 @@ MAX_TTL = 100 * 365 * 24 * 3600 * 1_000_000  # microseconds
 # Room for domain, key and framing around the largest value of a message.
 MESSAGE_OVERHEAD = 64 * 1024
 DEFAULT_MESSAGE_VALUE_BYTES = 4 * 1024 * 1024 - MESSAGE_OVERHEAD
+# To look at more JSON than this would keep the event loop from others.
+ASIDE_BYTES = 64 * 1024
 
 
 class Limits(BaseModel):
@@ -58,19 +62,28 @@ def check_ttl(ttl: int) -> None:
         raise InvalidRequestError("ttl must be more than 0 and at most 100 years", field="ttl")
 
 
-def check_value(value: Value, limits: Limits, *, in_chunks: bool = False) -> int:
-    """Refuses a value that is too large, for the message that it came in too, or that is not strict JSON.
-
-    Returns its size in bytes.
-    """
+def check_value_size(value: Value, limits: Limits, *, in_chunks: bool = False) -> int:
+    """Refuses a value that is too large, for the message that it came in too. Returns its size in bytes."""
     size = size_of(value)
     if in_chunks:
         check_size(size, limits)
     else:
         check_message_size(size, limits)
+    return size
+
+
+def check_content(value: Value, limits: Limits) -> None:
+    """Refuses text that is not strict JSON, or nests too deep. For what is large, see `check_large_content`."""
     if isinstance(value, str):
         _check_json(value, limits.max_json_depth)
-    return size
+
+
+async def check_large_content(value: Value, limits: Limits) -> None:
+    """Does the same, of a value of any size, in a thread if it takes long."""
+    if len(value) > ASIDE_BYTES:
+        await asyncio.to_thread(check_content, value, limits)
+    else:
+        check_content(value, limits)
 
 
 def check_size(size: int, limits: Limits) -> None:
@@ -123,34 +136,18 @@ def _check_text(field: str, text: str, limit: int, *, reason: str) -> None:
 
 def _check_json(text: str, max_depth: int) -> None:
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        # Only the position: the message of the parser could quote the value.
+        json_text.check(text)
+    except json_text.NoJsonError as error:
         raise InvalidRequestError(
-            f"value.json is not JSON (RFC 8259) at line {error.lineno} column {error.colno}: NaN, "
-            "infinities, numbers beyond a double's range, lone surrogates and nesting beyond 1000 levels are "
-            "not allowed; store other data as value.raw",
+            f"value.json is not JSON (RFC 8259) at {error}: NaN, infinities, numbers beyond a double's range, "
+            "lone surrogates and nesting beyond 1000 levels are not allowed; store other data as value.raw",
             reason="INVALID_VALUE",
             field="value.json",
         ) from None
     # Most values hold too few brackets to be too deep, which is cheap to see.
-    if text.count("[") + text.count("{") > max_depth and _depth(value) > max_depth:
+    if json_text.containers(text) > max_depth and json_text.depth(text) > max_depth:
         raise InvalidRequestError(
             f"value.json nests arrays and objects deeper than {max_depth}: flatten it or spread it over keys",
             reason="INVALID_VALUE",
             field="value.json",
         )
-
-
-def _depth(value: object) -> int:
-    """Returns how many arrays and objects enclose the innermost one, itself included."""
-    depth = 0
-    level = [value]
-    while level := [inner for outer in level if isinstance(outer, (list, dict)) for inner in _items(outer)]:
-        depth += 1
-    return depth
-
-
-def _items(container: list[object] | dict[str, object]) -> list[object]:
-    # An empty container counts as a level too, so something must stand for its contents.
-    return list(container.values() if isinstance(container, dict) else container) or [None]

@@ -15,9 +15,9 @@ def read_get(request: pb.GetValueRequest) -> base.Get:
 
 
 def read_set(request: pb.SetValueRequest, backend: base.Backend, limits: Limits) -> tuple[base.Set, int]:
-    """Returns the operation, and how many bytes its value has."""
+    """Returns the operation, and how many bytes its value has. Its content is still to be checked."""
     value = from_value(request.value)
-    size = checks.check_value(value, limits)
+    size = checks.check_value_size(value, limits)
     return read_head(request, backend, value), size
 
 

@@ -69,6 +69,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
             request.value.CopyFrom(await compression.plain(request.value, self._limits))
         backend = self._backend(request.domain)
         operation, _ = operations.read_set(request, backend, self._limits)
+        await checks.check_large_content(operation.value, self._limits)
         response = storage_pb2.SetValueResponse()
         operations.word_written(await _set(backend, request.domain, operation), response)
         return response
@@ -92,7 +93,8 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         async with self._uploads.room(chunks.room_of(head, self._limits)):
             await context.send_initial_metadata(chunks.WELCOME)
             value = await chunks.gather(head, request_iterator)
-            checks.check_value(value, self._limits, in_chunks=True)
+            checks.check_value_size(value, self._limits, in_chunks=True)
+            await checks.check_large_content(value, self._limits)
             operation = empty._replace(value=value)
             response = storage_pb2.WriteValueResponse()
             operations.word_written(await _set(backend, head.request.domain, operation), response)

@@ -3,13 +3,14 @@
 import json
 import math
 from typing import Any
+from unittest import mock
 
 import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from neardict_server import limits, messages
+from neardict_server import json_text, limits, messages
 from neardict_server.errors import InvalidRequestError, ValueTooLargeError
 
 DEPTH = 5
@@ -94,13 +95,19 @@ def expected(text: str) -> bool:
 
 
 def accepted(text: str) -> bool:
-    try:
-        limits.check_value(text, LIMITS)
-    except InvalidRequestError as error:
-        if error.reason != "INVALID_VALUE":
-            raise
-        return False
-    return True
+    """Returns whether it is, as JSON of few parts, and as such of many."""
+    answers = set()
+    for many in (json_text.MANY_CONTAINERS, -1):
+        with mock.patch.object(json_text, "MANY_CONTAINERS", many):
+            try:
+                limits.check_content(text, LIMITS)
+                answers.add(True)
+            except InvalidRequestError as error:
+                if error.reason != "INVALID_VALUE":
+                    raise
+                answers.add(False)
+    (answer,) = answers
+    return answer
 
 
 @FEW
@@ -126,6 +133,14 @@ def test_any_text_is_accepted_exactly_if_python_and_the_rules_agree(text: str) -
     assert accepted(text) == expected(text)
 
 
+@FEW
+@given(TREES, st.booleans(), st.none() | st.integers(0, 3))
+@example(["[[", '"[', "\\", '\\"]', [{"}": '{"'}]], True, None)
+def test_depth_of_whatever_python_writes(tree: Any, ascii_only: bool, indent: int | None) -> None:
+    text = json.dumps(tree, ensure_ascii=ascii_only or not is_utf8(tree), indent=indent)
+    assert json_text.depth(text) == depth(tree)
+
+
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[[],{"b":[]},'])
 @pytest.mark.parametrize("count", [DEPTH - 1, DEPTH, DEPTH + 1, 200])
 def test_depth_is_counted_in_arrays_and_objects(opening: str, count: int) -> None:
@@ -142,10 +157,10 @@ def test_size_is_counted_in_bytes(data: str | bytes) -> None:
     value = json.dumps(data, ensure_ascii=False) if isinstance(data, str) else data
     size = len(value.encode()) if isinstance(value, str) else len(value)
     if size <= LIMITS.max_value_bytes:
-        limits.check_value(value, LIMITS)
+        limits.check_value_size(value, LIMITS)
         return
     with pytest.raises(ValueTooLargeError) as caught:
-        limits.check_value(value, LIMITS)
+        limits.check_value_size(value, LIMITS)
     assert caught.value.metadata == {"size": str(size), "limit": "10000"}
 
 

@@ -124,12 +124,14 @@ class _Stream:
                 while len(self._unanswered) >= MAX_UNANSWERED or self._bytes >= MAX_UNANSWERED_BYTES:
                     self._room.clear()
                     await self._room.wait()
-                self._take(operation, now)
+                if (large := self._take(operation, now)) is not None:
+                    await self._check(*large)
                 if not taken % TAKEN_AT_ONCE:
                     # A request may hold a hundred thousand.
                     await asyncio.sleep(0)
 
-    def _take(self, message: pb.Operation, now: float) -> None:
+    def _take(self, message: pb.Operation, now: float) -> tuple[Job, str, base.Set] | None:
+        """Has the operation carried out. Returns it, and its domain, if its value is still to be checked."""
         number = message.number
         if number in self._unanswered:
             raise InvalidRequestError(f"operation {number} is unanswered: give each a number of its own")
@@ -140,12 +142,15 @@ class _Stream:
         job = Job(number, now + milliseconds / 1000 if milliseconds else math.inf)
         self._unanswered[number] = job
         try:
-            self._read_operation(which, message, job)
+            return self._read_operation(which, message, job)
         except Exception as error:
             # Also what is unforeseen: it is of this operation alone.
             self._outbox.put_failure(job, error)
+        return None
 
-    def _read_operation(self, which: str, message: pb.Operation, job: Job) -> None:
+    def _read_operation(
+        self, which: str, message: pb.Operation, job: Job
+    ) -> tuple[Job, str, base.Set] | None:
         operation: base.Operation
         if which == "get_value":
             get = message.get_value
@@ -157,11 +162,24 @@ class _Stream:
             lane = self._lane(set_.domain)
             operation, job.size = operations.read_set(set_, lane.backend, self._limits)
             self._bytes += job.size
+            if job.size > checks.ASIDE_BYTES:
+                return job, set_.domain, operation
+            checks.check_content(operation.value, self._limits)
         else:
             delete = message.delete_key
             lane = self._lane(delete.domain)
             operation = operations.read_delete(delete)
         lane.add(job, operation)
+        return None
+
+    async def _check(self, job: Job, domain: str, operation: base.Set) -> None:
+        """Has the operation carried out if its value may be stored. What the stream brings waits for that."""
+        try:
+            await checks.check_large_content(operation.value, self._limits)
+            # Anew, since it ends when it has nothing to do.
+            self._lane(domain).add(job, operation)
+        except Exception as error:
+            self._outbox.put_failure(job, error)
 
     def _lane(self, domain: str) -> Lane:
         lane = self._lanes.get(domain)

@@ -1,0 +1,75 @@
+"""Whether text is JSON as the contract has it, and how deep it nests."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from itertools import accumulate
+
+import msgspec
+import orjson
+
+# With more arrays and objects than this, JSON takes longer to be built than to be looked at: ten times as long.
+MANY_CONTAINERS = 1000
+
+# Looks at JSON without building anything. All that it does not refuse, and orjson does, is numbers beyond a
+# double's range.
+_look = msgspec.json.Decoder(msgspec.Raw).decode
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
+# One that is larger has one of these, when each digit is a 0.
+_IN_LARGE_NUMBERS = (b"e000", b"e+000", b"0" * 309)
+
+# Every character but quotes and brackets.
+_OTHERS = bytes(set(range(256)).difference(b'"[]{}'))
+_BITS = bytes.maketrans(b"[{]}", b"1100")
+# By eight brackets as the bits of a byte, 1 for one that opens: how much deeper it is after them, and how much
+# deeper at most between them.
+_STEPS = [[2 * (byte >> place & 1) - 1 for place in range(7, -1, -1)] for byte in range(256)]
+_CHANGE = [sum(steps) for steps in _STEPS]
+_PEAK = [max(0, *accumulate(steps)) for steps in _STEPS]
+
+
+class NoJsonError(ValueError):
+    """The text is no JSON; the message says where, and quotes nothing of it."""
+
+
+def check(text: str) -> None:
+    """Raises NoJsonError if the text is no JSON (RFC 8259), or holds what a double cannot."""
+    if containers(text) > MANY_CONTAINERS:
+        data = text.encode()
+        digits = data.translate(_DIGITS)
+        if not any(part in digits for part in _IN_LARGE_NUMBERS):
+            with contextlib.suppress(msgspec.DecodeError, RecursionError):  # orjson tells where
+                _look(data)
+                return
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise NoJsonError(f"line {error.lineno} column {error.colno}") from None
+
+
+def containers(text: str) -> int:
+    """Returns how many arrays and objects there are, or more: brackets in strings count too."""
+    return text.count("[") + text.count("{")
+
+
+def depth(text: str) -> int:
+    """Returns how many arrays and objects enclose the innermost one of JSON, itself included.
+
+    Each step is one call of C for the whole text: it takes 3 ms for 1 MiB of nothing but brackets.
+    """
+    data = text.encode()
+    if b"\\" in data:
+        # Those that stand for themselves first, so that each that is left escapes what follows it.
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    data = data.translate(None, _OTHERS)
+    # Whatever stands between two quotes is a string, and most hold no bracket: a pair of quotes then, without
+    # which the others have the same meaning.
+    data = data.replace(b'""', b"")
+    if b'"' in data:
+        data = b"".join(data.split(b'"')[::2])
+    # As bits, and whole bytes of them, by some more that close: no depth is greater for these.
+    count = -(-len(data) // 8)
+    bits = int(data.translate(_BITS).ljust(8 * count, b"0") or b"0", 2).to_bytes(count)
+    before = accumulate(map(_CHANGE.__getitem__, bits), initial=0)
+    return max(map(operator.add, before, map(_PEAK.__getitem__, bits)), default=0)
