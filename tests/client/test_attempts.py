@@ -1,11 +1,15 @@
 """When a call is tried again, and with what error it ends: by a clock of the test's own, without any I/O."""
 
+import grpc
 import pytest
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from neardict import DeadlineExceededError, NeardictError, PermissionDeniedError, UnavailableError
 from neardict._backoff import jitter
 from neardict._outages import plain
 from neardict._retries import BACKOFF, REPEAT_SECONDS, Attempts
+from neardict._statuses import Failure, to_error
 
 DOWN = UnavailableError("Redis (backend `shared`) is down", reason="BACKEND_UNAVAILABLE")
 
@@ -51,6 +55,25 @@ def test_a_call_is_tried_until_its_deadline_and_ends_with_its_last_outcome(secon
     assert clock.now > 100 + seconds - BACKOFF.longest
     assert clock.now < 100 + seconds
     assert pauses[0] == pytest.approx(BACKOFF.first)
+
+
+@pytest.mark.parametrize(
+    ("delay", "waits"),
+    [
+        (duration_pb2.Duration(seconds=2), 2.0),
+        (duration_pb2.Duration(nanos=1), BACKOFF.first),
+        (duration_pb2.Duration(seconds=-(10**15)), BACKOFF.first),
+        (duration_pb2.Duration(seconds=10**15), 30.0),
+    ],
+)
+def test_a_service_that_asks_for_time_gets_it(delay: duration_pb2.Duration, waits: float) -> None:
+    status = status_pb2.Status(code=14, message="too much")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="TOO_MUCH_IN_FLIGHT", domain="neardict"))
+    status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    trailers = (("grpc-status-details-bin", status.SerializeToString()),)
+    error = to_error(Failure(grpc.StatusCode.UNAVAILABLE, "too much", trailers), "there")
+    assert error.reason == "TOO_MUCH_IN_FLIGHT"
+    assert attempts(Clock(), 100).pause(error) == pytest.approx(waits)
 
 
 def test_what_is_permanent_is_raised_at_once() -> None:

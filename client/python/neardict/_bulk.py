@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 # How many operations of a bulk are under way at once: as many as the service takes of one domain. Or calls,
-# if it has no stream: gRPC's server cancels those that come when about a thousand wait.
+# of large values, or if it has no stream: so many of 1 MiB are half of what a connection may have in flight.
 WINDOW = 1024
-CALLS = 128
+CALLS = 32
 
 # After these the operations that have not begun would wait as long for nothing: they fail with the same.
 HOPELESS = (ClosedError, DeadlineExceededError, UnavailableError)

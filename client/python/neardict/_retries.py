@@ -145,7 +145,7 @@ class Attempts:
         self._failed += 1
         self._last = error
         # Counted from its beginning: of many that failed together none waits after the other.
-        due = max(self._begun + BACKOFF.wait(self._failed, self._jitter), now)
+        due = max(self._begun + BACKOFF.wait(self._failed, self._jitter), now + error._retry_delay)
         if due >= self._end:
             raise (unsafe(error) if self._limited else error) from None
         self._begun = due

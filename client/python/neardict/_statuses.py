@@ -10,6 +10,9 @@ from . import _outages, _proxies, errors
 from ._replies import REVISIONS_END, protocol_error
 from .v1 import storage_pb2 as pb
 
+# A service that asks for more is asked again all the same.
+_LONGEST_DELAY = 30.0
+
 _SIMPLE: dict[grpc.StatusCode, type[errors.NeardictError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.InvalidArgumentError,
@@ -24,8 +27,11 @@ _SIMPLE: dict[grpc.StatusCode, type[errors.NeardictError]] = {
 def to_error(error: grpc.RpcError, target: str) -> errors.NeardictError:
     """Returns the error to raise for a failed call to `target`."""
     code = error.code()
-    info = _error_info(error)
-    return _error(code, error.details() or code.name, info.reason, dict(info.metadata), target)
+    info, delay = _error_info(error)
+    found = _error(code, error.details() or code.name, info.reason, dict(info.metadata), target)
+    if isinstance(found, errors.UnavailableError):
+        found._retry_delay = delay
+    return found
 
 
 def renewed(target: str) -> errors.UnavailableError:
@@ -154,12 +160,14 @@ def too_late(target: str) -> errors.DeadlineExceededError:
 
 def reason(error: grpc.RpcError) -> str:
     """Returns the reason that the service gives for a failed call; "" if it is not from the service."""
-    given: str = _error_info(error).reason
+    info, _ = _error_info(error)
+    given: str = info.reason
     return given
 
 
-def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
-    info = error_details_pb2.ErrorInfo()
+def _error_info(error: grpc.RpcError) -> tuple[error_details_pb2.ErrorInfo, float]:
+    """Returns what the service says of the error, and for how many seconds it wants to be left alone."""
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     metadata: Any = error.trailing_metadata() or ()  # pairs, whatever the stubs say
     try:
         for name, data in metadata:
@@ -168,7 +176,11 @@ def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
                 for detail in status.details:
                     if detail.Is(info.DESCRIPTOR):
                         detail.Unpack(info)
+                    elif detail.Is(retry.DESCRIPTOR):
+                        detail.Unpack(retry)
     except DecodeError:
         # The status counts all the same; but not what it would mean without details.
-        return error_details_pb2.ErrorInfo(metadata={"current_revision": "unknown"})
-    return info
+        return error_details_pb2.ErrorInfo(metadata={"current_revision": "unknown"}), 0.0
+    delay = retry.retry_delay
+    # Not its own conversion, which raises for what is none. Nobody is to wait for ever.
+    return info, min(max(0.0, delay.seconds + delay.nanos / 1e9), _LONGEST_DELAY)

@@ -105,6 +105,8 @@ class UnavailableError(NeardictError, ConnectionError):
 
     # Whether the address itself says that nobody is there, which a connection that is slow does not.
     _is_refused = False
+    # For how many seconds the service wants to be left alone, at least.
+    _retry_delay = 0.0
 
 
 class DeadlineExceededError(NeardictError, TimeoutError):
