@@ -1,6 +1,6 @@
 """Serves in a thread of its own, and tells how long the server's event loop was kept by one callback.
 
-In processor time of that thread: what others do on the machine does not count, nor what they do in this process.
+In processor time of that thread: what others do on the machine does not count, nor other threads.
 """
 
 import asyncio

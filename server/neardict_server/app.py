@@ -23,7 +23,7 @@ from .changes.stream import Streams
 from .config import Config
 from .edge import Edge
 from .execution import Executions
-from .limits import check_domain, max_receive_bytes
+from .limits import check_domain, max_connections, max_receive_bytes, room
 from .metrics import keeping
 from .metrics.endpoint import exposing
 from .metrics.measures import Measures, Unmeasured
@@ -37,6 +37,8 @@ SERVICE = storage_pb2.DESCRIPTOR.services_by_name["StorageService"].full_name
 # When all calls have ended, connections get so long to see what was sent. Those who watch the health
 # never leave by themselves.
 FAREWELL_SECONDS = 0.25
+# So many calls may wait until Python takes them: more than all connections have, at some KiB each.
+_MOST_PENDING = 1_000_000
 
 
 @asynccontextmanager
@@ -78,7 +80,9 @@ async def serving(
             return hub_router.backend(domain)
 
         streams = Streams(hub_of, config.heartbeat_seconds, term)
-        executions = Executions(router, config.limits, measures.refused)
+        arriving = room(config.limits, measures.in_flight("in"))
+        leaving = room(config.limits, measures.in_flight("out"))
+        executions = Executions(router, config.limits, measures.refused, arriving=arriving, leaving=leaving)
         edge = Edge()
         server = grpc.aio.server(
             options=[
@@ -86,6 +90,15 @@ async def serving(
                 ("grpc.so_reuseport", int(shared_port)),
                 ("grpc.max_receive_message_length", max_receive_bytes(config.limits)),
                 ("grpc.max_send_message_length", -1),
+                # docs/grpc.md has all options, and what is decided of each. More calls wait at the client.
+                ("grpc.max_concurrent_streams", config.limits.max_connection_calls),
+                # gRPC would cancel calls of all connections at random, with no word, above 1,000.
+                ("grpc.server.max_pending_requests", _MOST_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
+                ("grpc.max_allowed_incoming_connections", max_connections(config.limits)),
+                ("grpc.http.overload_protection", 0),
+                # Who connects, and then says nothing, is not waited for.
+                ("grpc.server_handshake_timeout_ms", 10_000),
                 # Lets clients keep an idle connection alive with a ping every 10 seconds.
                 ("grpc.http2.min_ping_interval_without_data_ms", 5000),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -98,6 +111,8 @@ async def serving(
                 executions,
                 config.limits,
                 server_info(version, config.limits, backends, routes, config.heartbeat_seconds),
+                arriving=arriving,
+                leaving=leaving,
             ),
             edge.before(server, measures.around),
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from neardict.v1 import storage_pb2
@@ -23,10 +21,11 @@ if TYPE_CHECKING:
 # Large enough that a message's own cost does not count, small enough that what else the connection carries
 # does not wait for long.
 CHUNK_BYTES = 256 * 1024
-# Values that are coming in may take so much memory together, or as much as one of the largest.
-UPLOAD_BYTES = 64 * 1024 * 1024
-# A client that has gone without a word would hold its room for ever.
-STALL_SECONDS = 30.0
+# One who uploads holds the room of the whole value, or else two that have half of theirs could wait for each
+# other for ever. So he has to go on: at this rate on the whole, but for so many seconds, which are for a line
+# that is held up for a moment.
+LEAST_RATE = 16 * 1024  # bytes a second
+STALL_SECONDS = 10.0
 # The headers that tell a client that its chunks will be read.
 WELCOME = (("upload", "welcome"),)
 _EMPTY_TEXT = storage_pb2.Value(json_zstd=b"")
@@ -77,7 +76,7 @@ def in_messages(page: base.Page, limits: Limits) -> Iterator[tuple[base.Page, li
 
 async def head(requests: AsyncIterator[storage_pb2.WriteValueRequest]) -> storage_pb2.WriteValueHead:
     """Returns the head of an upload. Raises InvalidRequestError if it does not begin with one."""
-    request = await _next(requests)
+    request = await _next(requests, STALL_SECONDS)
     if request is None or request.WhichOneof("part") != "head":
         raise InvalidRequestError("the first message must have a head, which says what is written")
     value = request.head.request.value
@@ -96,7 +95,12 @@ async def gather(
 ) -> base.Value:
     """Returns the value when all its chunks have come. Raises InvalidRequestError if they do not add up."""
     data = bytearray()
-    while (request := await _next(requests)) is not None:
+    now = asyncio.get_running_loop().time
+    began = now()
+    while True:
+        due = began + STALL_SECONDS + len(data) / LEAST_RATE
+        if (request := await _next(requests, due - now())) is None:
+            break
         if request.WhichOneof("part") != "chunk":
             raise InvalidRequestError("after the head each message must have a chunk", field="chunk")
         if len(data) + len(request.chunk) > head.size:
@@ -124,47 +128,13 @@ def room_of(head: storage_pb2.WriteValueHead, limits: Limits) -> int:
 
 
 async def _next(
-    requests: AsyncIterator[storage_pb2.WriteValueRequest],
+    requests: AsyncIterator[storage_pb2.WriteValueRequest], seconds: float
 ) -> storage_pb2.WriteValueRequest | None:
     try:
-        async with asyncio.timeout(STALL_SECONDS):
+        async with asyncio.timeout(seconds):
             return await anext(requests, None)
     except TimeoutError:
         raise UploadStalledError(
-            f"no message came for {STALL_SECONDS:g} seconds, and nothing was stored: write it again"
+            f"no message came for {STALL_SECONDS:g} seconds, or on the whole less than {LEAST_RATE} bytes a "
+            "second, and nothing was stored: write it again"
         ) from None
-
-
-class Uploads:
-    """Room for values that are coming in, given in the order in which they began."""
-
-    def __init__(self, max_value_bytes: int) -> None:
-        # The largest value has room beside what it was decompressed from.
-        self._free = max(UPLOAD_BYTES, 2 * max_value_bytes)
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[None]:
-        """Waits until there is room for so many bytes, and holds it while the context lasts."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        self._admit()
-        try:
-            await turn
-            yield
-        finally:
-            if turn.done() and not turn.cancelled():
-                self._free += size
-            # One that gave up may have stood before others that fit.
-            turn.cancel()
-            self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting:
-            size, turn = self._waiting[0]
-            if not turn.done():
-                if size > self._free:
-                    return
-                self._free -= size
-                turn.set_result(None)
-            self._waiting.popleft()

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from . import errors
+from .messages import to_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -41,6 +41,7 @@ STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
     errors.CapabilityMissingError: grpc.StatusCode.UNIMPLEMENTED,
     errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.CorruptEntryError: grpc.StatusCode.DATA_LOSS,
+    errors.TooMuchInFlightError: grpc.StatusCode.UNAVAILABLE,
     errors.BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
     # A kind that a backend of another distribution made up.
@@ -91,7 +92,10 @@ class Edge:
             async def unary(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
                 try:
                     self._begin(context)
-                    return await answer(parse(data), context)
+                    answering = answer(parse(data), context)
+                    # While the handler waits, nobody here holds what came: it may be large.
+                    del data
+                    return await answering
                 except Exception as error:
                     await _abort(context, method, error)
 
@@ -170,9 +174,11 @@ class _Guarded:
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> NoReturn:
     code, message, reason, metadata = describe(method, error)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)
-    details = any_pb2.Any()
-    details.Pack(info)
-    status = status_pb2.Status(code=code.value[0], message=message, details=[details])
+    status = status_pb2.Status(code=code.value[0], message=message)
+    status.details.add().Pack(info)
+    if isinstance(error, errors.StorageError) and error.retry_seconds is not None:
+        retry = error_details_pb2.RetryInfo(retry_delay=to_duration(error.retry_seconds))
+        status.details.add().Pack(retry)
     await context.abort(
         code, message, trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),)
     )

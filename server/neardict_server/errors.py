@@ -10,6 +10,7 @@ StorageError
 ├── CapabilityMissingError  the backend cannot do what the request needs
 ├── StorageFullError        there is no room for the write
 ├── CorruptEntryError       one stored entry cannot be read; others can
+├── TooMuchInFlightError    values of this connection, or of all, take all the memory that is for them
 ├── BackendUnavailableError the engine cannot be reached or cannot be trusted now
 └── DrainingError           the service is shutting down and did nothing
 
@@ -23,6 +24,8 @@ class StorageError(Exception):
     """An operation failed; `reason` is stable, `metadata` holds facts for programs."""
 
     reason: ClassVar[str] = "INTERNAL"
+    # When to try again, where that is known.
+    retry_seconds: ClassVar[float | None] = None
 
     def __init__(self, message: str, **metadata: str | int) -> None:
         super().__init__(message)
@@ -104,6 +107,18 @@ class CorruptEntryError(StorageError):
 
 class BackendUnavailableError(StorageError):
     reason = "BACKEND_UNAVAILABLE"
+
+
+class TooMuchInFlightError(StorageError):
+    reason = "TOO_MUCH_IN_FLIGHT"
+    retry_seconds = 0.25
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nothing was done: values on their way, of this connection or of all, take the memory for them; "
+            "retry when some are answered, send fewer at a time, or raise max_bytes_in_flight or "
+            "max_connection_bytes_in_flight under limits in the server's configuration"
+        )
 
 
 class DrainingError(StorageError):

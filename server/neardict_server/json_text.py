@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import operator
+import sys
+from array import array
 from itertools import accumulate
 
 import msgspec
 import orjson
 
-# With more arrays and objects than this, JSON takes longer to be built than to be looked at: ten times as long.
+# With more arrays and objects than this, JSON takes ten times longer to be built than to be looked at.
 MANY_CONTAINERS = 1000
 
 # Looks at JSON without building anything. All that it does not refuse, and orjson does, is numbers beyond a
@@ -22,11 +26,6 @@ _IN_LARGE_NUMBERS = (b"e000", b"e+000", b"0" * 309)
 # Every character but quotes and brackets.
 _OTHERS = bytes(set(range(256)).difference(b'"[]{}'))
 _BITS = bytes.maketrans(b"[{]}", b"1100")
-# By eight brackets as the bits of a byte, 1 for one that opens: how much deeper it is after them, and how much
-# deeper at most between them.
-_STEPS = [[2 * (byte >> place & 1) - 1 for place in range(7, -1, -1)] for byte in range(256)]
-_CHANGE = [sum(steps) for steps in _STEPS]
-_PEAK = [max(0, *accumulate(steps)) for steps in _STEPS]
 
 
 class NoJsonError(ValueError):
@@ -56,7 +55,7 @@ def containers(text: str) -> int:
 def depth(text: str) -> int:
     """Returns how many arrays and objects enclose the innermost one of JSON, itself included.
 
-    Each step is one call of C for the whole text: it takes 3 ms for 1 MiB of nothing but brackets.
+    Each step is one call of C for the whole text: 1 MiB of nothing but brackets takes some 10 ms.
     """
     data = text.encode()
     if b"\\" in data:
@@ -68,8 +67,24 @@ def depth(text: str) -> int:
     data = data.replace(b'""', b"")
     if b'"' in data:
         data = b"".join(data.split(b'"')[::2])
-    # As bits, and whole bytes of them, by some more that close: no depth is greater for these.
-    count = -(-len(data) // 8)
-    bits = int(data.translate(_BITS).ljust(8 * count, b"0") or b"0", 2).to_bytes(count)
-    before = accumulate(map(_CHANGE.__getitem__, bits), initial=0)
-    return max(map(operator.add, before, map(_PEAK.__getitem__, bits)), default=0)
+    # As bits, sixteen of them a number, with some more at the end that close: no depth is greater for these.
+    count = -(-len(data) // 16)
+    numbers = array("H", int(data.translate(_BITS).ljust(16 * count, b"0") or b"0", 2).to_bytes(2 * count))
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    change, peak = _sixteen()
+    before = accumulate(map(change.__getitem__, numbers), initial=0)
+    return max(map(operator.add, before, map(peak.__getitem__, numbers)), default=0)
+
+
+@functools.cache
+def _sixteen() -> tuple[list[int], list[int]]:
+    """Returns, by sixteen brackets as bits, how much deeper it is after them, and at most between them."""
+    steps = [[2 * (byte >> place & 1) - 1 for place in range(7, -1, -1)] for byte in range(256)]
+    change = [sum(eight) for eight in steps]
+    peak = [max(0, *accumulate(eight)) for eight in steps]
+    pairs = list(itertools.product(range(256), repeat=2))
+    return (
+        [change[first] + change[second] for first, second in pairs],
+        [max(peak[first], change[first] + peak[second]) for first, second in pairs],
+    )

@@ -1,12 +1,15 @@
 """What the service accepts, checked before a backend is asked."""
 
 import asyncio
+import resource
+from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from . import json_text
 from .backends.base import Value
 from .errors import InvalidRequestError, ValueNeedsChunksError, ValueTooLargeError
+from .room import Room, unnoticed
 
 MAX_DOMAIN_BYTES = 255
 MAX_KEY_BYTES = 1024
@@ -17,6 +20,9 @@ MESSAGE_OVERHEAD = 64 * 1024
 DEFAULT_MESSAGE_VALUE_BYTES = 4 * 1024 * 1024 - MESSAGE_OVERHEAD
 # To look at more JSON than this would keep the event loop from others.
 ASIDE_BYTES = 64 * 1024
+MOST_CONNECTIONS = 10_000
+# What backends, their databases and the metrics open, at least.
+KEPT_FILES = 128
 
 
 class Limits(BaseModel):
@@ -33,6 +39,33 @@ class Limits(BaseModel):
     )
     # What common parsers of other languages read at least (64 in .NET, 1000 in Jackson).
     max_json_depth: int = Field(default=64, ge=1, le=500)
+    # Values on their way, in each direction, in all and of one connection. Where a value may be larger, they
+    # are as large as two of it.
+    max_bytes_in_flight: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    max_connection_bytes_in_flight: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+    # Calls of one connection at a time. Its client keeps the others back, so that they are his own affair.
+    max_connection_calls: int = Field(default=100, ge=4, le=10_000)
+    # By default as many as the files that the process may open leave.
+    max_connections: int | None = Field(default=None, ge=1)
+
+
+def room(limits: Limits, held: Callable[[int], None] = unnoticed) -> Room:
+    """Returns the room for values on their way in one direction; `held` is as Room has it."""
+    largest = 2 * limits.max_value_bytes
+    return Room(
+        max(limits.max_bytes_in_flight, largest),
+        max(limits.max_connection_bytes_in_flight, largest),
+        held,
+    )
+
+
+def max_connections(limits: Limits) -> int:
+    """Returns how many connections may be open: as many as leave files for the backends, unless it is set."""
+    if limits.max_connections is not None:
+        return limits.max_connections
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else files - max(KEPT_FILES, files // 4)
+    return max(1, min(MOST_CONNECTIONS, most))
 
 
 def max_receive_bytes(limits: Limits) -> int:
@@ -73,14 +106,14 @@ def check_value_size(value: Value, limits: Limits, *, in_chunks: bool = False) -
 
 
 def check_content(value: Value, limits: Limits) -> None:
-    """Refuses text that is not strict JSON, or nests too deep. For what is large, see `check_large_content`."""
+    """Refuses text that is not strict JSON, or nests too deep. If it is large, this takes long."""
     if isinstance(value, str):
         _check_json(value, limits.max_json_depth)
 
 
 async def check_large_content(value: Value, limits: Limits) -> None:
     """Does the same, of a value of any size, in a thread if it takes long."""
-    if len(value) > ASIDE_BYTES:
+    if isinstance(value, str) and len(value) > ASIDE_BYTES:
         await asyncio.to_thread(check_content, value, limits)
     else:
         check_content(value, limits)
@@ -139,8 +172,9 @@ def _check_json(text: str, max_depth: int) -> None:
         json_text.check(text)
     except json_text.NoJsonError as error:
         raise InvalidRequestError(
-            f"value.json is not JSON (RFC 8259) at {error}: NaN, infinities, numbers beyond a double's range, "
-            "lone surrogates and nesting beyond 1000 levels are not allowed; store other data as value.raw",
+            f"value.json is not JSON (RFC 8259) at {error}: NaN, infinities, numbers beyond a double's "
+            "range, lone surrogates and nesting beyond 1000 levels are not allowed; store other data as "
+            "value.raw",
             reason="INVALID_VALUE",
             field="value.json",
         ) from None

@@ -11,7 +11,9 @@ from neardict.v1 import storage_pb2, storage_pb2_grpc
 from . import chunks, compression, operations
 from . import limits as checks
 from .backends.request_ids import WINDOW
+from .errors import TooMuchInFlightError
 from .messages import to_duration, to_page
+from .room import SMALL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .changes.stream import Streams
     from .execution import Executions
     from .limits import Limits
+    from .room import Room
     from .router import Router
 
     _Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,7 +40,11 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         executions: Executions,
         limits: Limits,
         info: storage_pb2.GetServerInfoResponse,
+        *,
+        arriving: Room,
+        leaving: Room,
     ) -> None:
+        """`arriving` and `leaving` are room for values that come in, and that go out."""
         self._router = router
         self._streams = streams
         self._executions = executions
@@ -45,7 +52,8 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self._info = info
         # By which a client knows whether it has come to another process that serves.
         self._instance = uuid.uuid4().hex
-        self._uploads = chunks.Uploads(limits.max_value_bytes)
+        self._arriving = arriving
+        self._leaving = leaving
 
     async def GetValue(  # noqa: N802  # the contract's name
         self, request: storage_pb2.GetValueRequest, context: _Context
@@ -55,6 +63,8 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         key = request.key
         checks.check_key(key)
         lookup = await backend.get_value(domain, key)
+        if lookup.entry is not None and len(lookup.entry.value) > SMALL_BYTES:
+            lookup = await self._with_room(lookup, backend, domain, context)
         response = storage_pb2.GetValueResponse()
         operations.word_lookup(lookup, response, self._limits)
         if request.accept and response.found:
@@ -67,11 +77,16 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     ) -> storage_pb2.SetValueResponse:
         if request.value.WhichOneof("kind") in compression.KINDS:
             request.value.CopyFrom(await compression.plain(request.value, self._limits))
-        backend = self._backend(request.domain)
-        operation, _ = operations.read_set(request, backend, self._limits)
+        domain = request.domain
+        backend = self._backend(domain)
+        operation, size = operations.read_set(request, backend, self._limits)
+        # A copy of the value, which would stay while the backend works.
+        request.Clear()
+        if size > SMALL_BYTES:
+            self._arrive(context, size)
         await checks.check_large_content(operation.value, self._limits)
         response = storage_pb2.SetValueResponse()
-        operations.word_written(await _set(backend, request.domain, operation), response)
+        operations.word_written(await _set(backend, domain, operation), response)
         return response
 
     async def ReadValue(  # noqa: N802  # the contract's name
@@ -80,6 +95,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         checks.check_key(request.key)
         backend = self._backend(request.domain)
         lookup = await backend.get_value(request.domain, request.key)
+        lookup = await self._with_room(lookup, backend, request.domain, context)
         async for part in chunks.parts(lookup, request.accept):
             yield part
 
@@ -90,7 +106,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         # All that can be refused is refused before the value comes.
         backend = self._backend(head.request.domain)
         empty = operations.read_head(head.request, backend, "")
-        async with self._uploads.room(chunks.room_of(head, self._limits)):
+        async with self._arriving.of(context.peer(), chunks.room_of(head, self._limits)):
             await context.send_initial_metadata(chunks.WELCOME)
             value = await chunks.gather(head, request_iterator)
             checks.check_value_size(value, self._limits, in_chunks=True)
@@ -114,7 +130,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     async def Execute(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[storage_pb2.ExecuteRequest], context: _Context
     ) -> AsyncIterator[storage_pb2.ExecuteResponse]:
-        async with aclosing(self._executions.serve(request_iterator)) as responses:
+        async with aclosing(self._executions.serve(request_iterator, context.peer())) as responses:
             async for response in responses:
                 yield response
 
@@ -148,9 +164,46 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     ) -> storage_pb2.GetServerInfoResponse:
         return self._info
 
+    async def _with_room(
+        self, lookup: base.Lookup, backend: base.Backend, domain: str, context: _Context
+    ) -> base.Lookup:
+        """Returns what was looked up when there is room to send it, which is held until it has gone out.
+
+        While that takes, nothing is held: it is looked up again.
+        """
+        connection = context.peer()
+        while lookup.entry is not None:
+            size, key = len(lookup.entry.value), lookup.entry.key
+            if self._leaving.fits(connection, size):
+                self._leaving.take(connection, size)
+                _give_back(self._leaving, connection, size, context)
+                break
+            del lookup
+            await self._leaving.hold(connection, size)
+            self._leaving.give(connection, size)
+            lookup = await backend.get_value(domain, key)
+        return lookup
+
+    def _arrive(self, context: _Context, size: int) -> None:
+        """Holds room for a value that has come, until its call is over. Raises TooMuchInFlightError."""
+        connection = context.peer()
+        if not self._arriving.fits(connection, size):
+            raise TooMuchInFlightError
+        self._arriving.take(connection, size)
+        _give_back(self._arriving, connection, size, context)
+
     def _backend(self, domain: str) -> base.Backend:
         checks.check_domain(domain)
         return self._router.backend(domain)
+
+
+def _give_back(room: Room, connection: str, size: int, context: _Context) -> None:
+    """Holds the room until the call is over: until its reply has gone out, if it has one."""
+
+    def give(_: object) -> None:
+        room.give(connection, size)
+
+    context.add_done_callback(give)  # type: ignore[arg-type]  # types-grpcio has no Protocol there
 
 
 async def _set(backend: base.Backend, domain: str, operation: base.Set) -> base.Written:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from redis_server import RedisServer
 
 SECONDS = DEADLINE_SECONDS
+MIB = 1024 * 1024
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 MESSAGE = 64 * 1024
 LARGEST = 16 * 1024 * 1024
 LIMITS = {
@@ -306,49 +308,15 @@ def config(**limits: int) -> Config:
     return Config.model_validate({"listen": "127.0.0.1:0", "backends": backends, "limits": limits})
 
 
-async def test_uploads_wait_for_room_and_do_not_pass_each_other() -> None:
-    uploads = chunks.Uploads(1)
-    order: list[str] = []
-    leave = {name: asyncio.Event() for name in "abcd"}
-
-    async def upload(name: str, size: int) -> None:
-        async with uploads.room(size):
-            order.append(name)
-            await leave[name].wait()
-
-    async def settle() -> None:
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    full = chunks.UPLOAD_BYTES
-    tasks = {name: asyncio.create_task(upload(name, size)) for name, size in (("a", full - 10), ("b", 20))}
-    tasks["c"] = asyncio.create_task(upload("c", 5))
-    await settle()
-    assert order == ["a"]  # c would fit, but b came first
-    tasks["b"].cancel()
-    await settle()
-    assert order == ["a", "c"]
-    tasks["d"] = asyncio.create_task(upload("d", full))
-    leave["a"].set()
-    await settle()
-    assert order == ["a", "c"]
-    tasks["c"].cancel()
-    await settle()
-    assert order == ["a", "c", "d"]
-    leave["d"].set()
-    await asyncio.gather(*tasks.values(), return_exceptions=True)
-    async with asyncio.timeout(SECONDS), uploads.room(full):
-        pass
-
-
-async def test_memory_for_uploads_is_bounded_whoever_begins_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "UPLOAD_BYTES", 1)  # so that two of the largest have all the room
+async def test_memory_for_uploads_of_a_connection_is_bounded() -> None:
     begun, release = asyncio.Semaphore(0), asyncio.Event()
     async with (
-        serving(config(max_value_bytes=1_000_000)) as server,
+        serving(config(max_value_bytes=1_000_000, max_connection_bytes_in_flight=MIB)) as server,
         grpc.aio.insecure_channel(server.address) as channel,
+        grpc.aio.insecure_channel(server.address, OWN_CONNECTION) as other_channel,
     ):
         stub: Any = storage_pb2_grpc.StorageServiceStub(channel)
+        other: Any = storage_pb2_grpc.StorageServiceStub(other_channel)
 
         async def slow() -> AsyncIterator[pb.WriteValueRequest]:
             first, *others = parts("slow", b"s" * 1_000_000)
@@ -365,6 +333,7 @@ async def test_memory_for_uploads_is_bounded_whoever_begins_them(monkeypatch: py
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.WriteValue(parts("other", b"o"), timeout=0.3)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        await other.WriteValue(parts("other", b"o" * 1_000_000), timeout=SECONDS)
         release.set()
         await asyncio.gather(*first)
         await stub.WriteValue(parts("other", b"o"), timeout=SECONDS)

@@ -22,6 +22,7 @@ from neardict_server.errors import (
     CorruptEntryError,
     StorageFullError,
 )
+from neardict_server.execution.outbox import FIRST_BATCH
 from wire import refusal
 
 if TYPE_CHECKING:
@@ -107,9 +108,9 @@ async def test_an_unforeseen_error_of_a_whole_batch_is_logged_once_and_fails_its
     monkeypatch.setattr(GatedBackend, "execute", staticmethod(execute), raising=False)
     with caplog.at_level(logging.DEBUG):
         async with gated_server(monkeypatch) as (_, channel), Execution(channel) as stream:
-            results = await stream.run(*[get("k", domain="bad")] * 20, get("k", domain="good"))
-            assert {failure(result).reason for result in results[:20]} == {"INTERNAL"}
-            assert results[20].HasField("get_value")
+            results = await stream.run(*[get("k", domain="bad")] * FIRST_BATCH, get("k", domain="good"))
+            assert {failure(result).reason for result in results[:FIRST_BATCH]} == {"INTERNAL"}
+            assert results[FIRST_BATCH].HasField("get_value")
             assert await stream.end() is None
     assert caplog.text.count("Execute failed unexpectedly: LookupError at ") == 1
     assert "planted" not in caplog.text

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..backends import base
     from ..limits import Limits
+    from ..room import Room
     from ..router import Router
 
 # With so much unanswered a stream is not read, which gRPC's flow control tells the client. The contract
@@ -33,22 +34,37 @@ TAKEN_AT_ONCE = 256
 class Executions:
     """All Execute streams of a service. `close` ends them, which gRPC's own shutdown would not."""
 
-    def __init__(self, router: Router[base.Backend], limits: Limits, refused: Callable[[int], None]) -> None:
-        """`refused` is called with the status code of each operation that fails outside of its backend."""
+    def __init__(
+        self,
+        router: Router[base.Backend],
+        limits: Limits,
+        refused: Callable[[int], None],
+        *,
+        arriving: Room,
+        leaving: Room,
+    ) -> None:
+        """`refused` is called with the status code of each operation that fails outside of its backend.
+
+        `arriving` and `leaving` are room for values that come in, and that go out.
+        """
         self._router = router
         self._limits = limits
         self._refused = refused
+        self._arriving = arriving
+        self._leaving = leaving
         self._open: set[_Stream] = set()
         self._closing = False
 
     async def serve(
-        self, requests: AsyncIterator[pb.ExecuteRequest]
+        self, requests: AsyncIterator[pb.ExecuteRequest], connection: str
     ) -> AsyncGenerator[pb.ExecuteResponse, None]:
         """Yields the results to one client until he has ended his side and has them all.
 
-        Raises when the service drains, after the results of what had begun.
+        `connection` is what his streams share. Raises when the service drains, after the results of what
+        had begun.
         """
-        stream = _Stream(requests, self._router, self._limits, self._refused)
+        outbox = Outbox(self._limits, self._refused, self._leaving, connection)
+        stream = _Stream(requests, self._router, self._limits, outbox, self._arriving, connection)
         self._open.add(stream)
         try:
             async for response in stream.responses():
@@ -74,11 +90,15 @@ class _Stream:
         requests: AsyncIterator[pb.ExecuteRequest],
         router: Router[base.Backend],
         limits: Limits,
-        refused: Callable[[int], None],
+        outbox: Outbox,
+        arriving: Room,
+        connection: str,
     ) -> None:
         self._router = router
         self._limits = limits
-        self._outbox = Outbox(limits, refused)
+        self._outbox = outbox
+        self._arriving = arriving
+        self._connection = connection
         self._lanes: dict[str, Lane] = {}
         self._unanswered: dict[int, Job] = {}
         self._bytes = 0
@@ -113,6 +133,9 @@ class _Stream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._arriving.give(self._connection, self._bytes)
+        self._bytes = 0
+        self._outbox.close()
 
     async def _read(self, requests: AsyncIterator[pb.ExecuteRequest]) -> None:
         async for request in requests:
@@ -124,6 +147,8 @@ class _Stream:
                 while len(self._unanswered) >= MAX_UNANSWERED or self._bytes >= MAX_UNANSWERED_BYTES:
                     self._room.clear()
                     await self._room.wait()
+                if not self._arriving.fits(self._connection, 1):
+                    await self._arriving.open(self._connection)
                 if (large := self._take(operation, now)) is not None:
                     await self._check(*large)
                 if not taken % TAKEN_AT_ONCE:
@@ -160,11 +185,12 @@ class _Stream:
         elif which == "set_value":
             set_ = message.set_value
             lane = self._lane(set_.domain)
-            operation, job.size = operations.read_set(set_, lane.backend, self._limits)
-            self._bytes += job.size
-            if job.size > checks.ASIDE_BYTES:
+            operation, size = operations.read_set(set_, lane.backend, self._limits)
+            if size > checks.ASIDE_BYTES:
+                self._hold(job, size)
                 return job, set_.domain, operation
             checks.check_content(operation.value, self._limits)
+            self._hold(job, size)
         else:
             delete = message.delete_key
             lane = self._lane(delete.domain)
@@ -179,7 +205,17 @@ class _Stream:
             # Anew, since it ends when it has nothing to do.
             self._lane(domain).add(job, operation)
         except Exception as error:
+            self._hold(job, -job.size)
             self._outbox.put_failure(job, error)
+
+    def _hold(self, job: Job, size: int) -> None:
+        """Takes notice that the operation holds so many bytes more."""
+        job.size += size
+        self._bytes += size
+        if size > 0:
+            self._arriving.take(self._connection, size)
+        else:
+            self._arriving.give(self._connection, -size)
 
     def _lane(self, domain: str) -> Lane:
         lane = self._lanes.get(domain)
@@ -192,7 +228,7 @@ class _Stream:
     def _answered(self, jobs: list[Job]) -> None:
         for job in jobs:
             del self._unanswered[job.number]
-            self._bytes -= job.size
+            self._hold(job, -job.size)
         self._room.set()
 
     def _idle(self, domain: str) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..limits import Limits
+    from ..room import Room
     from .job import Job
 
 # A response holds at most so many results, and bytes, but for a single one that is larger.
@@ -28,7 +29,7 @@ RESPONSE_BYTES = 256 * 1024
 MAX_BYTES = 4 * 1024 * 1024
 # How many operations a lane carries out at once: fewer while the values that they bring are large.
 MAX_BATCH = 256
-FIRST_BATCH = 32
+FIRST_BATCH = 8
 BATCH_BYTES = 512 * 1024
 # What a result takes beside its value, about.
 _OVERHEAD = 64
@@ -37,8 +38,15 @@ _OVERHEAD = 64
 class Outbox:
     """Of one stream, used on the event loop alone."""
 
-    def __init__(self, limits: Limits, refused: Callable[[int], None]) -> None:
-        """`refused` is called with the status code of each operation that fails outside of its backend."""
+    def __init__(
+        self, limits: Limits, refused: Callable[[int], None], leaving: Room, connection: str
+    ) -> None:
+        """`refused` is called with the status code of each operation that fails outside of its backend.
+
+        `leaving` is the room for what waits to be sent, and `connection` who holds it.
+        """
+        self._leaving = leaving
+        self._connection = connection
         self._limits = limits
         self._refused = refused
         self.batch = FIRST_BATCH
@@ -85,6 +93,14 @@ class Outbox:
         while self._bytes > MAX_BYTES:
             self._room.clear()
             await self._room.wait()
+        if not self._leaving.fits(self._connection, 1):
+            await self._leaving.open(self._connection)
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        self._leaving.give(self._connection, self._bytes)
+        self._bytes = 0
+        self._waiting.clear()
 
     def wake(self) -> None:
         """Lets `wait` return."""
@@ -122,6 +138,7 @@ class Outbox:
                 result.error.CopyFrom(failures.word(error))
                 self._refused(result.error.code)
         self._bytes -= size
+        self._leaving.give(self._connection, size)
         if self._bytes <= MAX_BYTES:
             self._room.set()
         return response, jobs
@@ -130,6 +147,7 @@ class Outbox:
         size = _size(outcome)
         self._waiting.append((job, outcome, size))
         self._bytes += size
+        self._leaving.take(self._connection, size)
 
     def _word(self, job: Job, result: pb.OperationResult, outcome: base.Success | pb.OperationError) -> None:
         if isinstance(outcome, base.Lookup):

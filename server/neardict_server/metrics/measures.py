@@ -13,11 +13,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from neardict.v1 import storage_pb2 as pb
 
 from ..changes.hub import Hub
+from ..room import unnoticed
 from .calls import Calls
 from .codes import code_name
 from .metered_backend import MeteredBackend
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..backends import base
 
 # From a cached read of SQLite to a slow write over a network.
@@ -53,6 +56,10 @@ class Unmeasured:
 
     def refused(self, code: int) -> None:
         """Takes no notice."""
+
+    def in_flight(self, direction: str) -> Callable[[int], None]:
+        """Returns what takes no notice of bytes in flight."""
+        return unnoticed
 
 
 class Measures(Unmeasured):
@@ -124,6 +131,13 @@ class Measures(Unmeasured):
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._in_flight = Gauge(
+            "neardict_bytes_in_flight",
+            "Bytes of values on their way, which limits.max_bytes_in_flight bounds.",
+            ["direction"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._resets = Counter(
             "neardict_subscription_resets",
             "Subscriptions that the service ended, so that clients read the domain anew.",
@@ -138,6 +152,10 @@ class Measures(Unmeasured):
     def refused(self, code: int) -> None:
         """Takes notice of an operation of Execute that failed with this status outside of a backend."""
         self._refused.labels(code_name(code)).inc()
+
+    def in_flight(self, direction: str) -> Callable[[int], None]:
+        """Returns what is told by how many bytes more are in flight: "in" or "out"."""
+        return self._in_flight.labels(direction).inc
 
     def backend(self, name: str, inner: base.Backend) -> base.Backend:
         """Returns the backend with its operations counted and timed."""

@@ -154,7 +154,8 @@ class StorageServiceServicer(object):
         Idempotent only when `request_id` is set. Also fails as SetValue does, before
         any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
         more or less than `size`; and with DEADLINE_EXCEEDED and the reason
-        UPLOAD_STALLED if no chunk came for 30 seconds.
+        UPLOAD_STALLED if the chunks come more slowly than 16 KiB a second, but for
+        10 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,7 +196,8 @@ class StorageServiceServicer(object):
         had.
 
         The service reads no further while 8,192 operations, or 64 MiB of values that
-        they write, are unanswered. A client that leaves some of that to other domains,
+        they write, are unanswered, or as many bytes of all streams of a connection as
+        it is configured to take. A client that leaves some of that to other domains,
         however much of one is unanswered, is not held up when a backend stalls.
 
         Idempotent as the operations are. The stream itself fails with

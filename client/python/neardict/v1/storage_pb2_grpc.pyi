@@ -17,9 +17,10 @@ whose `reason` is stable; clients act on the status code and the reason, never
 on the message. Reasons: INVALID_DOMAIN, INVALID_KEY, INVALID_VALUE,
 INVALID_REQUEST, REQUEST_ID_REUSED, VALUE_TOO_LARGE, VALUE_NEEDS_CHUNKS,
 CONDITION_FAILED, NO_ROUTE, CAPABILITY_MISSING, STORAGE_FULL,
-BACKEND_UNAVAILABLE, DRAINING, CORRUPT_ENTRY, UPLOAD_STALLED, INTERNAL. The one
-exception is a message so large that gRPC itself refuses it, with
-RESOURCE_EXHAUSTED, before the service sees it.
+BACKEND_UNAVAILABLE, TOO_MUCH_IN_FLIGHT, DRAINING, CORRUPT_ENTRY,
+UPLOAD_STALLED, INTERNAL. Where it is known when to try again, the details hold
+a google.rpc.RetryInfo too. The one exception is a message so large that gRPC
+itself refuses it, with RESOURCE_EXHAUSTED, before the service sees it.
 """
 
 import abc
@@ -324,7 +325,8 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
     Idempotent only when `request_id` is set. Also fails as SetValue does, before
     any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
     more or less than `size`; and with DEADLINE_EXCEEDED and the reason
-    UPLOAD_STALLED if no chunk came for 30 seconds.
+    UPLOAD_STALLED if the chunks come more slowly than 16 KiB a second, but for
+    10 seconds.
     """
 
     DeleteKey: _StorageServiceDeleteKeyType
@@ -356,7 +358,8 @@ class StorageServiceStub(typing.Generic[_StorageServiceGetValueType, _StorageSer
     had.
 
     The service reads no further while 8,192 operations, or 64 MiB of values that
-    they write, are unanswered. A client that leaves some of that to other domains,
+    they write, are unanswered, or as many bytes of all streams of a connection as
+    it is configured to take. A client that leaves some of that to other domains,
     however much of one is unanswered, is not held up when a backend stalls.
 
     Idempotent as the operations are. The stream itself fails with
@@ -505,7 +508,8 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         Idempotent only when `request_id` is set. Also fails as SetValue does, before
         any chunk where `head` tells enough; with INVALID_ARGUMENT if the chunks are
         more or less than `size`; and with DEADLINE_EXCEEDED and the reason
-        UPLOAD_STALLED if no chunk came for 30 seconds.
+        UPLOAD_STALLED if the chunks come more slowly than 16 KiB a second, but for
+        10 seconds.
         """
 
     @abc.abstractmethod
@@ -552,7 +556,8 @@ class StorageServiceServicer(metaclass=abc.ABCMeta):
         had.
 
         The service reads no further while 8,192 operations, or 64 MiB of values that
-        they write, are unanswered. A client that leaves some of that to other domains,
+        they write, are unanswered, or as many bytes of all streams of a connection as
+        it is configured to take. A client that leaves some of that to other domains,
         however much of one is unanswered, is not held up when a backend stalls.
 
         Idempotent as the operations are. The stream itself fails with
