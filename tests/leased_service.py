@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from neardict_server.backends.memory import MemoryBackend
 from neardict_server.changes.hub import Hub
 from neardict_server.changes.leased_backend import LeasedBackend
-from neardict_server.changes.leases import Leases, Term
+from neardict_server.changes.leases import MOST_DOMAINS, Leases, Term
 from neardict_server.changes.turns import Turns
 from neardict_server.changes.watcher import Watcher
 
@@ -42,17 +43,24 @@ class Service:
         clock: Clock,
         seconds: float = SECONDS,
         memory: type[MemoryBackend] = MemoryBackend,
+        most_domains: int = MOST_DOMAINS,
     ) -> None:
         self.clock = clock
+        self._addresses = itertools.count()
         self.hub = Hub()
         self.kept = folder / "leases" / "memory"
         self.memory = memory(publish=self.hub.publish)
         self.hub.attach(self.memory)
-        self.leases = self.hub.leases = Leases(Term(seconds, clock), self.kept, self.hub.slow)
+        self.leases = self.hub.leases = Leases(
+            Term(seconds, clock), self.kept, self.hub.slow, most_domains=most_domains
+        )
         self.backend = LeasedBackend(self.memory, self.leases)
 
-    async def join(self, *, lease: bool = True, from_revision: int = 0) -> Watcher:
-        watcher = Watcher(Turns())
+    async def join(
+        self, *, lease: bool = True, from_revision: int = 0, connection: str | None = None
+    ) -> Watcher:
+        """Subscribes, from an address of his own unless the connection is given."""
+        watcher = Watcher(Turns(), connection or f"ipv4:10.0.0.{next(self._addresses)}:1")
         await self.hub.subscribe(watcher, DOMAIN, from_revision, lease=lease)
         return watcher
 
@@ -91,5 +99,4 @@ async def settle() -> None:
 def confirm(watcher: Watcher, messages: list[pb.WatchResponse]) -> None:
     for message in messages:
         if message.HasField("revoke"):
-            number = message.revoke.number
-            watcher.revokes[number].confirmed(watcher, number)
+            watcher.confirmed(message.revoke.number)

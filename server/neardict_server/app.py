@@ -1,9 +1,10 @@
 """The life of a server: open the backends, serve, drain, close."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -67,7 +68,17 @@ async def serving(
         for name, kind, settings in chosen(config.backends):
             hub = hubs[name] = measures.hub(name)
             surroundings = base.Surroundings(config.data_dir, clock, hub.publish, hub.lost, hub.watched, name)
-            backend = await _open(name, kind, settings, surroundings, hub, term)
+
+            def leases_of(kept: Path, hub: Hub = hub, name: str = name) -> Leases:
+                return Leases(
+                    term,
+                    kept,
+                    hub.slow,
+                    most_domains=config.limits.max_connection_leases,
+                    lapsed=measures.lapses(name),
+                )
+
+            backend = await _open(name, kind, settings, surroundings, hub, leases_of)
             stack.push_async_callback(backend.close)
             backends[name] = (config.backends[name].implementation, measures.backend(name, backend))
         patterns = [(route.domain, route.backend) for route in config.routes]
@@ -147,7 +158,7 @@ async def _open(
     settings: Any,
     surroundings: base.Surroundings,
     hub: Hub,
-    term: Term,
+    leases_of: Callable[[Path], Leases],
 ) -> base.Backend:
     try:
         backend = await kind.open(settings, surroundings)
@@ -157,7 +168,7 @@ async def _open(
             hub.attach(backend)
             if base.Capability.LEASES in backend.capabilities:
                 kept = surroundings.data_dir / "leases" / f"{quote(name, safe='')}.seconds"
-                hub.leases = Leases(term, kept, hub.slow)
+                hub.leases = leases_of(kept)
                 backend = LeasedBackend(backend, hub.leases)
     except (OSError, ValueError) as error:
         raise StartError(f"backends.{name}: {error}") from error

@@ -41,6 +41,7 @@ STATUS_OF: dict[type[errors.StorageError], grpc.StatusCode] = {
     errors.CapabilityMissingError: grpc.StatusCode.UNIMPLEMENTED,
     errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.CorruptEntryError: grpc.StatusCode.DATA_LOSS,
+    errors.TooManyLeasesError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooMuchInFlightError: grpc.StatusCode.UNAVAILABLE,
     errors.BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,

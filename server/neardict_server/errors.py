@@ -10,6 +10,7 @@ StorageError
 ├── CapabilityMissingError  the backend cannot do what the request needs
 ├── StorageFullError        there is no room for the write
 ├── CorruptEntryError       one stored entry cannot be read; others can
+├── TooManyLeasesError      the connection has leases of as many domains as it may
 ├── TooMuchInFlightError    values of this connection, or of all, take all the memory that is for them
 ├── BackendUnavailableError the engine cannot be reached or cannot be trusted now
 └── DrainingError           the service is shutting down and did nothing
@@ -107,6 +108,17 @@ class CorruptEntryError(StorageError):
 
 class BackendUnavailableError(StorageError):
     reason = "BACKEND_UNAVAILABLE"
+
+
+class TooManyLeasesError(StorageError):
+    reason = "TOO_MANY_LEASES"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"this connection has leases of {most} domains, as many as it may: have linearizable dicts of "
+            "fewer, or raise limits.max_connection_leases in the server's configuration",
+            limit=most,
+        )
 
 
 class TooMuchInFlightError(StorageError):

@@ -45,6 +45,8 @@ class Limits(BaseModel):
     max_connection_bytes_in_flight: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
     # Calls of one connection at a time. Its client keeps the others back, so that they are his own affair.
     max_connection_calls: int = Field(default=100, ge=4, le=10_000)
+    # Domains of one backend that a connection may have leases of, for linearizable dicts.
+    max_connection_leases: int = Field(default=1000, ge=0, le=1_000_000)
     # By default as many as the files that the process may open leave.
     max_connections: int | None = Field(default=None, ge=1)
 

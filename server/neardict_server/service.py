@@ -155,7 +155,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         self, request_iterator: AsyncIterator[storage_pb2.WatchRequest], context: _Context
     ) -> AsyncIterator[storage_pb2.WatchResponse]:
         await context.send_initial_metadata((("neardict-instance", self._instance),))
-        async with aclosing(self._streams.serve(request_iterator)) as responses:
+        async with aclosing(self._streams.serve(request_iterator, context.peer())) as responses:
             async for response in responses:
                 yield response
 

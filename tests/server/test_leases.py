@@ -1,6 +1,7 @@
 """Leases at the server: which writes wait, for whom, and until when. With a clock that the test turns."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from leased_service import DOMAIN, SECONDS, Clock, Service, confirm, kinds, sent
 from neardict.v1 import storage_pb2 as pb
 from neardict_server.backends import base
 from neardict_server.backends.sqlite import SqliteBackend
-from neardict_server.changes.leases import DRIFT, LONGEST_SECONDS
+from neardict_server.changes.leases import DRIFT, FORGOTTEN_SECONDS, LONGEST_SECONDS, Pauses, Term
 from neardict_server.changes.turns import Turns
 from neardict_server.changes.watcher import MAX_WAITING_MESSAGES, Watcher
-from neardict_server.errors import BackendUnavailableError, CapabilityMissingError
+from neardict_server.errors import BackendUnavailableError, CapabilityMissingError, TooManyLeasesError
+from waiting import DEADLINE_SECONDS
 
 
 @pytest.fixture
@@ -350,3 +352,107 @@ async def test_leases_that_are_over_are_forgotten_where_nobody_writes(service: S
         service.hub.unsubscribe(watcher, f"d{number}", served=True)
         clock.now += 2 * SECONDS
     assert list(service.leases._lapsing) == ["d2"]
+
+
+async def test_who_lets_a_revoke_lapse_loses_all_his_leases_and_waits_for_others(
+    service: Service, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder = await service.join(connection="ipv4:10.1.1.1:5")
+    await service.hub.subscribe(holder, "other", 0, lease=True)
+    assert kinds(await sent(holder)) == ["subscribed", "subscribed"]
+    write = service.write()
+    await settle()
+    messages = await sent(holder)
+    service.turn(SECONDS * DRIFT + 0.001)
+    await write
+    assert kinds(await sent(holder)) == ["reset", "reset", "release"]
+    assert not service.leases._holders
+    assert caplog.text.count("ipv4:10.1.1.1:5 has not confirmed in time") == 1
+    # He may have pinged until then, so that the next writes wait once more; then nobody does.
+    assert service.leases.lapsed_at("other") <= clock.now + SECONDS * DRIFT
+    clock.now += SECONDS * DRIFT + 0.001
+    await service.backend.set_value("other", "k", "1")
+    # Neither he nor anybody from there is given another before he has confirmed, and its pause is over.
+    again = asyncio.create_task(service.hub.subscribe(holder, DOMAIN, 0, lease=True))
+    await settle()
+    assert not service.leases._holders
+    confirm(holder, messages)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await again
+    assert holder in service.leases._holders[DOMAIN]
+
+
+async def test_others_from_there_wait_and_those_from_elsewhere_do_not(service: Service, clock: Clock) -> None:
+    await service.join(connection="ipv4:10.1.1.1:5")
+    write = service.write()
+    await settle()
+    service.turn(SECONDS * DRIFT + 0.001)
+    await write
+    same = asyncio.create_task(service.join(connection="ipv4:10.1.1.1:6"))
+    await service.join(connection="ipv4:10.1.1.2:5")
+    await settle()
+    assert not same.done()
+    same.cancel()
+
+
+async def test_who_leaves_without_a_word_while_somebody_writes_is_blamed_once(
+    service: Service, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.hub.unsubscribe(await service.join(), DOMAIN, served=True)
+    writes = [service.write(), service.write("other")]
+    await settle()
+    service.turn(SECONDS * DRIFT + 0.001)
+    await asyncio.gather(*writes)
+    assert caplog.text.count("has gone without a word") == 1
+
+
+def test_a_pause_grows_and_is_forgotten_after_a_while(clock: Clock) -> None:
+    pauses = Pauses(Term(SECONDS, clock))
+    lengths = []
+    for _ in range(12):
+        pauses.longer("ipv4:10.1.1.1:5", DOMAIN)
+        lengths.append(round(pauses.left("ipv4:10.1.1.1:6", DOMAIN)))
+        clock.now += lengths[-1] + 1
+    assert lengths == [3, 6, 12, 24, 48, 96, 192, 300, 300, 300, 300, 300]
+    assert pauses.left("ipv4:10.1.1.1:5", "other") == 0
+    clock.now += FORGOTTEN_SECONDS
+    pauses.longer("ipv4:10.1.1.1:5", DOMAIN)
+    assert round(pauses.left("ipv4:10.1.1.1:5", DOMAIN)) == 3
+
+
+async def test_a_connection_has_leases_of_so_many_domains(tmp_path: Path, clock: Clock) -> None:
+    service = Service(tmp_path, clock, most_domains=2)
+    first = await service.join(connection="ipv4:10.1.1.1:5")
+    second = await service.join(connection="ipv4:10.1.1.1:5")
+    with pytest.raises(TooManyLeasesError):
+        await service.join(connection="ipv4:10.1.1.1:5")
+    # Again is not one more, and who gives one back may have another.
+    await service.hub.subscribe(first, DOMAIN, 0, lease=True)
+    service.hub.unsubscribe(second, DOMAIN)
+    await service.join(connection="ipv4:10.1.1.1:5")
+    await service.join(connection="ipv4:10.1.1.1:6")
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-1", "1e9", "", "0x10", "3 3", "9" * 1000, "३"])
+def test_a_file_that_says_nothing_we_wrote_stands_for_the_longest_time(
+    tmp_path: Path, clock: Clock, text: str
+) -> None:
+    kept = tmp_path / "leases" / "memory"
+    kept.parent.mkdir()
+    kept.write_text(text)
+    assert Service(tmp_path, clock).leases.lapsed_at(DOMAIN) == clock.now + LONGEST_SECONDS * DRIFT
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path, clock: Clock, kind: str) -> None:
+    kept = tmp_path / "leases" / "memory"
+    kept.parent.mkdir()
+    if kind == "link":
+        (tmp_path / "elsewhere").write_text("3.0\n")
+        kept.symlink_to(tmp_path / "elsewhere")
+    elif kind == "fifo":
+        os.mkfifo(kept)
+    else:
+        kept.mkdir()
+    with pytest.raises(OSError, match="memory"):
+        Service(tmp_path, clock)

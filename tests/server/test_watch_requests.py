@@ -72,7 +72,7 @@ class Client:
                 await asyncio.sleep(0)
 
     async def run(self) -> None:
-        async for response in self._streams.serve(self._taken()):
+        async for response in self._streams.serve(self._taken(), ""):
             which = response.WhichOneof("response")
             message = getattr(response, which or "")
             what = message.ping if isinstance(message, pb.Heartbeat) else message.domain
@@ -200,7 +200,7 @@ async def test_who_asks_and_does_not_read_is_not_listened_to_for_ever() -> None:
 
     taken: list[int] = []
     streams = Streams(lambda domain: Hub(), 60, Term(3))
-    responses = streams.serve(pings())
+    responses = streams.serve(pings(), "")
     assert (await anext(responses)).heartbeat.ping == 1
     await asyncio.sleep(0)
     # One more than may wait, and the one at which it was noticed.
@@ -215,7 +215,7 @@ async def test_a_stream_that_ends_as_the_service_drains_says_so() -> None:
         yield pb.WatchRequest()
 
     streams = Streams(lambda _: Hub(), 60.0, Term(3.0))
-    first = asyncio.ensure_future(anext(streams.serve(silent())))
+    first = asyncio.ensure_future(anext(streams.serve(silent(), "")))
     await asyncio.sleep(0)
     streams.close()
     with pytest.raises(DrainingError):

@@ -1,5 +1,6 @@
 """Brings the changes of one backend to those who watch its domains."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -12,6 +13,9 @@ from .leases import Leases
 from .watcher import Watcher
 
 logger = logging.getLogger(__name__)
+
+# After so many changes that one has missed it is the turn of others.
+_SENT_AT_ONCE = 1000
 
 
 def _unnoticed(_: object) -> None:
@@ -60,6 +64,8 @@ class Hub:
         if self._feed is None:
             raise CapabilityMissingError("CAPABILITY_WATCH")
         leases = await self._prepared() if lease else None
+        if leases is not None:
+            await leases.admit(watcher, domain)
         if self.leases is not None:
             # He may serve by the answer to an earlier request, which he has met since he sent this one. For
             # the same reason what waits stays in its place, before the `release` of what it tells.
@@ -80,11 +86,17 @@ class Hub:
             if self._beginning.get((domain, watcher)) is early:
                 self.unsubscribe(watcher, domain, served=True)
             raise
+        for sent, change in enumerate(missed or (), 1):
+            if self._beginning.get((domain, watcher)) is not early:
+                break
+            self._send(watcher, domain, change)
+            if not sent % _SENT_AT_ONCE:
+                await asyncio.sleep(0)
         if self._beginning.get((domain, watcher)) is not early:
-            return  # unsubscribed, or subscribed again, meanwhile
+            return  # unsubscribed, or subscribed again, meanwhile, or too much was missed
         del self._beginning[domain, watcher]
         # Those that were published meanwhile come first too, so that `release` never overtakes a change.
-        for change in (*(missed or ()), *(one for one in early if one.revision > revision)):
+        for change in [one for one in early if one.revision > revision]:
             self._send(watcher, domain, change)
             if watcher.hubs.get(domain) is not self:
                 return  # too much was missed, and the reset has been put

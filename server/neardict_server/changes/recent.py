@@ -1,10 +1,11 @@
 """Remembers recent changes, so that a client that lost its stream for a moment need not read all again."""
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any
 
-from ..backends.base import Change
+from ..backends.base import MOST_MISSED, Change
 
 # Bounds of what is remembered, for all domains together.
 MAX_CHANGES = 100_000
@@ -41,7 +42,7 @@ class RecentChanges:
             self._forget()
 
     def since(self, domain: str, revision: int, current: int) -> Sequence[Change] | None:
-        """Returns the changes after the revision, None if some may be missing.
+        """Returns the changes after the revision, None if some may be missing, or if they are very many.
 
         `current` is the domain's revision now. One who knows of a greater has it from an earlier process,
         whose clock went before ours.
@@ -53,7 +54,10 @@ class RecentChanges:
         complete_after, changes = self._domains[domain]
         if revision < complete_after:
             return None
-        return [Change(*change) for change in changes if change[_REVISION] > revision]
+        if len(changes) > MOST_MISSED and changes[-1 - MOST_MISSED][_REVISION] > revision:
+            return None
+        after = itertools.takewhile(lambda change: change[_REVISION] > revision, reversed(changes))
+        return list(itertools.starmap(Change, after))[::-1]
 
     def _forget(self) -> None:
         """Forgets the older half of the domain that was quiet longest."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from neardict.v1 import storage_pb2 as pb
@@ -13,6 +14,9 @@ from .hub import Hub
 from .leases import Term
 from .turns import Turns
 from .watcher import MAX_WAITING_MESSAGES, Watcher
+
+# After so many subscriptions that end with their stream it is the turn of others.
+_LEFT_AT_ONCE = 1000
 
 
 class Streams:
@@ -27,9 +31,14 @@ class Streams:
         self._open: set[Watcher] = set()
         self._turns = Turns()
 
-    async def serve(self, requests: AsyncIterator[pb.WatchRequest]) -> AsyncGenerator[pb.WatchResponse, None]:
-        """Yields the messages to one client until he ends his side. Raises when the service drains."""
-        watcher = Watcher(self._turns)
+    async def serve(
+        self, requests: AsyncIterator[pb.WatchRequest], connection: str
+    ) -> AsyncGenerator[pb.WatchResponse, None]:
+        """Yields the messages to one client until he ends his side. Raises when the service drains.
+
+        `connection` is what his stream comes by.
+        """
+        watcher = Watcher(self._turns, connection)
         self._open.add(watcher)
         beginnings = Beginnings()
         reader = asyncio.create_task(self._read(requests, watcher, beginnings))
@@ -53,9 +62,8 @@ class Streams:
             timer.cancel()
             reader.cancel()
             beginnings.close()
-            for domain, hub in list(watcher.hubs.items()):
-                hub.unsubscribe(watcher, domain, served=True)
             watcher.close()
+            await _leave(watcher)
 
     def close(self) -> None:
         """Ends all streams."""
@@ -81,8 +89,7 @@ class Streams:
                 watcher.lease_until = self._term.end()
                 watcher.put(heartbeat(watcher))
             elif which == "revoked":
-                if write := watcher.revokes.get(request.revoked.number):
-                    write.confirmed(watcher, request.revoked.number)
+                watcher.confirmed(request.revoked.number)
             else:
                 raise InvalidRequestError("a WatchRequest needs subscribe, unsubscribe, ping or revoked")
 
@@ -93,6 +100,20 @@ class Streams:
             watcher.put(_rejected(request.domain, error))
             return
         beginnings.begin(request.domain, hub, functools.partial(_begin, hub, watcher, request))
+
+
+async def _leave(watcher: Watcher) -> None:
+    """Ends all subscriptions, and lets others go on between them: he may have had hundreds of thousands."""
+    cancelled = False
+    while watcher.hubs:
+        for domain, hub in list(itertools.islice(watcher.hubs.items(), _LEFT_AT_ONCE)):
+            hub.unsubscribe(watcher, domain, served=True)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def _begin(hub: Hub, watcher: Watcher, request: pb.Subscribe) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from neardict.v1 import storage_pb2 as pb
 
-from ..backends.base import TOLD_BYTES
+from ..backends.base import MOST_MISSED, TOLD_BYTES
 from ..messages import to_timestamp, to_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..backends.base import Change
     from .hub import Hub
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 # What may wait for one client, over all its domains, each key counted once. Over it the domain with the
 # most is reset: its client reads it anew, which is then cheaper than to go on.
-MAX_WAITING_CHANGES = 20_000
+MAX_WAITING_CHANGES = MOST_MISSED
 MAX_WAITING_BYTES = 8 * 1024 * 1024
 # Messages that may wait, several changes of a domain counted once: one who has so many does not read them.
 MAX_WAITING_MESSAGES = 20_000
 # A message with changes closes when it holds this much.
 MAX_MESSAGE_BYTES = 128 * 1024
+MAX_MESSAGE_CHANGES = 2000
 # So few changes are worded once for all who are sent them.
 _FEW = 100
 
@@ -38,7 +39,8 @@ class Waiting:
     What does not travel with its change, as it is large, does not wait either.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, domain: str) -> None:
+        self.domain = domain
         self.changes: dict[str, Change] = {}
         self.bytes = 0
 
@@ -64,15 +66,19 @@ class Watcher:
     def __init__(
         self,
         turns: Turns,
+        connection: str = "",
         *,
         max_changes: int = MAX_WAITING_CHANGES,
         max_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
         self._turns = turns
+        # What his stream comes by, as gRPC names it.
+        self.connection = connection
         self._max_changes = max_changes
         self._max_bytes = max_bytes
-        # Messages, and names of domains whose waiting changes are due at this place.
-        self._outbox: deque[pb.WatchResponse | str] = deque()
+        # Messages, and changes that are due at this place. Those that were dropped stay here, where nobody
+        # searches for them, and are not in `_waiting`.
+        self._outbox: deque[pb.WatchResponse | Waiting] = deque()
         self._waiting: dict[str, Waiting] = {}
         self._changes = 0
         self._bytes = 0
@@ -86,6 +92,10 @@ class Watcher:
         # When his leases are over, by the service's monotonic clock, and the writes that he was told of.
         self.lease_until = float("-inf")
         self.revokes: dict[int, Write] = {}
+        # The numbers of those that he has not confirmed in time, and whether there is none.
+        self._overdue: set[int] = set()
+        self._caught_up = asyncio.Event()
+        self._caught_up.set()
 
     @property
     def waiting(self) -> int:
@@ -100,8 +110,8 @@ class Watcher:
         """Sends a change, or returns False if there is no room: the domain must be reset then."""
         waiting = self._waiting.get(domain)
         if waiting is None:
-            waiting = self._waiting[domain] = Waiting()
-            self._append(domain)
+            waiting = self._waiting[domain] = Waiting(domain)
+            self._append(waiting)
         before = waiting.bytes
         self._changes += waiting.add(change)
         self._bytes += waiting.bytes - before
@@ -115,18 +125,37 @@ class Watcher:
         """Forgets the changes of the domain that wait."""
         waiting = self._waiting.pop(domain, None)
         if waiting is not None:
-            self._outbox.remove(domain)
             self._changes -= len(waiting.changes)
             self._bytes -= waiting.bytes
+            # Its place stays, until it is its turn, and holds nothing.
+            waiting.changes.clear()
 
     def overtake(self, domain: str, message: pb.WatchResponse) -> None:
         """Sends the message before all that waits, and not that the domain was subscribed before it."""
         self._outbox = deque(
-            item for item in self._outbox if isinstance(item, str) or item.subscribed.domain != domain
+            item for item in self._outbox if isinstance(item, Waiting) or item.subscribed.domain != domain
         )
         self._outbox.appendleft(message)
         if self._idle:
             self._turns.ask(self._turn)
+
+    def missed(self, numbers: Iterable[int]) -> None:
+        """He has let these revokes lapse."""
+        self._overdue.update(numbers)
+        if self._overdue:
+            self._caught_up.clear()
+
+    def confirmed(self, number: int) -> None:
+        """He has confirmed a revoke, in time or late."""
+        if write := self.revokes.get(number):
+            write.confirmed(self, number)
+        self._overdue.discard(number)
+        if not self._overdue:
+            self._caught_up.set()
+
+    async def caught_up(self) -> None:
+        """Returns when he has confirmed all that he has let lapse."""
+        await self._caught_up.wait()
 
     def wake(self) -> None:
         """Makes `next` return, with or without messages."""
@@ -137,7 +166,7 @@ class Watcher:
         self._idle = False
         self._turns.leave(self._turn)
 
-    async def next(self) -> Sequence[pb.WatchResponse]:
+    async def next(self) -> Iterable[pb.WatchResponse]:
         """Returns the next messages of the outbox when it is this stream's turn, none at a `wake`."""
         # What was returned before has been sent, or it was nothing.
         self._turns.done(self._turn)
@@ -152,13 +181,18 @@ class Watcher:
         item = self._outbox.popleft()
         if isinstance(item, pb.WatchResponse):
             return [item]
-        waiting = self._waiting.pop(item)
-        self._changes -= len(waiting.changes)
-        self._bytes -= waiting.bytes
-        changes = tuple(waiting.changes.values())
-        return _shared_messages(item, changes) if len(changes) <= _FEW else changes_messages(item, changes)
+        domain = item.domain
+        if self._waiting.get(domain) is not item:
+            return []  # dropped
+        del self._waiting[domain]
+        self._changes -= len(item.changes)
+        self._bytes -= item.bytes
+        changes = tuple(item.changes.values())
+        return (
+            _shared_messages(domain, changes) if len(changes) <= _FEW else changes_messages(domain, changes)
+        )
 
-    def _append(self, item: pb.WatchResponse | str) -> None:
+    def _append(self, item: pb.WatchResponse | Waiting) -> None:
         self._outbox.append(item)
         if self._idle:
             self._turns.ask(self._turn)
@@ -167,23 +201,21 @@ class Watcher:
 @functools.lru_cache(maxsize=1)
 def _shared_messages(domain: str, changes: tuple[Change, ...]) -> Sequence[pb.WatchResponse]:
     """As changes_messages. Those who watch one domain get the same messages, one right after the other."""
-    return changes_messages(domain, changes)
+    return tuple(changes_messages(domain, changes))
 
 
-def changes_messages(domain: str, changes: Sequence[Change]) -> Sequence[pb.WatchResponse]:
-    """Returns messages, bounded in bytes, with the changes."""
-    messages = []
+def changes_messages(domain: str, changes: Iterable[Change]) -> Iterator[pb.WatchResponse]:
+    """Yields messages, bounded in bytes and in number, with the changes: each is made when it is its turn."""
     batch: list[pb.Change] = []
     size = 0
     for change in changes:
         batch.append(_message(change))
         size += _size(change)
-        if size >= MAX_MESSAGE_BYTES:
-            messages.append(_changes(domain, batch))
+        if size >= MAX_MESSAGE_BYTES or len(batch) >= MAX_MESSAGE_CHANGES:
+            yield _changes(domain, batch)
             batch, size = [], 0
     if batch:
-        messages.append(_changes(domain, batch))
-    return messages
+        yield _changes(domain, batch)
 
 
 def _changes(domain: str, batch: list[pb.Change]) -> pb.WatchResponse:

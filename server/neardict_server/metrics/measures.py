@@ -61,6 +61,10 @@ class Unmeasured:
         """Returns what takes no notice of bytes in flight."""
         return unnoticed
 
+    def lapses(self, name: str) -> Callable[[], None]:
+        """Returns what takes no notice of a lease that lapsed."""
+        return lambda: None
+
 
 class Measures(Unmeasured):
     """The families of figures of one server, in `registry`.
@@ -131,6 +135,12 @@ class Measures(Unmeasured):
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._lapses = Counter(
+            "neardict_lease_lapses",
+            "Leases for whose end a write had to wait, as their holder did not answer, or had gone.",
+            ["backend"],
+            registry=registry,
+        )
         self._in_flight = Gauge(
             "neardict_bytes_in_flight",
             "Bytes of values on their way, which limits.max_bytes_in_flight bounds.",
@@ -156,6 +166,10 @@ class Measures(Unmeasured):
     def in_flight(self, direction: str) -> Callable[[int], None]:
         """Returns what is told by how many bytes more are in flight: "in" or "out"."""
         return self._in_flight.labels(direction).inc
+
+    def lapses(self, name: str) -> Callable[[], None]:
+        """Returns what is called for each holder of a lease who made a write wait for its end."""
+        return self._lapses.labels(name).inc
 
     def backend(self, name: str, inner: base.Backend) -> base.Backend:
         """Returns the backend with its operations counted and timed."""

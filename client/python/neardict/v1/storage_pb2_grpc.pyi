@@ -17,8 +17,8 @@ whose `reason` is stable; clients act on the status code and the reason, never
 on the message. Reasons: INVALID_DOMAIN, INVALID_KEY, INVALID_VALUE,
 INVALID_REQUEST, REQUEST_ID_REUSED, VALUE_TOO_LARGE, VALUE_NEEDS_CHUNKS,
 CONDITION_FAILED, NO_ROUTE, CAPABILITY_MISSING, STORAGE_FULL,
-BACKEND_UNAVAILABLE, TOO_MUCH_IN_FLIGHT, DRAINING, CORRUPT_ENTRY,
-UPLOAD_STALLED, INTERNAL. Where it is known when to try again, the details hold
+BACKEND_UNAVAILABLE, TOO_MUCH_IN_FLIGHT, TOO_MANY_LEASES, DRAINING,
+CORRUPT_ENTRY, UPLOAD_STALLED, INTERNAL. Where it is known when to try again, the details hold
 a google.rpc.RetryInfo too. The one exception is a message so large that gRPC
 itself refuses it, with RESOURCE_EXHAUSTED, before the service sees it.
 """
