@@ -119,8 +119,8 @@ async def test_a_client_that_leaves_leaves_nothing_behind(monkeypatch: pytest.Mo
     served: list[Executions] = []
     original = Executions.__init__
 
-    def remember(self: Executions, *args: object) -> None:
-        original(self, *args)  # type: ignore[arg-type]  # whatever it takes
+    def remember(self: Executions, *args: object, **more: object) -> None:
+        original(self, *args, **more)  # type: ignore[arg-type]  # whatever it takes
         served.append(self)
 
     monkeypatch.setattr(Executions, "__init__", remember)

@@ -173,6 +173,10 @@ class Surroundings:
     name: str = ""
 
 
+# Changes that one has missed, beyond which he reads the domain anew, which is then cheaper for both.
+MOST_MISSED = 20_000
+
+
 class Backend(Protocol):
     """Four operations and `close`. Operations may run concurrently; each is atomic.
 
@@ -286,7 +290,10 @@ class Feed(Protocol):
     """What a backend may also satisfy: it publishes every change, however it was made."""
 
     async def position(self, domain: str, from_revision: int) -> Position:
-        """Returns where a subscription that begins now begins. `from_revision` 0 asks for nothing missed."""
+        """Returns where a subscription that begins now begins. `from_revision` 0 asks for nothing missed.
+
+        It does not keep the event loop for long, and tells no more than MOST_MISSED changes.
+        """
         ...
 
     def certain(self, domain: str) -> bool:

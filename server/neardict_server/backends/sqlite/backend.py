@@ -30,6 +30,8 @@ _LOOK = Choice(
 _FIRST_READ = 8
 _UNBROKEN_BYTES = 1024 * 1024
 # So many entries are counted within a millisecond, for which the event loop may be held up.
+# With more changes than this to tell, they are read in a thread.
+_FEW_MISSED = 500
 _FEW = 20_000
 
 
@@ -232,27 +234,49 @@ class SqliteBackend:
 
     async def position(self, domain: str, from_revision: int) -> base.Position:
         with self._translated():
-            row = self._reader.execute(
-                "SELECT id, revision FROM domains WHERE name = ?", (domain,)
+            found = self._missed(self._reader, domain, from_revision, _FEW_MISSED)
+        return await asyncio.to_thread(self._many_missed, domain, from_revision) if found is None else found
+
+    def _many_missed(self, domain: str, from_revision: int) -> base.Position:
+        with self._translated(), self._own_reader() as connection:
+            connection.execute("BEGIN")
+            found = self._missed(connection, domain, from_revision, base.MOST_MISSED)
+            if found is not None:
+                return found
+            (revision,) = connection.execute(
+                "SELECT revision FROM domains WHERE name = ?", (domain,)
             ).fetchone()
-            if row is None:
-                # An entry may have come since, but then it will be published.
-                return base.Position(self._started, [] if from_revision == self._started else None)
-            identity, revision = row
-            if from_revision >= revision:
-                # Greater only if the file was restored from an older copy: then nobody knows what is missing.
-                return base.Position(revision, [] if from_revision == revision else None)
-            (kept,) = self._reader.execute("SELECT min(revision) FROM changes").fetchone()
-            if kept is None or from_revision < kept:
-                return base.Position(revision, None)
-            rows = self._reader.execute(
-                "SELECT c.key, max(c.revision), CASE WHEN length(e.value) > ? THEN '' ELSE e.value END, "
-                "e.expires, coalesce(length(e.value) <= ?, 1) FROM changes c "
-                "LEFT JOIN entries e ON e.domain = c.domain AND e.key = c.key "
-                "WHERE c.revision > ? AND c.domain = ? GROUP BY c.key ORDER BY 2",
-                (base.TOLD_BYTES, base.TOLD_BYTES, from_revision, identity),
-            )
-            return base.Position(revision, [base.Change(*row) for row in rows])
+            return base.Position(revision, None)
+
+    def _missed(
+        self, reader: sqlite3.Connection, domain: str, from_revision: int, most: int
+    ) -> base.Position | None:
+        """Returns where a subscription begins; None if more changes than so many have been missed."""
+        row = reader.execute("SELECT id, revision FROM domains WHERE name = ?", (domain,)).fetchone()
+        if row is None:
+            # An entry may have come since, but then it will be published.
+            return base.Position(self._started, [] if from_revision == self._started else None)
+        identity, revision = row
+        if from_revision >= revision:
+            # Greater only if the file was restored from an older copy: then nobody knows what is missing.
+            return base.Position(revision, [] if from_revision == revision else None)
+        (kept,) = reader.execute("SELECT min(revision) FROM changes").fetchone()
+        if kept is None or from_revision < kept:
+            return base.Position(revision, None)
+        (count,) = reader.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM changes WHERE revision > ? AND domain = ? LIMIT ?)",
+            (from_revision, identity, most + 1),
+        ).fetchone()
+        if count > most:
+            return None
+        rows = reader.execute(
+            "SELECT c.key, max(c.revision), CASE WHEN length(e.value) > ? THEN '' ELSE e.value END, "
+            "e.expires, coalesce(length(e.value) <= ?, 1) FROM changes c "
+            "LEFT JOIN entries e ON e.domain = c.domain AND e.key = c.key "
+            "WHERE c.revision > ? AND c.domain = ? GROUP BY c.key ORDER BY 2",
+            (base.TOLD_BYTES, base.TOLD_BYTES, from_revision, identity),
+        )
+        return base.Position(revision, [base.Change(*row) for row in rows])
 
     def certain(self, domain: str) -> bool:
         return True
@@ -272,12 +296,15 @@ class SqliteBackend:
         return count if count < _FEW else await asyncio.to_thread(self._count, domain_id)
 
     def _count(self, domain_id: int | None) -> int:
-        # In a thread, with a connection of its own.
-        uri = f"{self._path.absolute().as_uri()}?mode=ro"
-        with self._translated(), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        with self._translated(), self._own_reader() as connection:
             query = "SELECT count(*) FROM entries WHERE domain = ?"
             count: int = connection.execute(query, (domain_id,)).fetchone()[0]
             return count
+
+    def _own_reader(self) -> contextlib.closing[sqlite3.Connection]:
+        """Returns a context with a connection for a thread."""
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        return contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None))
 
 
 def _after_prefix(prefix: str) -> str | None:
