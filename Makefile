@@ -8,7 +8,7 @@ PROTO_TOOLS := .tools/protos
 PROTOS := $(wildcard protos/neardict/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format protos bench bench-check soak coverage clean
+.PHONY: help run test check format protos bench bench-check attack soak coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ bench: $(VENV)/.dev ## measure against the peers, and write docs/performance.md 
 
 bench-check: $(VENV)/.dev ## fail if a ratio to a peer has fallen by half, a minute
 	$(BIN)/python -m bench --check
+
+attack: $(VENV)/.dev ## what one client can do to the others, two minutes (ARGS=--write puts the table)
+	$(BIN)/python -m bench.attacks $(ARGS)
 
 soak: $(VENV)/.dev ## clients and faults against what is promised, 20 minutes (ARGS=--write puts the figures)
 	PYTHONPATH=tests $(BIN)/python -m coherence $(ARGS)
