@@ -92,7 +92,8 @@ def _try(attack: Callable[[str], None], backend: str, seconds: float) -> Outcome
 
 def _probe(stub: Any, seconds: float) -> Latency:
     """Looks a small value up fifty times a second, and writes it in place of each hundredth time."""
-    took, errors = [], 0
+    took: list[float] = []
+    errors = 0
     end = time.monotonic() + seconds
     while (began := time.monotonic()) < end:
         try:

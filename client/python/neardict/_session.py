@@ -30,6 +30,8 @@ NEVER = float("-inf")
 EVER = float("inf")
 # Before a subscription that was rejected is tried again.
 BACKOFF = Backoff(0.5, 5.0)
+# A lease is not to be had, and the domain is followed without one, for those who need none.
+_NO_LEASE = {"CAPABILITY_MISSING", "TOO_MANY_LEASES"}
 # It is not, after these: only another service, or another configuration of it, would answer otherwise, and
 # that makes itself known by a new stream.
 _LASTING = {
@@ -358,7 +360,7 @@ class Session:
             return
         if self._asks_for_lease_now(message.domain, domain):
             return
-        if domain.lease is not None and message.reason == "CAPABILITY_MISSING":
+        if domain.lease is not None and message.reason in _NO_LEASE:
             # Those who need none are served all the same.
             domain.lease, domain.refused = None, message.message
             self._subscribe(message.domain)

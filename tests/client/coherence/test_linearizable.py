@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -352,6 +353,22 @@ async def test_asyncio_is_refused_too(refusing: Served, domain: str, backend: st
     async with aio.connect(refusing.address) as store:
         with pytest.raises(neardict.CapabilityMissingError):
             await store.dict(f"{backend}.{domain}", consistency="linearizable")
+
+
+async def test_more_leases_than_a_connection_may_have_are_refused(tmp_path: Path, until: Until) -> None:
+    config = tmp_path / "neardict.toml"
+    config.write_text("[limits]\nmax_connection_leases = 1\n")
+    with Served("--config", config, "--data", tmp_path / "data") as served:
+        with neardict.connect(served.address) as store:
+            first = store.dict("first", consistency="linearizable")
+            bounded = store.dict("second")
+            with pytest.raises(neardict.CapabilityMissingError, match="max_connection_leases"):
+                store.dict("second", consistency="linearizable")
+            until(lambda: bounded.fresh and first.fresh)
+        async with aio.connect(served.address) as other:
+            await other.dict("first", consistency="linearizable")
+            with pytest.raises(neardict.CapabilityMissingError, match="max_connection_leases"):
+                await other.dict("second", consistency="linearizable")
 
 
 def test_what_makes_no_sense_is_refused(server: Served, store: neardict.Store, domain: str) -> None:
