@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ from neardict_server.backends import base
 from neardict_server.backends.base import ABSENT, Capability
 from neardict_server.backends.json import JsonBackend
 from neardict_server.backends.json.names import file_name
+from neardict_server.backends.json.store import JsonStore
 from neardict_server.errors import BackendUnavailableError, ConditionFailedError, CorruptEntryError
 from neardict_server.exclusive import InUseError
+from waiting import DEADLINE_SECONDS
 
 NOBODY = 65534
 
@@ -380,3 +383,25 @@ async def test_a_read_of_the_domain_is_as_new_as_it_says(backend: JsonBackend) -
 def test_the_settings_name_an_unknown_one() -> None:
     with pytest.raises(ValueError, match="root"):
         JsonBackend.Settings.model_validate({"root": "x"})
+
+
+async def test_a_look_up_waits_behind_no_listing(
+    backend: JsonBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await backend.set_value(DOMAIN, "k", "1")
+    go_on = threading.Event()
+    original = JsonStore.listing
+
+    def listing(self: JsonStore, domain: str) -> tuple[int, list[str]]:
+        go_on.wait()
+        return original(self, domain)
+
+    monkeypatch.setattr(JsonStore, "listing", listing)
+    listings = [asyncio.create_task(keys_of(backend)) for _ in range(20)]
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert (await entry_of(backend, "k")).value == "1"
+    finally:
+        go_on.set()
+    assert await asyncio.gather(*listings) == [["k"]] * 20

@@ -17,6 +17,9 @@ from .store import JsonStore
 # Writes mostly wait for the disk, which takes several at a time; reads must not wait behind them.
 WRITERS = 8
 READERS = 4
+# For what looks at many files, so that a look-up of one waits behind none of them.
+LISTERS = 2
+_FEW_READS = 8
 
 _Result = TypeVar("_Result")
 
@@ -43,6 +46,7 @@ class JsonBackend:
         self._store = store
         self._feed = feed
         self._readers = ThreadPoolExecutor(READERS, "json-reader")
+        self._listers = ThreadPoolExecutor(LISTERS, "json-lister")
         self._writers = ThreadPoolExecutor(WRITERS, "json-writer")
         # For the waits of batches, which run in one of the above: they must not wait for themselves.
         self._syncing = ThreadPoolExecutor(WRITERS, "json-syncing")
@@ -69,19 +73,21 @@ class JsonBackend:
         return cast("base.Deleted", await self._write(domain, base.Delete(key, condition)))
 
     async def execute(self, domain: str, operations: Sequence[base.Operation]) -> list[base.Outcome]:
-        reads = all(isinstance(operation, base.Get) for operation in operations)
+        threads = self._writers
+        if all(isinstance(operation, base.Get) for operation in operations):
+            threads = self._readers if len(operations) <= _FEW_READS else self._listers
         return await self._run(
-            self._readers if reads else self._writers,
+            threads,
             functools.partial(self._store.execute, domain, operations, self._syncing.map),
         )
 
     async def all_keys(
         self, domain: str, *, prefix: str = "", entries: bool = False
     ) -> AsyncIterator[base.Page]:
-        revision, names = await self._run(self._readers, functools.partial(self._store.listing, domain))
+        revision, names = await self._run(self._listers, functools.partial(self._store.listing, domain))
         found = self._store.found(domain, names, prefix=prefix, entries=entries)
         listed = pages(found, revision, entries=entries, total=0 if prefix else len(names))
-        while page := await self._run(self._readers, lambda: next(listed, None)):
+        while page := await self._run(self._listers, lambda: next(listed, None)):
             yield _told_apart(page)
 
     async def position(self, domain: str, from_revision: int) -> base.Position:
@@ -112,6 +118,7 @@ class JsonBackend:
 
     def _end(self) -> None:
         self._readers.shutdown()
+        self._listers.shutdown()
         self._writers.shutdown()
         self._syncing.shutdown()
         self._store.close()
