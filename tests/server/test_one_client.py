@@ -5,6 +5,7 @@ from __future__ import annotations  # grpc classes are generic for type checkers
 import asyncio
 import collections
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -172,3 +173,31 @@ def test_a_client_of_ours_gets_more_done_than_may_be_in_flight(server: Served) -
         values = {f"k{number}": os.urandom(MIB) for number in range(40)}
         store.set_many("many", values)
         assert store.get_many("many", values) == values
+
+
+def test_connections_beyond_the_bound_are_closed_and_one_that_ends_makes_room(tmp_path: Path) -> None:
+    config = tmp_path / "neardict.toml"
+    config.write_text("[limits]\nmax_connections = 4\n")
+    with Served("--data", tmp_path / "data", "--config", config) as server:
+        host, _, port = server.address.rpartition(":")
+        with connect(server) as channel:
+            stub = storage_pb2_grpc.StorageServiceStub(channel)
+            put(stub, "k", b"x", timeout=DEADLINE_SECONDS)
+            idle = [socket.create_connection((host, int(port))) for _ in range(20)]
+            # Those that are too many end at once, and who was there before is served.
+            for one in idle:
+                one.settimeout(DEADLINE_SECONDS)
+            ended = [one for one in idle if _has_ended(one)]
+            assert len(ended) == 17
+            put(stub, "k", b"x", timeout=DEADLINE_SECONDS)
+            for one in idle:
+                one.close()
+        serves_others(server)
+
+
+def _has_ended(one: socket.socket) -> bool:
+    """Returns whether the server has closed it, rather than said what it takes."""
+    try:
+        return one.recv(1) == b""
+    except ConnectionResetError:
+        return True
