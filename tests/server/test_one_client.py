@@ -201,3 +201,19 @@ def _has_ended(one: socket.socket) -> bool:
         return one.recv(1) == b""
     except ConnectionResetError:
         return True
+
+
+def test_clients_that_go_while_they_are_sent_something_fill_no_log(server: Served) -> None:
+    with connect(server) as channel:
+        put(storage_pb2_grpc.StorageServiceStub(channel), "k", b"x" * MIB)
+    get = pb.Operation(get_value=pb.GetValueRequest(domain="d", key="k"))
+    for _ in range(10):
+        with connect(server) as channel:
+            operations = []
+            for number in range(1, 40):
+                operations.append(pb.Operation(number=number))
+                operations[-1].MergeFrom(get)
+            stub: Any = storage_pb2_grpc.StorageServiceStub(channel)
+            next(stub.Execute(iter([pb.ExecuteRequest(operations=operations)])))
+    assert server.stop() == 0
+    assert "Traceback" not in server.output
