@@ -62,9 +62,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         backend = self._backend(domain)
         key = request.key
         checks.check_key(key)
-        lookup = await backend.get_value(domain, key)
-        if lookup.entry is not None and len(lookup.entry.value) > SMALL_BYTES:
-            lookup = await self._with_room(lookup, backend, domain, context)
+        lookup = await self._find(backend, domain, key, context)
         response = storage_pb2.GetValueResponse()
         operations.word_lookup(lookup, response, self._limits)
         if request.accept and response.found:
@@ -94,8 +92,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     ) -> AsyncIterator[storage_pb2.ReadValueResponse]:
         checks.check_key(request.key)
         backend = self._backend(request.domain)
-        lookup = await backend.get_value(request.domain, request.key)
-        lookup = await self._with_room(lookup, backend, request.domain, context)
+        lookup = await self._find(backend, request.domain, request.key, context)
         async for part in chunks.parts(lookup, request.accept):
             yield part
 
@@ -164,25 +161,23 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
     ) -> storage_pb2.GetServerInfoResponse:
         return self._info
 
-    async def _with_room(
-        self, lookup: base.Lookup, backend: base.Backend, domain: str, context: _Context
-    ) -> base.Lookup:
-        """Returns what was looked up when there is room to send it, which is held until it has gone out.
+    async def _find(self, backend: base.Backend, domain: str, key: str, context: _Context) -> base.Lookup:
+        """Looks up; returns a large value when there is room to send it, which is held until it has gone out.
 
         While that takes, nothing is held: it is looked up again.
         """
+        lookup = await backend.get_value(domain, key)
+        if lookup.entry is None or (size := len(lookup.entry.value)) <= SMALL_BYTES:
+            return lookup
         connection = context.peer()
-        while lookup.entry is not None:
-            size, key = len(lookup.entry.value), lookup.entry.key
-            if self._leaving.fits(connection, size):
-                self._leaving.take(connection, size)
-                _give_back(self._leaving, connection, size, context)
-                break
-            del lookup
-            await self._leaving.hold(connection, size)
-            self._leaving.give(connection, size)
-            lookup = await backend.get_value(domain, key)
-        return lookup
+        if self._leaving.fits(connection, size):
+            self._leaving.take(connection, size)
+            _give_back(self._leaving, connection, size, context)
+            return lookup
+        del lookup
+        await self._leaving.hold(connection, size)
+        _give_back(self._leaving, connection, size, context)
+        return await backend.get_value(domain, key)
 
     def _arrive(self, context: _Context, size: int) -> None:
         """Holds room for a value that has come, until its call is over. Raises TooMuchInFlightError."""

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +100,9 @@ def test_answers_that_nobody_reads_take_no_more_than_the_share(server: Served) -
         calls = [get(pb.GetValueRequest(domain="d", key="k")) for _ in range(1_000)]
         serves_others(server)
         assert resident(server) - before < COPIES * SHARE + SLACK
-        # None is lost when he reads after all.
-        assert all(next(call).found for call in calls)
+        # None is lost when he reads after all: whichever comes first, since it is for the others to wait.
+        with ThreadPoolExecutor(100) as readers:
+            assert all(answer.found for answer in readers.map(next, calls))
         assert resident(server) - before < COPIES * SHARE + SLACK
 
 
