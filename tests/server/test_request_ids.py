@@ -223,6 +223,19 @@ async def test_of_too_many_ids_the_oldest_are_forgotten(
     assert inner.succeeded == 151
 
 
+async def test_of_ids_of_too_many_bytes_the_oldest_are_forgotten(
+    backend: RequestIds, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_ids, "MAX_REMEMBERED_BYTES", 100_000)
+    for number in range(500):
+        await backend.set_value("d", f"{number:01000d}", "1", request_id=str(number))
+    assert 50 < len(backend._done) <= 100
+    clock.now += WINDOW
+    await backend.set_value("d", "k", "1", request_id="last")
+    assert len(backend._done) == 1
+    assert backend._bytes < 1000
+
+
 async def test_what_is_remembered_shrinks_with_time(backend: RequestIds, clock: Clock) -> None:
     for number in range(50):
         await backend.set_value("d", "k", "1", request_id=str(number))

@@ -12,6 +12,10 @@ from . import base, batches
 WINDOW = 60_000_000  # microseconds
 # At most so many are remembered, the latest, which bounds the memory under a flood of writes.
 MAX_REMEMBERED = 262_144
+# And of so many bytes, since keys may be long.
+MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
+# What one takes beside its texts, about.
+_OVERHEAD = 200
 
 _Result = TypeVar("_Result")
 # A domain and a request id.
@@ -51,6 +55,7 @@ class _Run:
 class _Remembered(NamedTuple):
     when: int
     identities: list[_Identity]
+    size: int  # in bytes, about
 
 
 class RequestIds:
@@ -70,6 +75,7 @@ class RequestIds:
         self._done: dict[_Identity, _Done] = {}
         # What is in there, in the order in which it was remembered.
         self._order: deque[_Remembered] = deque()
+        self._bytes = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
@@ -174,6 +180,7 @@ class RequestIds:
     async def _run(self, domain: str, run: _Run) -> None:
         """Carries out what is registered as running, and remembers what succeeded."""
         succeeded: list[_Identity] = []
+        size = 0
         try:
             run.outcomes = await self._carry_out(domain, run.operations)
             for operation, identity, outcome in zip(
@@ -188,13 +195,15 @@ class RequestIds:
                 else:
                     continue
                 succeeded.append(identity)
+                size += _OVERHEAD + len(operation.key) + len(identity[1])
             run.over.set_result(None)
         finally:
             for identity in run.identities:
                 if identity is not None:
                     del self._running[identity]
             if succeeded:
-                self._order.append(_Remembered(self._clock(), succeeded))
+                self._order.append(_Remembered(self._clock(), succeeded, size))
+                self._bytes += size
             # If it has not come to an end, nor will those who wait for it.
             run.over.cancel()
 
@@ -209,8 +218,13 @@ class RequestIds:
     def _forget(self, now: int) -> None:
         while self._order:
             oldest = self._order[0]
-            if oldest.when + WINDOW > now and len(self._done) < MAX_REMEMBERED:
+            if (
+                oldest.when + WINDOW > now
+                and len(self._done) < MAX_REMEMBERED
+                and self._bytes < MAX_REMEMBERED_BYTES
+            ):
                 return
+            self._bytes -= oldest.size
             for identity in self._order.popleft().identities:
                 del self._done[identity]
 
