@@ -23,6 +23,8 @@ from .calls import ATTACKS
 
 PAGE = Path("docs/reliability.md")
 PART = "attacks"
+# A call that takes longer has failed; on a busy machine some take seconds, which the table tells.
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,14 @@ def _probe(stub: Any, seconds: float) -> Latency:
     took: list[float] = []
     errors = 0
     end = time.monotonic() + seconds
-    while (began := time.monotonic()) < end:
+    # Three at least, however long each takes.
+    while (began := time.monotonic()) < end or len(took) < 3:
         try:
             if len(took) % 100 == 50:
                 value = pb.Value(json='"small"')
-                stub.SetValue(pb.SetValueRequest(domain="probe", key="k", value=value), timeout=10)
+                stub.SetValue(pb.SetValueRequest(domain="probe", key="k", value=value), timeout=_PATIENCE)
             else:
-                stub.GetValue(pb.GetValueRequest(domain="probe", key="k"), timeout=10)
+                stub.GetValue(pb.GetValueRequest(domain="probe", key="k"), timeout=_PATIENCE)
         except grpc.RpcError:
             errors += 1
         took.append(1000 * (time.monotonic() - began))

@@ -136,7 +136,8 @@ if not child:
         else:
             os._exit(1)
     sys.exit(7)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert code == 7, code
 assert list(listing) and neardict.connect(target)
 """,
     "multiprocessing fork": """

@@ -14,6 +14,7 @@ import pytest
 
 import neardict
 from neardict import _chunks, _clock, _executing, _pending, _pipeline, _retries, aio
+from neardict._bulk import CALLS
 from neardict.v1 import storage_pb2 as pb
 from served import Served
 
@@ -89,12 +90,12 @@ def test_large_values_wait_too(data: Any, in_thread: InThread, tmp_path: Any) ->
 
 
 class Together(ExecuteServer):
-    """A service without streams. When `together` is set it answers calls by 25: one alone waits for ever."""
+    """A service without streams. When `together` is set it answers calls by 8: one alone waits for ever."""
 
     def __init__(self) -> None:
         super().__init__()
         self.together = False
-        self._barrier = threading.Barrier(25)
+        self._barrier = threading.Barrier(8)
 
     def _unary(self, name: str) -> Callable[[Any, grpc.ServicerContext], Any]:
         carry_out = super()._unary(name)
@@ -109,7 +110,8 @@ class Together(ExecuteServer):
 
 @pytest.mark.parametrize("client", [*CLIENTS])
 async def test_an_old_service_without_streams_is_waited_for_too_by_a_whole_bulk_at_once(client: str) -> None:
-    many = {str(number): number for number in range(500)}
+    # As many under way at once as make whole eights, and in all.
+    many = {str(number): number for number in range(16 * CALLS)}
     with Together() as server, TcpGate(server.address) as network:
         store = CLIENTS[client].connect(network.address, watch=False, timeout=30)
         try:
@@ -132,7 +134,7 @@ async def test_an_old_service_without_streams_is_waited_for_too_by_a_whole_bulk_
         finally:
             await wait(store.close())
         # Repeated under its own id, each was applied once.
-        assert len(server.applied) == 501
+        assert len(server.applied) == 16 * CALLS + 1
 
 
 # How the time ends.
