@@ -170,8 +170,9 @@ def _check_text(field: str, text: str, limit: int, *, reason: str) -> None:
 
 
 def _check_json(text: str, max_depth: int) -> None:
+    count = json_text.containers(text)
     try:
-        json_text.check(text)
+        json_text.check(text, count)
     except json_text.NoJsonError as error:
         raise InvalidRequestError(
             f"value.json is not JSON (RFC 8259) at {error}: NaN, infinities, numbers beyond a double's "
@@ -181,7 +182,7 @@ def _check_json(text: str, max_depth: int) -> None:
             field="value.json",
         ) from None
     # Most values hold too few brackets to be too deep, which is cheap to see.
-    if json_text.containers(text) > max_depth and json_text.depth(text) > max_depth:
+    if count > max_depth and json_text.depth(text) > max_depth:
         raise InvalidRequestError(
             f"value.json nests arrays and objects deeper than {max_depth}: flatten it or spread it over keys",
             reason="INVALID_VALUE",

@@ -93,8 +93,7 @@ class Outbox:
         while self._bytes > MAX_BYTES:
             self._room.clear()
             await self._room.wait()
-        if not self._leaving.fits(self._connection, 1):
-            await self._leaving.open(self._connection)
+        await self._leaving.open(self._connection)
 
     def close(self) -> None:
         """Nothing more is sent."""
