@@ -69,10 +69,16 @@ class Room:
         if self._waiting:
             self._admit()
 
+    def try_hold(self, connection: str, size: int) -> bool:
+        """Holds so much if it fits, and nobody of the connection waits for his turn; returns whether."""
+        if connection in self._waiting or not self.fits(connection, size):
+            return False
+        self.take(connection, size)
+        return True
+
     async def hold(self, connection: str, size: int) -> None:
         """Waits until so much may be held, and holds it, until `give`."""
-        if connection not in self._waiting and self.fits(connection, size):
-            self.take(connection, size)
+        if self.try_hold(connection, size):
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(connection, deque()).append((size, turn))

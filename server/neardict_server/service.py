@@ -170,8 +170,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         if lookup.entry is None or (size := len(lookup.entry.value)) <= SMALL_BYTES:
             return lookup
         connection = context.peer()
-        if self._leaving.fits(connection, size):
-            self._leaving.take(connection, size)
+        if self._leaving.try_hold(connection, size):
             _give_back(self._leaving, connection, size, context)
             return lookup
         del lookup
